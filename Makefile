@@ -1,0 +1,58 @@
+# Everything happens in .venv and .plumbline beside this file; nothing global is touched.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+export PLUMBLINE_HOME ?= $(CURDIR)/.plumbline
+export PATH := $(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(VENV)/.installed ## make .venv with the CPU build of everything
+
+# torch first: where PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL offers the CPU build, pip takes it, and uv then keeps what is there.
+$(VENV)/.installed: pyproject.toml requirements/cpu-overrides.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv torch==2.13.0
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --override requirements/cpu-overrides.txt --editable '.[cpu,dev]'
+	@touch $@
+
+.PHONY: demo
+demo: setup ## the whole product in one command: two jobs, from POST to answers side by side
+	$(BIN)/plumbline demo
+
+.PHONY: up
+up: setup ## start Plumbline here: Ray, API, controller, dashboard
+	$(BIN)/plumbline up
+
+.PHONY: test
+test: setup lint ## lint, unit, repository and end-to-end tests
+	$(BIN)/python -m pytest tests
+
+.PHONY: test-unit
+test-unit: setup ## the tests that start no cluster
+	$(BIN)/python -m pytest tests --ignore tests/e2e
+
+.PHONY: lint
+lint: setup ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: setup ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: setup ## time of each stage of the main job on a small model
+	$(BIN)/python benchmarks/main_job.py
+
+.PHONY: clean
+clean: ## remove the environment and the local data
+	rm -rf $(VENV) .plumbline

@@ -1,0 +1,143 @@
+"""The tables. Times are UTC; a `version`-free schema: concurrent writers meet in constraints and guarded updates."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from service.jobs.states import AttemptState, DeploymentState, JobState
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time zone survives SQLite, which has none."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's declaration
+
+
+class ApiKey(Base):
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(200))
+    name: Mapped[str] = mapped_column(String(200))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)  # SHA-256 of the key; the key itself is kept nowhere
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class File(Base):
+    """An uploaded file. The row is written after the bytes are whole and in place."""
+
+    __tablename__ = "files"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(200), index=True)
+    filename: Mapped[str] = mapped_column(String(500))
+    bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("owner", "idempotency_key"),
+        Index("ix_jobs_owner_id", "owner", "id"),
+        Index("ix_jobs_state_id", "state", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(200))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    spec: Mapped[dict[str, Any]]
+    state: Mapped[JobState] = mapped_column(String(20))
+    stage: Mapped[str | None] = mapped_column(String(20))
+    # {stage: {done, total, unit, started_at, updated_at}}
+    progress: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    error: Mapped[dict[str, Any] | None]  # service.spec.reports.Failure
+    num_attempts: Mapped[int] = mapped_column(Integer, default=0)
+    last_event: Mapped[int] = mapped_column(Integer, default=0)  # highest event number given out
+    last_metric: Mapped[int] = mapped_column(Integer, default=0)  # highest metric number given out
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Attempt(Base):
+    """One try at a job. Its ID is also Ray's submission ID."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (UniqueConstraint("job_id", "number"), Index("ix_attempts_state", "state"))
+
+    id: Mapped[str] = mapped_column(String(50), primary_key=True)  # {job_id}-{number}
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    number: Mapped[int]
+    state: Mapped[AttemptState] = mapped_column(String(20))
+    last_seq: Mapped[int] = mapped_column(Integer, default=0)  # reports taken so far
+    failure: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Event(Base):
+    """Append-only, numbered 1, 2, 3... per job without gaps."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int | None]  # the attempt's number, for what an attempt reported
+    type: Mapped[str] = mapped_column(String(60))
+    stage: Mapped[str | None] = mapped_column(String(20))
+    message: Mapped[str] = mapped_column(Text)
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class Metric(Base):
+    """Values of one step, numbered per job in order of arrival; for a repeated step the highest number counts."""
+
+    __tablename__ = "metrics"
+    __table_args__ = (Index("ix_metrics_job_step", "job_id", "split", "step"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int]
+    split: Mapped[str] = mapped_column(String(20))
+    step: Mapped[int]
+    values: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class Deployment(Base):
+    """A succeeded job's base and aligned model on Serve: present while wanted, or until Serve has let go."""
+
+    __tablename__ = "deployments"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    state: Mapped[DeploymentState] = mapped_column(String(20))
+    message: Mapped[str | None] = mapped_column(Text)
+    generation: Mapped[int] = mapped_column(Integer, default=1)  # a new POST after a failure raises it
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]

@@ -1,0 +1,109 @@
+"""Errors a client can cause or meet, as RFC 9457 problem details. The API turns them into responses."""
+
+from typing import Any, ClassVar
+
+
+class ServiceError(Exception):
+    """`status` is the HTTP status, `code` a stable identifier, the message says what to do.
+
+    `extra` holds further members of the problem object, such as `field`, `rows` or `errors`.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Something went wrong on our side"
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+
+
+class InvalidRequest(ServiceError):
+    status = 422
+    code = "invalid_request"
+    title = "The request does not describe a possible job"
+
+
+class UnknownLoss(InvalidRequest):
+    code = "unknown_loss"
+    title = "There is no such loss"
+
+
+class ModelNotFound(InvalidRequest):
+    code = "model_not_found"
+    title = "The model is not there"
+
+
+class ModelUnusable(InvalidRequest):
+    code = "model_unusable"
+    title = "The model cannot be used as it is"
+
+
+class DatasetInvalid(InvalidRequest):
+    """`extra["rows"]`: at most 20 of `{line, code, message, field}`; `extra["bad_rows"]`: how many there are."""
+
+    code = "dataset_invalid"
+    title = "The dataset cannot be used as it is"
+
+
+class Unauthorized(ServiceError):
+    status = 401
+    code = "unauthorized"
+    title = "A valid API key is required"
+
+    def __init__(self) -> None:
+        # One text for a missing, malformed, unknown and revoked key alike: no hint which.
+        super().__init__("Send an API key as 'Authorization: Bearer KEY'.")
+
+
+class NotFound(ServiceError):
+    """Also the answer for what belongs to somebody else."""
+
+    status = 404
+    code = "not_found"
+    title = "There is no such thing here"
+
+
+class IdempotencyConflict(ServiceError):
+    status = 409
+    code = "idempotency_conflict"
+    title = "This Idempotency-Key was used with another body"
+
+
+class InvalidState(ServiceError):
+    status = 409
+    code = "invalid_state"
+    title = "Not possible in the present state"
+
+
+class AttemptSuperseded(ServiceError):
+    status = 409
+    code = "attempt_superseded"
+    title = "This attempt no longer speaks for its job"
+
+
+class ReportGap(ServiceError):
+    """`extra["expected_seq"]`: the number to go on from."""
+
+    status = 409
+    code = "report_gap"
+    title = "Reports are missing before this batch"
+
+
+class TooLarge(ServiceError):
+    status = 413
+    code = "too_large"
+    title = "The body is over the limit"
+
+
+class UploadIncomplete(ServiceError):
+    status = 400
+    code = "upload_incomplete"
+    title = "The upload broke off or is not multipart form data"
+
+
+class ServingUnavailable(ServiceError):
+    status = 503
+    code = "serving_unavailable"
+    title = "The models are not being served right now"

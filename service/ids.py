@@ -1,0 +1,9 @@
+"""Identifiers that sort by the time they were made."""
+
+import secrets
+import time
+
+
+def new_id(prefix: str) -> str:
+    """`prefix-` and 21 hexadecimal digits: 11 of milliseconds since 1970, 10 random."""
+    return f"{prefix}-{time.time_ns() // 1_000_000:011x}{secrets.token_hex(5)}"

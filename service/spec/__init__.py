@@ -1,0 +1,32 @@
+"""What a client can ask for, what an attempt can report, and where files lie. Shared by control plane and cluster."""
+
+from service.spec.data import DataSpec, Truncation
+from service.spec.evaluation import Evaluation
+from service.spec.job import AlignmentJob
+from service.spec.layout import Storage
+from service.spec.losses import Loss, LossKind, SftLoss, SigmoidLoss
+from service.spec.model import ModelRef
+from service.spec.resources import PoolRequest, Resources
+from service.spec.stages import Stage
+from service.spec.training import FullFineTuning, Lora, Precision, Schedule, Training
+
+__all__ = [
+    "AlignmentJob",
+    "DataSpec",
+    "Evaluation",
+    "FullFineTuning",
+    "Lora",
+    "Loss",
+    "LossKind",
+    "ModelRef",
+    "PoolRequest",
+    "Precision",
+    "Resources",
+    "Schedule",
+    "SftLoss",
+    "SigmoidLoss",
+    "Stage",
+    "Storage",
+    "Training",
+    "Truncation",
+]

@@ -1,0 +1,15 @@
+"""How the result is judged."""
+
+from pydantic import Field
+
+from service.spec.base import SpecModel
+
+
+class Evaluation(SpecModel):
+    held_out_fraction: float = Field(
+        0.05,
+        ge=0,
+        le=0.5,
+        description="Share of the rows kept out of training, on which loss and rewards are measured at the end.",
+    )
+    held_out_max: int = Field(512, ge=1, le=100_000, description="At most this many rows are held out.")

@@ -1,0 +1,64 @@
+"""AlignmentJob: everything a client can ask for, as one object from the POST body to the loss function."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from service.spec.base import SpecModel
+from service.spec.data import DataSpec
+from service.spec.evaluation import Evaluation
+from service.spec.losses import Loss, SigmoidLoss
+from service.spec.model import ModelRef
+from service.spec.resources import Resources
+from service.spec.training import Training
+
+
+class AlignmentJob(SpecModel):
+    name: str | None = Field(
+        None, max_length=200, description="A name for people; need not be unique.", examples=["courteous-v1"]
+    )
+    model: ModelRef = Field(description="The model to align.")
+    reference: ModelRef | None = Field(
+        None, description="The model that log-ratios are taken against; by default `model` as it was before training."
+    )
+    data: DataSpec
+    losses: Annotated[list[Loss], Field(min_length=1, max_length=8)] = Field(
+        default_factory=lambda: [SigmoidLoss()], description="Weighted terms; the total is their weighted sum."
+    )
+    training: Training = Field(default_factory=Training)
+    resources: Resources = Field(default_factory=Resources)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    serve: bool = Field(True, description="Put base and aligned model on vLLM when the job succeeds.")
+
+    @property
+    def needs_reference(self) -> bool:
+        return any(loss.type.needs_reference for loss in self.losses)
+
+    @property
+    def needs_rejected(self) -> bool:
+        return any(loss.type.needs_rejected for loss in self.losses)
+
+    @property
+    def reference_model(self) -> ModelRef:
+        return self.reference or self.model
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "AlignmentJob":
+        kinds = [loss.type for loss in self.losses]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("a loss type appears twice in `losses`: give it once, with the sum of the weights")
+        if self.reference and not self.needs_reference:
+            raise ValueError(f"`reference` is used by none of the losses {', '.join(kinds)}: leave it out")
+        if self.reference_model.weights == "random" and self.needs_reference:
+            raise ValueError(
+                "a reference with random weights carries no preference: train the model with the `sft` loss first"
+            )
+        return self
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak learning rate, with the documented default filled in."""
+        if self.training.learning_rate is not None:
+            return self.training.learning_rate
+        full = 1e-6 if self.needs_rejected else 2e-5
+        return full * (10 if self.training.method.type == "lora" else 1)

@@ -1,0 +1,27 @@
+"""Where things lie under the storage root that control plane and cluster share. Paths only; nothing is opened here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Storage:
+    root: Path
+
+    @property
+    def files(self) -> Path:
+        """Uploaded files, one each, named by ID."""
+        return self.root / "files"
+
+    @property
+    def reference_store(self) -> Path:
+        """Reference log-probs, shared by all jobs."""
+        return self.root / "reference"
+
+    def run(self, job_id: str) -> Path:
+        """A job's working files: prepared pairs, checkpoints, logs."""
+        return self.root / "runs" / job_id
+
+    def model(self, job_id: str) -> Path:
+        """The model a job published; exists only when it is whole."""
+        return self.root / "models" / job_id

@@ -1,0 +1,26 @@
+"""What a job asks of the cluster."""
+
+from pydantic import Field
+
+from service.spec.base import SpecModel
+
+
+class PoolRequest(SpecModel):
+    """Workers on one pool. Pools are Ray node labels (`pool: reference | policy | serving | control | shared`)."""
+
+    workers: int = Field(1, ge=1, le=4096, description="Number of workers.")
+    gpus_per_worker: float | None = Field(
+        None, ge=0, le=8, description="GPUs for each worker; by default 1 where the pool's nodes have GPUs, else 0."
+    )
+    cpus_per_worker: float = Field(1, ge=0, le=256, description="CPU slots for each worker.")
+
+
+class Resources(SpecModel):
+    policy: PoolRequest = Field(default_factory=PoolRequest, description="Training workers.")
+    reference: PoolRequest = Field(default_factory=PoolRequest, description="Scorers of the reference pass.")
+    start_timeout_s: float = Field(
+        600, ge=1, le=86_400, description="How long an attempt waits for nodes of a pool before it fails, in seconds."
+    )
+    max_failures: int = Field(
+        3, ge=0, le=100, description="Lost training workers tolerated; each resumes from the last checkpoint."
+    )

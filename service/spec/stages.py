@@ -1,0 +1,10 @@
+"""The stages of an attempt, in order."""
+
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    PREPARE = "prepare"  # rows -> token sequences
+    REFERENCE = "reference"  # log-probs under the reference model, for pairs the store lacks
+    TRAIN = "train"  # optimizer steps, then held-out metrics
+    PUBLISH = "publish"  # the model directory, moved into place
