@@ -1,9 +1,23 @@
 """The tables. Times are UTC; a `version`-free schema: concurrent writers meet in constraints and guarded updates."""
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -20,6 +34,13 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
+def _kind(kind: type[StrEnum]) -> Enum:
+    """Stored as its value in a plain string column, so that a new member needs no migration; loaded as the member."""
+    return Enum(
+        kind, native_enum=False, length=20, values_callable=lambda members: [member.value for member in members]
+    )
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -29,7 +50,13 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's declaration
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's declaration
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON,
+        JobState: _kind(JobState),
+        AttemptState: _kind(AttemptState),
+        DeploymentState: _kind(DeploymentState),
+    }
 
 
 class ApiKey(Base):
@@ -51,7 +78,7 @@ class File(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     owner: Mapped[str] = mapped_column(String(200), index=True)
     filename: Mapped[str] = mapped_column(String(500))
-    bytes: Mapped[int]
+    bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
 
@@ -69,9 +96,9 @@ class Job(Base):
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     body_sha256: Mapped[str] = mapped_column(String(64))
     spec: Mapped[dict[str, Any]]
-    state: Mapped[JobState] = mapped_column(String(20))
+    state: Mapped[JobState]
     stage: Mapped[str | None] = mapped_column(String(20))
-    # {stage: {done, total, unit, started_at, updated_at}}
+    # {stage: {done, total, unit, started_at, updated_at, from_done, from_at}}; `from_*`: where the present rate began
     progress: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     error: Mapped[dict[str, Any] | None]  # service.spec.reports.Failure
     num_attempts: Mapped[int] = mapped_column(Integer, default=0)
@@ -92,7 +119,7 @@ class Attempt(Base):
     id: Mapped[str] = mapped_column(String(50), primary_key=True)  # {job_id}-{number}
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     number: Mapped[int]
-    state: Mapped[AttemptState] = mapped_column(String(20))
+    state: Mapped[AttemptState]
     last_seq: Mapped[int] = mapped_column(Integer, default=0)  # reports taken so far
     failure: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
@@ -136,7 +163,7 @@ class Deployment(Base):
     __tablename__ = "deployments"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
-    state: Mapped[DeploymentState] = mapped_column(String(20))
+    state: Mapped[DeploymentState]
     message: Mapped[str | None] = mapped_column(Text)
     generation: Mapped[int] = mapped_column(Integer, default=1)  # a new POST after a failure raises it
     created_at: Mapped[datetime]

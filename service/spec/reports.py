@@ -38,7 +38,7 @@ class EventReport(WireModel):
     """Something that happened once: appended to the job's event log."""
 
     kind: Literal["event"] = "event"
-    type: str = Field(pattern=r"^[a-z]+(\.[a-z_]+)+$", examples=["reference.scored"])
+    type: str = Field(pattern=r"^[a-z]+(\.[a-z_]+)+$", max_length=60, examples=["reference.scored"])
     stage: Stage | None = None
     message: str
     data: dict[str, Any] = Field(default_factory=dict)
@@ -49,7 +49,7 @@ class MetricsReport(WireModel):
     the earlier values. A value that is not finite is sent as null."""
 
     kind: Literal["metrics"] = "metrics"
-    step: int = Field(ge=0)
+    step: int = Field(ge=0, le=2**31 - 1)
     split: Literal["train", "held_out"] = "train"
     values: dict[str, float | None]
 

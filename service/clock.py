@@ -1,0 +1,7 @@
+"""The one way to ask for the time."""
+
+from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)

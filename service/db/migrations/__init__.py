@@ -1,0 +1,1 @@
+"""Alembic's environment. A package, so that a wheel carries it."""

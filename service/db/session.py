@@ -1,0 +1,54 @@
+"""Connections and transactions: one `Database` per process, over SQLite or PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+SQLITE_BUSY_MS = 30_000  # how long a writer waits for another process's transaction
+
+
+class Database:
+    """An engine whose write transactions take turns, and whose readers never wait for them.
+
+    SQLite's own BEGIN takes the write lock at the first write, where two transactions that have both read can only
+    fail; BEGIN IMMEDIATE takes it at the start, so the second one waits. Objects stay readable after the commit.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        self._read_engine = self.engine.execution_options(postgresql_readonly=True, sqlite_begin="BEGIN")
+        if make_url(url).get_backend_name() == "sqlite":
+            event.listen(self.engine.sync_engine, "connect", _configure_sqlite)
+            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session that may write; commits at the end of the block, rolls back if the block raises."""
+        async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session that only reads; holds up nobody."""
+        async with AsyncSession(self._read_engine, expire_on_commit=False) as session:
+            yield session
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself; `_begin_sqlite` does
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN IMMEDIATE"))

@@ -1,0 +1,155 @@
+"""Queries on jobs, attempts and events. Nothing commits here; the caller's transaction does."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from sqlalchemy import Select, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.attributes import set_committed_value
+
+from service.clock import utc_now
+from service.db.tables import Attempt, Event, Job
+from service.errors import InvalidRequest, NotFound
+from service.ids import is_id
+from service.jobs.states import AttemptState, JobState
+from service.spec import Stage
+
+ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
+ACTIVE_ATTEMPTS = tuple(state for state in AttemptState if not state.terminal)
+
+
+class JobRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, job_id: str, *, lock: bool = False) -> Job:
+        """The job whoever owns it; NotFound if there is none.
+
+        lock: other writers of this job wait until this transaction ends, and what is read is the newest.
+        """
+        return await self._one(job_id, select(Job).where(Job.id == job_id), lock)
+
+    async def get_for_owner(self, job_id: str, owner: str, *, lock: bool = False) -> Job:
+        """The job if `owner` owns it; NotFound otherwise, with no hint which of the two."""
+        return await self._one(job_id, select(Job).where(Job.id == job_id, Job.owner == owner), lock)
+
+    async def find_by_key(self, owner: str, idempotency_key: str) -> Job | None:
+        found = select(Job).where(Job.owner == owner, Job.idempotency_key == idempotency_key)
+        return (await self._session.scalars(found)).one_or_none()
+
+    async def page(
+        self, owner: str, *, limit: int, cursor: str | None = None, state: JobState | None = None
+    ) -> tuple[list[Job], str | None]:
+        """At most `limit` jobs, newest first, from after `cursor`; and the cursor of the next page, None at the end."""
+        query = select(Job).where(Job.owner == owner)
+        if cursor is not None:
+            if not is_id("job", cursor):
+                raise InvalidRequest(
+                    "'cursor' is not one that this list gave out: use `next_cursor` of the last page as it is.",
+                    field="cursor",
+                )
+            query = query.where(Job.id < cursor)
+        if state is not None:
+            query = query.where(Job.state == state)
+        jobs = list((await self._session.scalars(query.order_by(Job.id.desc()).limit(limit + 1))).all())
+        return jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None
+
+    async def oldest_queued(self, limit: int) -> Sequence[Job]:
+        queued = select(Job).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(limit)
+        return (await self._session.scalars(queued)).all()
+
+    async def count_on_cluster(self) -> int:
+        """Jobs that may hold something on the cluster."""
+        count = select(func.count()).select_from(Job).where(Job.state.in_(ON_CLUSTER))
+        return (await self._session.scalars(count)).one()
+
+    async def in_states(self, *states: JobState) -> Sequence[Job]:
+        """Oldest first."""
+        return (await self._session.scalars(select(Job).where(Job.state.in_(states)).order_by(Job.id))).all()
+
+    async def _one(self, job_id: str, query: Select[Job], lock: bool) -> Job:
+        if lock:
+            query = query.with_for_update().execution_options(populate_existing=True)
+        job = (await self._session.scalars(query)).one_or_none() if is_id("job", job_id) else None
+        if job is None:
+            raise NotFound("There is no such job among yours. GET /v1/jobs lists them.")
+        return job
+
+
+class AttemptRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def create(self, job: Job) -> Attempt:
+        """The job's next attempt, pending. Two that are made at once meet in the constraint (job_id, number)."""
+        number = await allocate(self._session, job, "num_attempts", 1)
+        attempt = Attempt(
+            id=f"{job.id}-{number}",
+            job_id=job.id,
+            number=number,
+            state=AttemptState.PENDING,
+            last_seq=0,
+            created_at=utc_now(),
+        )
+        self._session.add(attempt)
+        await self._session.flush()
+        return attempt
+
+    async def get(self, attempt_id: str) -> Attempt:
+        attempt = await self._session.get(Attempt, attempt_id, populate_existing=True)
+        if attempt is None:
+            raise NotFound(f"There is no attempt '{attempt_id}'.")
+        return attempt
+
+    async def current(self, job: Job) -> Attempt | None:
+        """The newest attempt, ended or not; the only one whose reports are taken."""
+        newest = select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number.desc()).limit(1)
+        return (await self._session.scalars(newest)).one_or_none()
+
+    async def active(self) -> Sequence[Attempt]:
+        """Attempts that have not ended, oldest first."""
+        active = select(Attempt).where(Attempt.state.in_(ACTIVE_ATTEMPTS)).order_by(Attempt.created_at, Attempt.id)
+        return (await self._session.scalars(active)).all()
+
+
+async def append_event(
+    session: AsyncSession,
+    job: Job,
+    type: str,
+    message: str,
+    *,
+    stage: Stage | None = None,
+    data: dict[str, Any] | None = None,
+    attempt: int | None = None,
+) -> int:
+    """Append to the job's event log and return the event's number.
+
+    The job's row stays locked from here to the end of the transaction, so numbers become visible in order and a
+    reader that asks for "after n" never misses one.
+    """
+    number = await allocate(session, job, "last_event", 1)
+    session.add(
+        Event(
+            job_id=job.id,
+            number=number,
+            attempt=attempt,
+            type=type,
+            stage=stage,
+            message=message,
+            data=data or {},
+            created_at=utc_now(),
+        )
+    )
+    await session.flush()
+    return number
+
+
+async def allocate(
+    session: AsyncSession, job: Job, counter: Literal["last_event", "last_metric", "num_attempts"], count: int
+) -> int:
+    """Take `count` numbers from `last_event`, `last_metric` or `num_attempts`; returns the last of them."""
+    column = getattr(Job, counter)
+    taken = update(Job).where(Job.id == job.id).values({counter: column + count}).returning(column)
+    last = (await session.execute(taken, execution_options={"synchronize_session": False})).scalar_one()
+    set_committed_value(job, counter, last)
+    return int(last)

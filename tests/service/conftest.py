@@ -1,0 +1,50 @@
+"""A real SQLite file with the real migrations for each test, and short ways to make what a test starts from."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.clock import utc_now
+from service.db.migrate import _upgrade
+from service.db.session import Database
+from service.db.tables import Job
+from service.ids import new_id
+from service.jobs.states import JobState
+from service.settings import Settings
+from service.spec import AlignmentJob
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, secret="a secret of this test", max_attempts=2)
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    await _upgrade(settings.sqlalchemy_url)
+    database = Database(settings.sqlalchemy_url)
+    yield database
+    await database.close()
+
+
+async def add_job(session: AsyncSession, *, owner: str = "ada", serve: bool = False, **columns: object) -> Job:
+    """A queued job, with no event yet."""
+    spec = AlignmentJob.model_validate({"model": "/models/tiny", "data": {"train": "file-" + "0" * 21}, "serve": serve})
+    values = {
+        "id": new_id("job"),
+        "owner": owner,
+        "body_sha256": "0" * 64,
+        "spec": spec.model_dump(mode="json"),
+        "state": JobState.QUEUED,
+        "progress": {},
+        "num_attempts": 0,
+        "last_event": 0,
+        "last_metric": 0,
+        "created_at": utc_now(),
+    }
+    job = Job(**(values | columns))
+    session.add(job)
+    await session.flush()
+    return job
