@@ -1,0 +1,1 @@
+"""`plumbline`, the command line."""
