@@ -13,6 +13,10 @@ from service.spec.resources import Resources
 from service.spec.training import Training
 
 
+def _dpo() -> list[Loss]:
+    return [SigmoidLoss()]
+
+
 class AlignmentJob(SpecModel):
     name: str | None = Field(
         None, max_length=200, description="A name for people; need not be unique.", examples=["courteous-v1"]
@@ -23,7 +27,7 @@ class AlignmentJob(SpecModel):
     )
     data: DataSpec
     losses: Annotated[list[Loss], Field(min_length=1, max_length=8)] = Field(
-        default_factory=lambda: [SigmoidLoss()], description="Weighted terms; the total is their weighted sum."
+        default_factory=_dpo, description="Weighted terms; the total is their weighted sum."
     )
     training: Training = Field(default_factory=Training)
     resources: Resources = Field(default_factory=Resources)

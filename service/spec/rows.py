@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, BinaryIO, Literal
 
 Message = dict[str, str]
 Text = str | list[Message]
@@ -77,7 +77,7 @@ def read_rows(path: Path, need: Literal["pairs", "answers"]) -> Iterator[Row | R
         yield RowProblem(number + 1, "gzip_damaged", f"the gzip stream is damaged or cut off: {error}")
 
 
-def open_lines(path: Path) -> IO[bytes]:
+def open_lines(path: Path) -> BinaryIO | gzip.GzipFile:
     """The file's bytes, decompressed if it starts with gzip's magic number, whatever its name."""
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"

@@ -1,0 +1,197 @@
+"""One attempt at a job: prepare, then reference pass and training side by side, then publish.
+
+Every stage may be entered again after a crash, and takes up what the one before left in the job's run directory.
+"""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import ray
+
+from service.spec import Storage
+from service.spec.pools import Pool
+from service.spec.reports import AttemptBrief
+from service.spec.stages import Stage
+from workers.data.order import TrainingOrder
+from workers.data.pairs import PairFile
+from workers.data.prepare import DataReport, prepare
+from workers.engine.models import load_tokenizer
+from workers.engine.worker import WorkerConfig
+from workers.mailbox import Forwarder
+from workers.pools import can_overlap, find_pool
+from workers.publish import publish
+from workers.reference import passes
+from workers.reference.fingerprint import namespace
+from workers.reference.handover import PassState, write_state
+from workers.reference.scorer import ScorerConfig
+from workers.reference.store import ReferenceStore
+from workers.reporting import Reporter
+from workers.sources import resolve
+from workers.training import run_training
+
+
+class Attempt:
+    def __init__(self, brief: AttemptBrief, reporter: Reporter) -> None:
+        self._brief = brief
+        self._job = brief.spec
+        self._reporter = reporter
+        self._storage = Storage(Path(brief.storage))
+        self._run_dir = self._storage.run(brief.job_id)
+        self._pairs = self._run_dir / "pairs.parquet"
+        self._pass_state = self._run_dir / "reference.state"
+        self._export = self._run_dir / "export"
+        self._stop_scoring = threading.Event()
+        self.stage = Stage.PREPARE  # the one that a failure belongs to
+
+    def run(self) -> None:
+        """Raises AttemptError for what is understood, anything else for our bugs."""
+        with self._during(Stage.PREPARE):
+            report = self._prepare()
+        target = self._storage.model(self._brief.job_id)
+        if not target.exists() and not self._export.exists():
+            ray.init(address=os.environ["RAY_ADDRESS"])
+            with Forwarder(self._reporter) as forwarder:
+                config = WorkerConfig(self._job, self._model, self._pairs, self._export, forwarder.mailbox)
+                if self._job.needs_reference:
+                    self._score_and_train(config)
+                else:
+                    self._train(config)
+        with self._during(Stage.PUBLISH):
+            size = publish(self._export, target, self._brief.job_id, self._job, report)
+            self._reporter.progress(Stage.PUBLISH, size, size, "bytes")
+            self._reporter.event(
+                "model.published", f"The model is at {target}", Stage.PUBLISH, path=str(target), bytes=size
+            )
+        shutil.rmtree(self._run_dir / "train", ignore_errors=True)  # checkpoints, which nothing needs any more
+
+    @cached_property
+    def _model(self) -> Path:
+        return resolve(self._job.model, self._storage)
+
+    def _prepare(self) -> DataReport:
+        tokenizer = load_tokenizer(self._model)
+        report = prepare(
+            self._job,
+            self._storage.root / self._brief.train_file,
+            self._pairs,
+            tokenizer,
+            lambda rows: self._reporter.progress(Stage.PREPARE, rows, 0, "rows"),
+        )
+        self._reporter.progress(Stage.PREPARE, report.rows, report.rows, "rows")
+        self._reporter.event(
+            "data.prepared",
+            f"{report.used} of {report.rows} rows are used, {report.bad} left out, {report.truncated} truncated",
+            Stage.PREPARE,
+            **vars(report),
+        )
+        return report
+
+    def _score_and_train(self, config: WorkerConfig) -> None:
+        """Training reads scores from the store as they land, so both run at one time where the cluster has room."""
+        request = self._job.resources.reference
+        reference, policy = find_pool(Pool.REFERENCE), find_pool(Pool.POLICY)
+        gpus = reference.gpus_per_worker(request)
+        overlap = can_overlap(
+            reference,
+            gpus * request.workers,
+            policy,
+            policy.gpus_per_worker(self._job.resources.policy) * self._job.resources.policy.workers,
+        )
+        scorer = ScorerConfig(
+            model=resolve(self._job.reference_model, self._storage),
+            pairs=self._pairs,
+            store_root=self._storage.reference_store,
+            namespace="",
+            precision=self._job.training.precision,
+            batch_tokens=self._job.training.micro_batch_tokens,
+            workers_per_node=-(-request.workers // max(1, len(reference.node_ids))),
+        )
+        scorer = replace(scorer, namespace=namespace(scorer.model, scorer.precision))
+        config = replace(config, store_root=scorer.store_root, namespace=scorer.namespace, pass_state=self._pass_state)
+        write_state(self._pass_state, PassState.RUNNING)
+        if not overlap:
+            self._reference(scorer, gpus)
+            self._train(config)
+            return
+        with ThreadPoolExecutor(2, thread_name_prefix="stage") as threads:
+            scoring = threads.submit(self._reference, scorer, gpus)
+            training = threads.submit(self._train, config)
+            wait([scoring, training], return_when=FIRST_EXCEPTION)
+            try:
+                self._raise_cause(scoring, training)
+            finally:
+                self._stop_scoring.set()  # nobody needs the scores if training failed
+
+    def _raise_cause(self, scoring: Future[None], training: Future[None]) -> None:
+        """When scoring fails training follows, for lack of scores: the first is what to report."""
+        for stage, future in ((Stage.REFERENCE, scoring), (Stage.TRAIN, training)):
+            if future.done() and (error := future.exception()):
+                self.stage = stage
+                raise error
+
+    def _reference(self, config: ScorerConfig, gpus_per_worker: float) -> None:
+        state = PassState.FAILED
+        try:
+            with self._during(Stage.REFERENCE):
+                self._score(config, gpus_per_worker)
+            state = PassState.COMPLETE
+        finally:
+            write_state(self._pass_state, state)
+
+    def _score(self, config: ScorerConfig, gpus_per_worker: float) -> None:
+        pairs = PairFile(self._pairs)
+        store = ReferenceStore(config.store_root, config.namespace)
+        plan = passes.plan(store, pairs, TrainingOrder(self._job, len(pairs)).first_visits().tolist())
+        total = len(plan.to_score)
+        damaged = f"; {plan.damaged_shards} damaged shards ignored" if plan.damaged_shards else ""
+        self._reporter.event(
+            "reference.planned",
+            f"{plan.needed} pairs need reference log-probs: {plan.hits} are in the store, {total} to score{damaged}",
+            Stage.REFERENCE,
+            pairs=plan.needed,
+            hits=plan.hits,
+            to_score=total,
+            damaged_shards=plan.damaged_shards,
+            namespace=config.namespace,
+        )
+        if total:
+            passes.run(
+                config,
+                plan.to_score,
+                self._job.resources,
+                gpus_per_worker,
+                lambda scored: self._reporter.progress(Stage.REFERENCE, scored, total, "pairs"),
+                self._stop_scoring,
+            )
+        if self._stop_scoring.is_set():
+            return
+        self._reporter.progress(Stage.REFERENCE, total, total, "pairs")
+        self._reporter.event(
+            "reference.scored",
+            f"{total} pairs scored, {plan.hits} found in the store; the reference pool is free",
+            Stage.REFERENCE,
+            scored=total,
+            hits=plan.hits,
+        )
+
+    def _train(self, config: WorkerConfig) -> None:
+        gpus = find_pool(Pool.POLICY).gpus_per_worker(self._job.resources.policy)
+        with self._during(Stage.TRAIN):
+            run_training(config, gpus, self._run_dir)
+
+    @contextmanager
+    def _during(self, stage: Stage) -> Iterator[None]:
+        self.stage = stage
+        started = time.monotonic()
+        self._reporter.event("stage.started", f"Stage {stage} starts", stage)
+        yield
+        seconds = round(time.monotonic() - started, 3)
+        self._reporter.event("stage.completed", f"Stage {stage} took {seconds:.1f} s", stage, seconds=seconds)

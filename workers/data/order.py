@@ -1,0 +1,56 @@
+"""Which pairs are held out, and in which order the others are trained: known up front, from the seed alone."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.spec import AlignmentJob
+
+_SPLIT, _ORDER = 0, 1  # separate random streams
+
+
+class TrainingOrder:
+    """Positions of pairs for each optimizer step; epochs are permutations laid end to end.
+
+    A step holds `batch_size` pairs, the last one possibly fewer.
+    """
+
+    def __init__(self, job: AlignmentJob, num_pairs: int) -> None:
+        self._seed = job.training.seed
+        self._batch_size = job.training.batch_size
+        shuffled = np.random.default_rng([self._seed, _SPLIT]).permutation(num_pairs)
+        held_out = min(int(num_pairs * job.evaluation.held_out_fraction), job.evaluation.held_out_max, num_pairs - 1)
+        self.held_out: NDArray[np.int64] = np.sort(shuffled[:held_out])
+        self._train = np.sort(shuffled[held_out:])
+        self._drawn: tuple[int, NDArray[np.int64]] = (-1, self._train)  # the last epoch asked for
+        self._num_visits = max(1, round(len(self._train) * job.training.epochs))
+        steps = -(-self._num_visits // self._batch_size)
+        self.num_steps = min(steps, job.training.max_steps or steps)
+
+    def step(self, step: int) -> NDArray[np.int64]:
+        """Positions of the pairs of step 0, 1, ... num_steps - 1."""
+        start = step * self._batch_size
+        stop = min(start + self._batch_size, self._num_visits)
+        parts = []
+        while start < stop:
+            epoch, offset = divmod(start, len(self._train))
+            end = min(stop - start + offset, len(self._train))
+            parts.append(self._epoch(epoch)[offset:end])
+            start += end - offset
+        return np.concatenate(parts)
+
+    def epoch_at(self, step: int) -> float:
+        """Passes over the data when `step` steps are done."""
+        return min(step * self._batch_size, self._num_visits) / len(self._train)
+
+    def first_visits(self) -> NDArray[np.int64]:
+        """Every pair the job needs, once, in the order of first need; the held-out ones come last."""
+        visits = np.concatenate([*(self.step(step) for step in range(self.num_steps)), self.held_out])
+        _, first = np.unique(visits, return_index=True)
+        ordered: NDArray[np.int64] = visits[np.sort(first)]
+        return ordered
+
+    def _epoch(self, epoch: int) -> NDArray[np.int64]:
+        if self._drawn[0] != epoch:
+            self._drawn = (epoch, np.random.default_rng([self._seed, _ORDER, epoch]).permutation(self._train))
+        order: NDArray[np.int64] = self._drawn[1]
+        return order

@@ -1,0 +1,140 @@
+"""What each Ray Train worker runs: load, resume, step through the order, export."""
+
+import logging
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from ray.train import Checkpoint
+
+from service.spec import AlignmentJob, Lora
+from service.spec.reports import EventReport, MetricsReport, ProgressReport, Report
+from service.spec.stages import Stage
+from workers.data.order import TrainingOrder
+from workers.data.pairs import PairFile
+from workers.device import cpu_threads, pick_device
+from workers.engine import checkpoint
+from workers.engine.models import adapt, load_model, split
+from workers.engine.trainer import Rank, Trainer
+from workers.errors import AttemptError
+from workers.export import export
+from workers.reference.handover import ScoreFeed
+from workers.reference.store import PairScore, ReferenceStore
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    job: AlignmentJob
+    model: Path
+    pairs: Path
+    export: Path  # where rank 0 leaves the trained model
+    mailbox: Any  # handle of the Mailbox actor
+    store_root: Path | None = None  # None when no loss needs a reference
+    namespace: str = ""
+    pass_state: Path | None = None
+
+
+def train(config: WorkerConfig) -> AttemptError | None:
+    """The train loop. A failure that a retry would only repeat is returned, not raised: Ray retries what is raised."""
+    try:
+        _train(config)
+    except AttemptError as error:
+        logger.error("training stops: %s", error)
+        return error
+    return None
+
+
+def _train(config: WorkerConfig) -> None:
+    context = ray.train.get_context()
+    rank = Rank(context.get_world_rank(), context.get_world_size())
+    job = config.job
+    device = pick_device()
+    if device.type == "cpu":
+        torch.set_num_threads(cpu_threads(context.get_local_world_size()))
+
+    def tell(report: Report) -> None:
+        if rank.index == 0:
+            config.mailbox.put.remote(report)
+
+    pairs = PairFile(config.pairs)
+    order = TrainingOrder(job, len(pairs))
+    seed = job.training.seed
+    base = load_model(config.model, random_seed=seed if job.model.weights == "random" else None).to(device)
+    lm = split(base)
+    model = adapt(base, job.training.method, seed)
+    if isinstance(job.training.method, Lora):
+        # peft replaced linear layers inside the model it wraps; body and head are found again
+        lm = replace(lm, head=base.get_output_embeddings())
+    trainer = Trainer(job, model, lm, order, rank)
+    feed = _feed(config, pairs, order)
+
+    def scores(positions: list[int]) -> list[PairScore] | None:
+        return feed.get([pairs[i].key for i in positions]) if feed else None
+
+    saved = ray.train.get_checkpoint()
+    done = 0
+    if saved:
+        with saved.as_directory() as directory:
+            done = checkpoint.load(Path(directory), trainer)
+    message = f"Training goes on after step {done}" if done else "Training starts"
+    tell(
+        EventReport(
+            type="train.started",
+            stage=Stage.TRAIN,
+            message=f"{message}: {order.num_steps} steps on {rank.count} worker(s), {device.type}",
+            data={"total_steps": order.num_steps, "resumed_from_step": done, "workers": rank.count},
+        )
+    )
+    while done < order.num_steps:
+        positions = order.step(done).tolist()
+        waited_before = feed.waited_s if feed else 0.0
+        batch_scores = scores(positions)
+        started = time.monotonic()
+        metrics = trainer.step(done, [pairs[i] for i in positions], batch_scores)
+        elapsed = time.monotonic() - started
+        done += 1
+        metrics["tokens_per_s"] = metrics["tokens"] / elapsed
+        metrics["pairs_per_s"] = len(positions) / elapsed
+        metrics["policy_wait_s"] = feed.waited_s - waited_before if feed else 0.0
+        tell(MetricsReport(step=done, values=metrics))
+        tell(ProgressReport(stage=Stage.TRAIN, done=done, total=order.num_steps, unit="steps"))
+        if done % job.training.checkpoint_every == 0 and done < order.num_steps:
+            _save(trainer, done, rank)
+            tell(
+                EventReport(
+                    type="checkpoint.saved",
+                    stage=Stage.TRAIN,
+                    message=f"Checkpoint after step {done}",
+                    data={"step": done},
+                )
+            )
+    if len(order.held_out):
+        positions = order.held_out.tolist()
+        values = trainer.evaluate([pairs[i] for i in positions], scores(positions))
+        tell(MetricsReport(step=done, split="held_out", values=values))
+    if rank.index == 0:
+        export(model, config.model, config.export)
+
+
+def _feed(config: WorkerConfig, pairs: PairFile, order: TrainingOrder) -> ScoreFeed | None:
+    if config.store_root is None or config.pass_state is None:
+        return None
+    keys = {pairs[i].key for i in order.first_visits().tolist()}
+    reader = ReferenceStore(config.store_root, config.namespace).reader(keys)
+    return ScoreFeed(reader, config.pass_state)
+
+
+def _save(trainer: Trainer, done: int, rank: Rank) -> None:
+    """A checkpoint through Ray Train, which keeps the newest and finds it again; a barrier over all workers."""
+    if rank.index != 0:
+        ray.train.report({"step": done})
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        checkpoint.save(Path(directory), trainer, done)
+        ray.train.report({"step": done}, checkpoint=Checkpoint.from_directory(directory))

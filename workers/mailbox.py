@@ -1,0 +1,67 @@
+"""How a training worker's reports reach the attempt's driver, which numbers them and sends them on."""
+
+import asyncio
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from service.spec.reports import Report
+from workers.reporting import Reporter
+
+_POLL_S = 1.0
+
+
+class Mailbox:
+    """A Ray actor. Any worker puts; the driver takes."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Report] = asyncio.Queue()
+
+    async def put(self, report: Report) -> None:
+        await self._queue.put(report)
+
+    async def take(self, timeout_s: float) -> list[Report]:
+        """All that has come, waiting up to `timeout_s` for the first."""
+        try:
+            reports = [await asyncio.wait_for(self._queue.get(), timeout_s)]
+        except TimeoutError:
+            return []
+        while not self._queue.empty():
+            reports.append(self._queue.get_nowait())
+        return reports
+
+
+class Forwarder:
+    """Starts a Mailbox beside the driver and forwards what comes, until the end of the block empties it."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        node_id = ray.get_runtime_context().get_node_id()
+        self.mailbox: Any = (
+            ray.remote(Mailbox)
+            .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False))
+            .remote()
+        )
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._forward, name="mailbox", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._closing.set()
+        self._thread.join()
+        ray.kill(self.mailbox)
+
+    def _forward(self) -> None:
+        while True:
+            closing = self._closing.is_set()  # read first: what was put before the block ended is still taken
+            reports = ray.get(self.mailbox.take.remote(0.0 if closing else _POLL_S))
+            for report in reports:
+                self._reporter.put(report)
+            if closing and not reports:
+                return

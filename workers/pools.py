@@ -1,0 +1,35 @@
+"""The cluster's pools as the driver sees them: nodes that carry a label."""
+
+from dataclasses import dataclass
+
+import ray
+
+from service.spec import PoolRequest
+from service.spec.pools import Pool
+
+
+@dataclass(frozen=True)
+class PoolNodes:
+    """The living nodes of one pool."""
+
+    pool: Pool
+    node_ids: frozenset[str]
+    gpus: float
+
+    def gpus_per_worker(self, request: PoolRequest) -> float:
+        """What each worker gets: as asked for, or a GPU where there are any."""
+        return request.gpus_per_worker if request.gpus_per_worker is not None else float(self.gpus > 0)
+
+
+def find_pool(pool: Pool) -> PoolNodes:
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Labels"].get("pool") in pool.labels]
+    return PoolNodes(
+        pool, frozenset(node["NodeID"] for node in nodes), sum(node["Resources"].get("GPU", 0) for node in nodes)
+    )
+
+
+def can_overlap(reference: PoolNodes, reference_gpus: float, policy: PoolNodes, policy_gpus: float) -> bool:
+    """Whether both pools can hold their workers at one time; if not, the reference pass goes first."""
+    if not reference.node_ids & policy.node_ids:
+        return True
+    return reference_gpus + policy_gpus <= max(reference.gpus, policy.gpus)

@@ -1,0 +1,52 @@
+"""The publish stage: the exported model gets its card and is moved to where the job's result is looked for."""
+
+import os
+from pathlib import Path
+
+from service.spec import AlignmentJob
+from workers.data.prepare import DataReport
+
+
+def publish(exported: Path, target: Path, job_id: str, job: AlignmentJob, report: DataReport) -> int:
+    """Move the model into place by one rename; return its size in bytes. A second call finds it done."""
+    if not target.exists():
+        (exported / "README.md").write_text(model_card(job_id, job, report))
+        files = [path for path in exported.rglob("*") if path.is_file()]
+        for path in files:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        exported.rename(target)
+    return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+
+
+def model_card(job_id: str, job: AlignmentJob, report: DataReport) -> str:
+    """Markdown in the Hugging Face form; everything needed to make the model again."""
+    base = f"base_model: {job.model.source.removeprefix('hf:')}\n" if job.model.source.startswith("hf:") else ""
+    losses = ", ".join(f"{loss.weight:g} x {loss.type}" for loss in job.losses)
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+{base}tags: [plumbline, {", ".join(loss.type for loss in job.losses)}]
+---
+# {job.name or job_id}
+
+Aligned with Plumbline in job `{job_id}`, starting from `{job.model.source}`.
+
+| | |
+|---|---|
+| losses | {losses} |
+| rows | {report.used} used of {report.rows}, {report.truncated} truncated to {job.data.max_length} tokens |
+| method | {job.training.method.type} |
+| batch size | {job.training.batch_size} pairs |
+| learning rate | {job.learning_rate:g}, {job.training.schedule} |
+| epochs | {job.training.epochs:g} |
+| precision | {job.training.precision} |
+| seed | {job.training.seed} |
+
+The complete specification:
+
+```json
+{job.model_dump_json(indent=2)}
+```
+"""

@@ -1,0 +1,86 @@
+"""The driver of one attempt: `python -m workers.run`, started on the cluster by Ray Job Submission.
+
+Reads PLUMBLINE_API_URL, PLUMBLINE_ATTEMPT_ID and PLUMBLINE_ATTEMPT_TOKEN. The attempt runs in a thread; the main
+thread waits for its end or for word to stop, says how it ended, and leaves. Ray then ends every actor of the job.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from service.spec.reports import Failure, Fault, OutcomeReport
+from workers.attempt import Attempt
+from workers.errors import AttemptError
+from workers.reporting import Reporter
+
+_TAIL_LINES = 60
+
+
+class LogTail(logging.Handler):
+    """Keeps the last lines of the log, for the report of a failure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[str] = deque(maxlen=_TAIL_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.extend(self.format(record).splitlines())
+
+    def lines(self) -> list[str]:
+        return list(self._lines)
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    tail = LogTail()
+    tail.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(tail)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+    finished = threading.Event()
+    reporter = Reporter(
+        os.environ["PLUMBLINE_API_URL"],
+        os.environ["PLUMBLINE_ATTEMPT_ID"],
+        os.environ["PLUMBLINE_ATTEMPT_TOKEN"],
+        on_stop=finished.set,
+    )
+    brief = reporter.brief()
+    attempt = Attempt(brief, reporter)
+    with reporter:
+        work = ThreadPoolExecutor(1, thread_name_prefix="attempt").submit(attempt.run)
+        work.add_done_callback(lambda _: finished.set())
+        finished.wait()
+        if reporter.refused.is_set():
+            return 1
+        outcome = _outcome(work, attempt, tail)
+        reporter.outcome(outcome)
+    return 0 if outcome.result == "succeeded" else 1
+
+
+def _outcome(work: Future[None], attempt: Attempt, tail: LogTail) -> OutcomeReport:
+    if not work.done():
+        return OutcomeReport(result="cancelled")
+    error = work.exception()
+    if error is None:
+        return OutcomeReport(result="succeeded")
+    logging.getLogger(__name__).error("the attempt failed", exc_info=error)
+    if isinstance(error, AttemptError):
+        return OutcomeReport(result="failed", failure=error.failure(attempt.stage, tail.lines()))
+    failure = Failure(
+        code="internal_error",
+        message=f"{type(error).__name__}: {error}"[:2000],
+        fault=Fault.SYSTEM,
+        stage=attempt.stage,
+        log_tail=tail.lines(),
+    )
+    return OutcomeReport(result="failed", failure=failure)
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)  # the attempt's thread may still wait for actors that end with this process
