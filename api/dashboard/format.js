@@ -1,0 +1,63 @@
+// Numbers, times and states as people read them.
+
+import { html } from "./ui.js";
+
+export const TERMINAL = new Set(["succeeded", "failed", "cancelled"]);
+
+/** Seconds as "42 s", "3 min 10 s", "2 h 5 min". */
+export function duration(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  const minutes = Math.round(s / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** Seconds between two ISO times; `to` defaults to now. */
+export const secondsBetween = (from, to) => ((to ? Date.parse(to) : Date.now()) - Date.parse(from)) / 1000;
+
+export function number(value) {
+  if (value === null || value === undefined) return "–";
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
+  return size >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(3);
+}
+
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+
+function bytes(n) {
+  const power = n < 1000 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log10(n) / 3));
+  return `${power === 0 ? n : (n / 1000 ** power).toPrecision(3)} ${UNITS[power]}`;
+}
+
+/** "1,204 of 2,312 pairs"; a stage that found its work done before has none to do. */
+export function doneOf({ done, total, unit }) {
+  if (total === 0) return `no ${unit} left to do`;
+  return unit === "bytes" ? `${bytes(done)} of ${bytes(total)}` : `${done.toLocaleString("en")} of ${count(total, unit)}`;
+}
+
+export const count = (n, unit) => `${n.toLocaleString("en")} ${n === 1 ? unit.replace(/s$/, "") : unit}`;
+
+/** A moment: today as the time, else with the day. The tooltip has it whole, in UTC. */
+export function Moment({ at, seconds = false }) {
+  const date = new Date(at);
+  const today = date.toDateString() === new Date().toDateString();
+  const time = { hour: "2-digit", minute: "2-digit", ...(seconds && { second: "2-digit" }), hourCycle: "h23" };
+  const text = date.toLocaleString("en-GB", today ? time : { day: "numeric", month: "short", ...time });
+  return html`<time datetime=${at} title=${at}>${text}</time>`;
+}
+
+export const State = ({ state }) => html`<span class="state ${state}">${state}</span>`;
+
+export const jobTitle = (job) => job.name ?? job.spec.name ?? job.id;
+
+/** "sigmoid (beta 0.1) + 0.5 × sft" */
+export const lossText = (losses) =>
+  losses
+    .map(({ type, weight = 1, ...rest }) => {
+      const set = Object.entries(rest).filter(([, value]) => value !== 0 && value !== false);
+      const factor = weight === 1 ? "" : `${weight} × `;
+      return factor + type + (set.length ? ` (${set.map(([name, value]) => `${name} ${value}`).join(", ")})` : "");
+    })
+    .join(" + ");
