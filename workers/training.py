@@ -46,7 +46,8 @@ def run_training(config: WorkerConfig, gpus_per_worker: float, run_dir: Path) ->
             "training_not_started",
             f"Training could not be placed or kept on the policy pool: {error}. It asked for "
             f"{resources.policy.workers} worker(s) with {resources.policy.cpus_per_worker:g} CPU slots and "
-            f"{gpus_per_worker:g} GPUs each on nodes labelled {Pool.POLICY.selector}, for {resources.start_timeout_s:.0f} s.",
+            f"{gpus_per_worker:g} GPUs each on nodes labelled {Pool.POLICY.selector}, for "
+            f"{resources.start_timeout_s:.0f} s.",
             Fault.SYSTEM,
         ) from error
     if isinstance(result.return_value, AttemptError):

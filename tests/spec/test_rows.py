@@ -1,5 +1,6 @@
 """Rows of every accepted form, and every way a row can be wrong."""
 
+import contextlib
 import gzip
 import json
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_pairs_serve_sft_too() -> None:
         ({"prompt": "a", "chosen": [], "rejected": "b"}, "column_type", "chosen"),
         ({"prompt": "a", "chosen": [GOOD], "rejected": [BAD]}, "row_mixed", "prompt"),
         ({"prompt": [USER], "chosen": [USER], "rejected": [BAD]}, "answer_role", "chosen"),
-        ({"prompt": [{"role": "robot", "content": ""}], "chosen": [GOOD], "rejected": [BAD]}, "message_malformed", None),
+        ({"prompt": [{"role": "robot"}], "chosen": [GOOD], "rejected": [BAD]}, "message_malformed", None),
         ({"chosen": "b", "rejected": "c"}, "prompt_missing", "chosen"),
         ({"chosen": [GOOD], "rejected": [BAD]}, "prompt_missing", None),
         ({"chosen": [USER, GOOD], "rejected": [USER]}, "answer_empty", "rejected"),
@@ -83,8 +84,13 @@ def test_a_bad_row_names_its_code_and_column(value: Any, code: str, field: str |
 
 @pytest.mark.parametrize(
     ("line", "code"),
-    [(b"{", "row_not_json"), (b"\xff\xfe", "row_not_utf8"), (b"[" * 100_000, "row_not_json"), (b"NaN", "row_not_object")],
-)  # fmt: skip
+    [
+        (b"{", "row_not_json"),
+        (b"\xff\xfe", "row_not_utf8"),
+        (b"[" * 100_000, "row_not_json"),
+        (b"NaN", "row_not_object"),
+    ],
+)
 def test_a_line_that_is_no_json_object(line: bytes, code: str) -> None:
     with pytest.raises(RowError) as error:
         parse_row(line, 1, "pairs")
@@ -105,19 +111,15 @@ json_values = st.recursive(
 def test_any_json_value_is_a_row_or_a_row_error(value: Any, need: Any) -> None:
     try:
         row = parse(value, need)
-    except RowError as error:
-        assert error.code
-        assert str(error)
-    else:
-        assert row.chosen != row.rejected
+    except RowError:
+        return
+    assert row.chosen != row.rejected
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_row_or_a_row_error(line: bytes) -> None:
-    try:
-        parse_row(line, 2, "pairs")
-    except RowError as error:
-        assert error.code
+    with contextlib.suppress(RowError):
+        assert isinstance(parse_row(line, 2, "pairs"), Row)
 
 
 def test_the_real_hh_file_is_read_as_it_is_with_its_empty_answers_named() -> None:

@@ -14,8 +14,6 @@ from workers.errors import AttemptError
 
 logger = logging.getLogger(__name__)
 
-ATTENTION = "sdpa"
-
 
 @dataclass(frozen=True)
 class CausalLM:
@@ -41,11 +39,11 @@ def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel
     """The model at `path` in float32; with `random_seed`, its architecture with fresh weights."""
     try:
         if random_seed is None:
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation=ATTENTION)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
         else:
             torch.manual_seed(random_seed)
             config = AutoConfig.from_pretrained(path)
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=ATTENTION)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
         raise AttemptError("model_unusable", f"transformers cannot load {path} as a causal LM: {error}") from error
     assert isinstance(model, PreTrainedModel)
@@ -72,7 +70,7 @@ def split(model: PreTrainedModel) -> CausalLM:
     return CausalLM(model, None, head)
 
 
-def adapt(model: PreTrainedModel, method: Method, seed: int) -> nn.Module:
+def adapt(model: nn.Module, method: Method, seed: int) -> nn.Module:
     """Make the model trainable by `method`: itself, or wrapped by peft with only the adapters trainable."""
     if not isinstance(method, Lora):
         return model

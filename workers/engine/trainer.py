@@ -46,7 +46,7 @@ class Trainer:
         self.optimizer = make_optimizer(job, self.parameters)
         model.eval()
         if job.training.gradient_checkpointing:
-            lm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            lm.model.activation_checkpointing_enable({"use_reentrant": False})
             lm.model.enable_input_require_grads()  # frozen embeddings would cut the graph under LoRA
             _train_without_dropout(lm.model)
 

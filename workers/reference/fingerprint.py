@@ -4,14 +4,13 @@ import hashlib
 from pathlib import Path
 
 from service.spec import Precision
-from workers.engine.models import ATTENTION
 
-_NUMERICS = 1  # raise when the scoring code changes the numbers it gives
+_NUMERICS = 1  # raise when the scoring code, its kernels included, changes the numbers it gives
 
 
 def namespace(model: Path, precision: Precision) -> str:
     """Name of the part of the reference store that holds this model's log-probs under this numeric policy."""
-    return f"{fingerprint(model)[:32]}-{precision}-{ATTENTION}-v{_NUMERICS}"
+    return f"{fingerprint(model)[:32]}-{precision}-v{_NUMERICS}"
 
 
 def fingerprint(model: Path) -> str:

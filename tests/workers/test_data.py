@@ -1,0 +1,102 @@
+"""Preparing a file of rows, and the order of training."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from service.spec import AlignmentJob
+from workers.data.order import TrainingOrder
+from workers.data.pairs import PairFile
+from workers.data.prepare import DataReport, prepare
+from workers.errors import AttemptError
+
+
+def job(**fields: Any) -> AlignmentJob:
+    base = {"model": "/m", "data": {"train": "file-" + "0" * 21}}
+    return AlignmentJob.model_validate(base | fields)
+
+
+def rows(path: Path, *values: Any) -> Path:
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+    return path
+
+
+def run(job: AlignmentJob, source: Path, tokenizer: PreTrainedTokenizerFast) -> DataReport:
+    return prepare(job, source, source.parent / "pairs.parquet", tokenizer, lambda _: None)
+
+
+GOOD = {"prompt": "a", "chosen": "b", "rejected": "c"}
+EQUAL = {"prompt": "a", "chosen": "b", "rejected": "b"}
+
+
+def test_pairs_come_back_from_the_file_as_they_went_in(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    source = rows(tmp_path / "rows.jsonl", GOOD, {"prompt": "what", "chosen": "yes yes", "rejected": "no"})
+    report = run(job(), source, tokenizer)
+    pairs = PairFile(tmp_path / "pairs.parquet")
+    assert (report.rows, report.used, len(pairs)) == (2, 2, 2)
+    assert tokenizer.decode(pairs[1].prompt) == "what"
+    assert tokenizer.decode(pairs[1].chosen.ids) == "yes yes<|im_end|>"
+    assert tokenizer.decode(pairs[1].rejected.ids) == "no<|im_end|>"
+    assert pairs[1].line == 2
+
+
+def test_a_bad_row_refuses_the_job_and_is_named(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(AttemptError, match=r"dataset_invalid.*line 2.*equal") as error:
+        run(job(), rows(tmp_path / "rows.jsonl", GOOD, EQUAL), tokenizer)
+    assert "max_bad_rows" in error.value.message
+
+
+def test_bad_rows_within_the_allowance_are_left_out_and_listed(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    allowed = job(data={"train": "file-" + "0" * 21, "max_bad_rows": 1})
+    report = run(allowed, rows(tmp_path / "rows.jsonl", GOOD, EQUAL), tokenizer)
+    assert (report.used, report.bad) == (1, 1)
+    assert report.problems[0]["line"] == 2
+
+
+def test_an_empty_file_refuses_the_job(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(AttemptError, match="the file is empty"):
+        run(job(), rows(tmp_path / "rows.jsonl"), tokenizer)
+
+
+def test_a_second_attempt_reuses_what_the_first_prepared(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    source = rows(tmp_path / "rows.jsonl", GOOD)
+    first = run(job(), source, tokenizer)
+    source.unlink()
+    assert run(job(), source, tokenizer) == first
+
+
+def order(num_pairs: int, **training: Any) -> TrainingOrder:
+    return TrainingOrder(job(training=training, evaluation={"held_out_fraction": 0.1}), num_pairs)
+
+
+def test_each_epoch_visits_every_training_pair_once_and_no_held_out_one() -> None:
+    two = order(100, epochs=2, batch_size=7)
+    visits = np.concatenate([two.step(step) for step in range(two.num_steps)])
+    assert len(two.held_out) == 10
+    assert set(Counter(visits.tolist()).values()) == {2}
+    assert set(visits.tolist()) == set(range(100)) - set(two.held_out.tolist())
+
+
+def test_the_order_follows_the_seed_and_can_be_entered_anywhere() -> None:
+    one, same, other = order(50, batch_size=8), order(50, batch_size=8), order(50, batch_size=8, seed=1)
+    assert one.step(3).tolist() == same.step(3).tolist()
+    assert one.step(3).tolist() != other.step(3).tolist()
+
+
+def test_first_visits_are_every_needed_pair_once_in_training_order() -> None:
+    short = order(100, epochs=3, batch_size=10, max_steps=4)
+    visits = short.first_visits().tolist()
+    assert short.num_steps == 4
+    assert visits[:10] == short.step(0).tolist()
+    assert len(visits) == len(set(visits)) == 40 + 10
+
+
+def test_a_single_row_is_trained_on_and_not_held_out() -> None:
+    assert order(1).step(0).tolist() == [0]

@@ -1,0 +1,135 @@
+"""The reference store: exact numbers, whole or absent, damage seen."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from service.spec import Precision, Truncation
+from service.spec.rows import Row
+from tests.workers.conftest import make_model
+from workers.data.pairs import Pair, PairFile, write_pairs
+from workers.data.tokenize import RowTokenizer
+from workers.engine.models import load_model, split
+from workers.errors import AttemptError
+from workers.reference.fingerprint import namespace
+from workers.reference.handover import PassState, ScoreFeed, write_state
+from workers.reference.passes import plan
+from workers.reference.scorer import score
+from workers.reference.store import PairScore, ReferenceStore
+
+
+@pytest.fixture(scope="module")
+def pairs(tokenizer: PreTrainedTokenizerFast) -> list[Pair]:
+    encode = RowTokenizer(tokenizer, 512, Truncation.KEEP_END)
+    return [encode(Row(i, f"What is {i}? " * (1 + i % 5), f"It is {i}. " * (1 + i % 3), f"No {i}.")) for i in range(17)]
+
+
+ARCHITECTURES = {
+    "qwen3": {},
+    "llama": {},
+    "mistral": {"sliding_window": 8},
+    "gemma2": {"final_logit_softcapping": 3.0, "sliding_window": 8},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512},
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_scores_equal_a_plain_forward_of_one_sequence_at_a_time(
+    architecture: str, pairs: list[Pair], tmp_path: Path
+) -> None:
+    path = make_model(tmp_path, architecture, **ARCHITECTURES[architecture])
+    scores = score(split(load_model(path).eval()), pairs, Precision.FLOAT32, batch_tokens=256)
+    plain = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    for pair, ours in zip(pairs, scores, strict=True):
+        for answer, got in ((pair.chosen, ours.chosen), (pair.rejected, ours.rejected)):
+            ids = torch.tensor(np.concatenate([pair.prompt, answer.ids]), dtype=torch.int64)[None]
+            with torch.no_grad():
+                logps = plain(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+            expected = logps[len(pair.prompt) - 1 :][torch.from_numpy(answer.mask)]
+            assert np.abs(got - expected.numpy()).max() < 1e-4
+
+
+def test_logits_that_are_more_than_head_of_body_are_found_out(tmp_path: Path) -> None:
+    capped = make_model(tmp_path / "gemma2", "gemma2", final_logit_softcapping=3.0)
+    plain = make_model(tmp_path / "qwen3", "qwen3")
+    assert split(load_model(capped)).body is None
+    assert split(load_model(plain)).body is not None
+
+
+def scores_of(pairs: list[Pair]) -> list[tuple[bytes, PairScore]]:
+    return [
+        (pair.key, PairScore(np.full(pair.chosen.num_counted, -i, np.float32), np.full(1, -i, np.float32)))
+        for i, pair in enumerate(pairs)
+    ]
+
+
+def planned(store: ReferenceStore, pairs: list[Pair], tmp_path: Path) -> list[int]:
+    write_pairs(tmp_path / "pairs.parquet", pairs)
+    return plan(store, PairFile(tmp_path / "pairs.parquet"), range(len(pairs))).to_score
+
+
+def test_what_one_job_scored_another_finds(pairs: list[Pair], tmp_path: Path) -> None:
+    store = ReferenceStore(tmp_path, "space")
+    store.commit(scores_of(pairs[:10]))
+    assert planned(store, pairs, tmp_path) == list(range(10, 17))
+    reader = store.reader([pair.key for pair in pairs[:10]])
+    reader.refresh()
+    assert reader.missing() == frozenset()
+    assert reader.scores[pairs[3].key].chosen.tolist() == [-3.0] * pairs[3].chosen.num_counted
+
+
+def test_a_pair_that_stands_twice_in_the_data_is_scored_once(pairs: list[Pair], tmp_path: Path) -> None:
+    assert planned(ReferenceStore(tmp_path, "space"), [pairs[0], pairs[1], pairs[0]], tmp_path) == [0, 1]
+
+
+def test_a_shard_without_its_manifest_does_not_count(pairs: list[Pair], tmp_path: Path) -> None:
+    store = ReferenceStore(tmp_path, "space")
+    store.commit(scores_of(pairs))
+    next((tmp_path / "space" / "manifests").iterdir()).unlink()
+    assert len(planned(store, pairs, tmp_path)) == len(pairs)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_a_damaged_shard_is_seen_and_its_pairs_are_scored_again(damage: str, pairs: list[Pair], tmp_path: Path) -> None:
+    store = ReferenceStore(tmp_path, "space")
+    store.commit(scores_of(pairs[:5]))
+    shard = next((tmp_path / "space" / "shards").iterdir())
+    content = bytearray(shard.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content)
+    elif damage == "cut":
+        shard.write_bytes(content[:-10])
+    else:
+        shard.unlink()
+    store.commit(scores_of(pairs[5:]))
+    assert planned(store, pairs, tmp_path) == [0, 1, 2, 3, 4]
+
+
+def test_the_namespace_changes_with_weights_and_precision_but_not_with_the_path(
+    model_path: Path, tmp_path: Path
+) -> None:
+    copy = make_model(tmp_path / "other")
+    names = {namespace(model_path, Precision.FLOAT32), namespace(model_path, Precision.BF16)}
+    assert namespace(copy, Precision.FLOAT32) not in names
+    for source in model_path.iterdir():
+        (copy / source.name).write_bytes(source.read_bytes())
+    assert namespace(copy, Precision.FLOAT32) in names
+    assert len(names) == 2
+
+
+def test_a_trainer_gets_scores_that_land_while_it_waits_and_none_after_a_failure(
+    pairs: list[Pair], tmp_path: Path
+) -> None:
+    store, state = ReferenceStore(tmp_path, "space"), tmp_path / "run" / "reference.state"
+    keys = [pair.key for pair in pairs]
+    feed = ScoreFeed(store.reader(keys), state)
+    write_state(state, PassState.RUNNING)
+    store.commit(scores_of(pairs[:5]))
+    assert len(feed.get(keys[:5])) == 5
+    write_state(state, PassState.FAILED)
+    with pytest.raises(AttemptError, match="12 of 12 pairs have no score"):
+        feed.get(keys[5:])

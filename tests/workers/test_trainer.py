@@ -1,0 +1,134 @@
+"""The training step: the same numbers however it is cut up, and after a resume."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from service.spec import AlignmentJob, Precision, Truncation
+from service.spec.rows import Row
+from workers.data.order import TrainingOrder
+from workers.data.pairs import Pair
+from workers.data.tokenize import RowTokenizer
+from workers.engine import checkpoint
+from workers.engine.models import adapt, load_model, split
+from workers.engine.trainer import Rank, Trainer
+from workers.errors import AttemptError
+from workers.export import export
+from workers.reference.scorer import score
+from workers.reference.store import PairScore
+
+PAIRS = 24
+LORA = {"type": "lora", "rank": 4}
+
+
+@pytest.fixture(scope="module")
+def pairs(tokenizer: PreTrainedTokenizerFast) -> list[Pair]:
+    encode = RowTokenizer(tokenizer, 512, Truncation.KEEP_END)
+    return [encode(Row(i, f"What is {i}? " * (1 + i % 4), f"It is {i}. " * (1 + i % 3), "No.")) for i in range(PAIRS)]
+
+
+@pytest.fixture(scope="module")
+def scores(model_path: Path, pairs: list[Pair]) -> list[PairScore]:
+    return score(split(load_model(model_path).eval()), pairs, Precision.FLOAT32, 1024)
+
+
+def job(**training: Any) -> AlignmentJob:
+    defaults = {"batch_size": 8, "epochs": 2, "learning_rate": 1e-3, "precision": "float32"}
+    return AlignmentJob.model_validate(
+        {
+            "model": "/m",
+            "data": {"train": "file-" + "0" * 21},
+            "losses": [{"type": "sigmoid"}, {"type": "sft", "weight": 0.1}],
+            "training": defaults | training,
+            "evaluation": {"held_out_fraction": 0},
+        }
+    )
+
+
+class Run:
+    def __init__(self, path: Path, job: AlignmentJob) -> None:
+        base = load_model(path)
+        lm = split(base)
+        self.model = adapt(base, job.training.method, job.training.seed)
+        self.order = TrainingOrder(job, PAIRS)
+        self.trainer = Trainer(job, self.model, lm, self.order, Rank())
+
+    def steps(self, start: int, stop: int, pairs: list[Pair], scores: list[PairScore]) -> list[float]:
+        losses = []
+        for step in range(start, stop):
+            positions = self.order.step(step)
+            metrics = self.trainer.step(step, [pairs[i] for i in positions], [scores[i] for i in positions])
+            losses.append(metrics["loss"])
+        return losses
+
+
+@pytest.mark.parametrize("method", [{"type": "full"}, LORA], ids=["full", "lora"])
+def test_the_first_loss_is_log_two_and_the_policy_learns(
+    method: dict[str, Any], model_path: Path, pairs: list[Pair], scores: list[PairScore]
+) -> None:
+    only_sigmoid = job(method=method).model_copy(update={"losses": job().losses[:1]})
+    losses = Run(model_path, only_sigmoid).steps(0, 6, pairs, scores)
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
+    assert losses[-1] < losses[0] - 0.01
+
+
+@pytest.mark.parametrize(
+    "variant", [{"micro_batch_tokens": 64}, {"micro_batch_tokens": 300}, {"gradient_checkpointing": True}]
+)
+def test_packing_and_checkpointing_do_not_change_the_result(
+    variant: dict[str, Any], model_path: Path, pairs: list[Pair], scores: list[PairScore]
+) -> None:
+    expected = Run(model_path, job()).steps(0, 5, pairs, scores)
+    assert Run(model_path, job(**variant)).steps(0, 5, pairs, scores) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", [{"type": "full"}, LORA], ids=["full", "lora"])
+def test_a_resumed_run_has_the_losses_of_one_that_was_not_interrupted(
+    method: dict[str, Any], model_path: Path, pairs: list[Pair], scores: list[PairScore], tmp_path: Path
+) -> None:
+    whole = Run(model_path, job(method=method)).steps(0, 6, pairs, scores)
+    first = Run(model_path, job(method=method))
+    first.steps(0, 3, pairs, scores)
+    checkpoint.save(tmp_path, first.trainer, 3)
+    second = Run(model_path, job(method=method))
+    assert checkpoint.load(tmp_path, second.trainer) == 3
+    assert second.steps(3, 6, pairs, scores) == whole[3:]  # bit-equal
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(
+    model_path: Path, pairs: list[Pair], scores: list[PairScore]
+) -> None:
+    run = Run(model_path, job())
+    before = [parameter.clone() for parameter in run.trainer.parameters.values()]
+    broken = [PairScore(one.chosen * float("nan"), one.rejected) for one in scores]
+    with pytest.raises(AttemptError) as error:
+        run.steps(0, 1, pairs, broken)
+    assert error.value.code == "non_finite_loss"
+    assert all(torch.equal(a, b) for a, b in zip(before, run.trainer.parameters.values(), strict=True))
+
+
+def test_unknown_lora_targets_are_the_users_to_correct(model_path: Path) -> None:
+    with pytest.raises(AttemptError) as error:
+        Run(model_path, job(method={"type": "lora", "target_modules": ["no_such_layer"]}))
+    assert error.value.code == "lora_targets"
+
+
+@pytest.mark.parametrize("method", [{"type": "full"}, LORA], ids=["full", "lora"])
+def test_the_export_loads_in_transformers_and_gives_the_trained_policys_numbers(
+    method: dict[str, Any], model_path: Path, pairs: list[Pair], scores: list[PairScore], tmp_path: Path
+) -> None:
+    run = Run(model_path, job(method=method))
+    run.steps(0, 3, pairs, scores)
+    ids = torch.tensor(pairs[0].prompt, dtype=torch.int64)[None]
+    with torch.no_grad():
+        expected = run.model(ids).logits
+    export(run.model, model_path, tmp_path / "out")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, expected, rtol=1e-4, atol=1e-4)
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
+    assert (tmp_path / "out" / "adapter" / "adapter_config.json").exists() == (method["type"] == "lora")
