@@ -10,6 +10,7 @@ from service.clock import utc_now
 from service.db.migrate import _upgrade
 from service.db.session import Database
 from service.db.tables import Job
+from service.files import service as files
 from service.ids import new_id
 from service.jobs.states import JobState
 from service.settings import Settings
@@ -48,3 +49,21 @@ async def add_job(session: AsyncSession, *, owner: str = "ada", serve: bool = Fa
     session.add(job)
     await session.flush()
     return job
+
+
+async def add_file(database: Database, settings: Settings, content: bytes, *, owner: str = "ada") -> str:
+    """Upload `content` and return the file's ID."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield content
+
+    return (await files.store(database, settings, owner, "pairs.jsonl", chunks())).id
+
+
+def make_model(directory: Path, *without: str) -> Path:
+    """A directory that looks like a model to the control plane, which opens no weights."""
+    directory.mkdir(parents=True)
+    for name, content in {"config.json": "{}", "tokenizer.json": "{}", "model.safetensors": "w"}.items():
+        if name not in without:
+            (directory / name).write_text(content)
+    return directory

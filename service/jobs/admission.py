@@ -1,0 +1,89 @@
+"""What is checked before a job is accepted: that its file and models are there, usable and the caller's.
+
+Everything that needs no GPU is checked here rather than in the attempt; only models on the Hugging Face Hub wait for
+the attempt's prepare stage, because the control plane may have no way out to the internet.
+"""
+
+import asyncio
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from service.db.session import Database
+from service.errors import DatasetInvalid, ModelNotFound, ModelUnusable, NotFound
+from service.files.repository import FileRepository
+from service.jobs.model_directory import check_model_directory, find_model_directory
+from service.jobs.repository import JobRepository
+from service.jobs.states import JobState
+from service.settings import Settings
+from service.spec import AlignmentJob, ModelRef, Storage
+from service.spec.rows import RowProblem, read_rows
+
+SHOWN_ROWS = 20
+
+
+async def check(database: Database, settings: Settings, owner: str, spec: AlignmentJob) -> None:
+    """Raises DatasetInvalid, ModelNotFound or ModelUnusable, naming the field or the rows and the way out.
+
+    Reads the whole training file, in a thread and with no transaction open.
+    """
+    async with database.reading() as session:
+        try:
+            file = await FileRepository(session).get_for_owner(spec.data.train, owner)
+        except NotFound as error:
+            raise DatasetInvalid(
+                f"There is no file {spec.data.train} among yours: upload it with POST /v1/files and use its ID.",
+                field="data.train",
+            ) from error
+    await _check_model(database, settings, owner, spec.model, "model")
+    if spec.reference is not None:
+        await _check_model(database, settings, owner, spec.reference, "reference")
+    await asyncio.to_thread(check_rows, Storage(settings.storage_root).files / file.id, file.filename, spec)
+
+
+async def _check_model(database: Database, settings: Settings, owner: str, model: ModelRef, field: str) -> None:
+    storage = Storage(settings.storage_root)
+    directory: Path
+    if model.job_id is not None:
+        async with database.reading() as session:
+            try:
+                job = await JobRepository(session).get_for_owner(model.job_id, owner)
+            except NotFound as error:
+                raise ModelNotFound(
+                    f"There is no job {model.job_id} among yours. GET /v1/jobs?state=succeeded lists those that have "
+                    "published a model.",
+                    field=field,
+                ) from error
+        if job.state is not JobState.SUCCEEDED:
+            wait = "wait until it has succeeded" if not job.state.terminal else "name one that has succeeded"
+            raise ModelUnusable(f"The job {job.id} is {job.state} and has published no model: {wait}.", field=field)
+        directory = storage.model(job.id)
+    elif model.path is not None:
+        roots = [storage.root / "models", *settings.model_roots]
+        directory = await asyncio.to_thread(find_model_directory, model.path, roots, field)
+    else:
+        return  # hf: the attempt's prepare stage finds out
+    await asyncio.to_thread(check_model_directory, directory, field, needs_weights=model.weights == "pretrained")
+
+
+def check_rows(path: Path, filename: str, spec: AlignmentJob) -> None:
+    """Raises DatasetInvalid if no row can be used, or more than `data.max_bad_rows` cannot."""
+    usable = bad = 0
+    shown: list[RowProblem] = []
+    for row in read_rows(path, "pairs" if spec.needs_rejected else "answers"):
+        if isinstance(row, RowProblem):
+            bad += 1
+            shown += [row] * (len(shown) < SHOWN_ROWS)
+        else:
+            usable += 1
+    if usable and bad <= spec.data.max_bad_rows:
+        return
+    if not usable and not bad:
+        detail = f"The file '{filename}' has no rows: upload one JSON object per line."
+    else:
+        first = "; ".join(f"line {row.line}: {row.message}" for row in islice(shown, 3))
+        detail = f"{bad} of the {bad + usable} rows of '{filename}' cannot be used ({first}). Correct and upload the "
+        detail += f"file again, or set data.max_bad_rows to {bad} to leave them out." if usable else "file again."
+    raise DatasetInvalid(
+        detail, field="data.train", rows=[asdict(row) for row in shown], bad_rows=bad, usable_rows=usable
+    )

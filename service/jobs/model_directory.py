@@ -1,0 +1,59 @@
+"""Model directories that a client names by path: where they may lie, and what must be in them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.errors import ModelNotFound, ModelUnusable
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+
+
+def find_model_directory(path: str, roots: Sequence[Path], field: str) -> Path:
+    """The directory, with links and `..` resolved; ModelNotFound unless it then lies under one of `roots`.
+
+    The answer is the same for what does not exist and for what lies elsewhere: clients do not get to look around.
+    """
+    try:
+        directory = Path(path).resolve(strict=True)
+    except (OSError, RuntimeError):  # not there, a name too long, a circle of links
+        directory = None
+    if (
+        directory is None
+        or not directory.is_dir()
+        or not any(directory.is_relative_to(root.resolve()) for root in roots)
+    ):
+        raise ModelNotFound(
+            f"There is no model directory {path} under {' or '.join(str(root) for root in roots)}. Put the model "
+            "there, or name it as hf:owner/name or job:ID.",
+            field=field,
+        )
+    return directory
+
+
+def check_model_directory(directory: Path, field: str, *, needs_weights: bool) -> None:
+    """Raises ModelUnusable unless the directory has what transformers' `save_pretrained` writes."""
+    if not directory.is_dir():
+        raise ModelNotFound(f"The model directory {directory.name} is not in the storage any more.", field=field)
+    config = directory / "config.json"
+    if not config.is_file():
+        raise ModelUnusable("The model has no config.json: save it with transformers' `save_pretrained`.", field=field)
+    try:
+        is_object = isinstance(json.loads(config.read_bytes()), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    if not is_object:
+        raise ModelUnusable("The model's config.json is not a JSON object: save the model again.", field=field)
+    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelUnusable(
+            f"The model has no tokenizer ({', '.join(TOKENIZER_FILES)}): save it beside the weights with the "
+            "tokenizer's `save_pretrained`.",
+            field=field,
+        )
+    if needs_weights and not any(any(directory.glob(pattern)) for pattern in WEIGHT_FILES):
+        raise ModelUnusable(
+            f'The model has no weights ({", ".join(WEIGHT_FILES)}): add them, or set weights to "random" to train from '
+            "scratch.",
+            field=field,
+        )

@@ -1,0 +1,173 @@
+"""Taking an attempt's reports: each number once, in order, from the newest attempt only, a batch in one transaction."""
+
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.clock import utc_now
+from service.db.guarded import guarded_update
+from service.db.tables import Attempt, Event, Job, Metric
+from service.errors import AttemptSuperseded, InvalidRequest, ReportGap
+from service.jobs import attempts, progress
+from service.jobs.repository import AttemptRepository, JobRepository, allocate
+from service.jobs.states import AttemptState, JobState
+from service.settings import Settings
+from service.spec import AlignmentJob, Stage, Storage
+from service.spec.reports import (
+    AttemptBrief,
+    EventReport,
+    Failure,
+    Fault,
+    MetricsReport,
+    OutcomeReport,
+    ProgressReport,
+    Report,
+    ReportAck,
+    ReportBatch,
+)
+from service.text import storable
+
+
+async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> AttemptBrief:
+    """What the attempt is to do. Raises AttemptSuperseded once it has ended or another one has its place."""
+    attempt = await AttemptRepository(session).get(attempt_id)
+    job = await JobRepository(session).get(attempt.job_id)
+    if attempt.number != job.num_attempts or attempt.state.terminal:
+        raise _superseded(attempt, job)
+    spec = AlignmentJob.model_validate(job.spec)
+    storage = Storage(settings.storage_root.absolute())
+    return AttemptBrief(
+        attempt_id=attempt.id,
+        attempt_number=attempt.number,
+        job_id=job.id,
+        spec=spec,
+        storage=str(storage.root),
+        train_file=str((storage.files / spec.data.train).relative_to(storage.root)),
+        heartbeat_every_s=settings.heartbeat_every_s,
+    )
+
+
+async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch, settings: Settings) -> ReportAck:
+    """Store what is new in the batch. Sending a batch again changes nothing and gets the same answer.
+
+    Raises ReportGap if reports before the batch are missing, AttemptSuperseded if an attempt that has ended or was
+    replaced says something new, InvalidRequest if an outcome is not the last report or comes without its failure.
+    """
+    job = await JobRepository(session).get((await AttemptRepository(session).get(attempt_id)).job_id, lock=True)
+    attempt = await AttemptRepository(session).get(attempt_id)  # again: the lock may have been waited for
+    if batch.first_seq > attempt.last_seq + 1:
+        raise ReportGap(
+            f"The batch starts at {batch.first_seq}, but {attempt.last_seq} is the last report stored: "
+            f"send from {attempt.last_seq + 1} on.",
+            expected_seq=attempt.last_seq + 1,
+        )
+    new = batch.reports[attempt.last_seq + 1 - batch.first_seq :]
+    if attempt.number != job.num_attempts or attempt.state.terminal:
+        # Its last batch sent again after a lost answer, or a heartbeat that crossed with its success, is no offence.
+        if not new and (batch.reports or attempt.state is AttemptState.SUCCEEDED):
+            return ReportAck(last_seq=attempt.last_seq, cancel=False)
+        raise _superseded(attempt, job)
+    outcome = _outcome(new)
+
+    now = utc_now()
+    if attempt.state is AttemptState.PENDING:
+        await attempts.note_first_word(session, job, attempt)
+    await _append_events(session, job, attempt, [one for one in new if isinstance(one, EventReport)], now)
+    await _append_metrics(session, job, attempt, [one for one in new if isinstance(one, MetricsReport)], now)
+    await _advance(session, job, new, now)
+    taken = {"last_seq": attempt.last_seq + len(new), "heartbeat_at": now}
+    await guarded_update(session, attempt, taken)
+    if outcome is not None:
+        await _finish(session, job, attempt, outcome, settings)
+    return ReportAck(last_seq=attempt.last_seq, cancel=job.state is JobState.CANCELLING)
+
+
+def _superseded(attempt: Attempt, job: Job) -> AttemptSuperseded:
+    return AttemptSuperseded(
+        f"Attempt {attempt.number} is {attempt.state}, the job is {job.state} and its newest attempt is "
+        f"{job.num_attempts}: stop."
+    )
+
+
+def _outcome(reports: list[Report]) -> OutcomeReport | None:
+    for place, report in enumerate(reports):
+        if isinstance(report, OutcomeReport):
+            if place != len(reports) - 1:
+                raise InvalidRequest("An outcome is the last report of an attempt.", field=f"reports.{place}")
+            if (report.failure is None) == (report.result == "failed"):
+                raise InvalidRequest("`failure` is set exactly when the result is `failed`.", field=f"reports.{place}")
+            return report
+    return None
+
+
+async def _append_events(
+    session: AsyncSession, job: Job, attempt: Attempt, reports: list[EventReport], now: datetime
+) -> None:
+    if not reports:
+        return
+    last = await allocate(session, job, "last_event", len(reports))
+    session.add_all(
+        Event(
+            job_id=job.id,
+            number=number,
+            attempt=attempt.number,
+            type=report.type,
+            stage=report.stage,
+            message=storable(report.message),
+            data=storable(report.data),
+            created_at=now,
+        )
+        for number, report in enumerate(reports, start=last - len(reports) + 1)
+    )
+    await session.flush()
+
+
+async def _append_metrics(
+    session: AsyncSession, job: Job, attempt: Attempt, reports: list[MetricsReport], now: datetime
+) -> None:
+    if not reports:
+        return
+    last = await allocate(session, job, "last_metric", len(reports))
+    session.add_all(
+        Metric(
+            job_id=job.id,
+            number=number,
+            attempt=attempt.number,
+            split=report.split,
+            step=report.step,
+            values=storable(report.values),
+            created_at=now,
+        )
+        for number, report in enumerate(reports, start=last - len(reports) + 1)
+    )
+    await session.flush()
+
+
+async def _advance(session: AsyncSession, job: Job, reports: list[Report], now: datetime) -> None:
+    stage, so_far = job.stage, job.progress
+    for report in reports:
+        if isinstance(report, ProgressReport):
+            so_far = progress.advance(so_far, report, now)
+        if isinstance(report, ProgressReport | EventReport) and report.stage is not None:
+            stage = progress.furthest(stage, Stage(report.stage))
+    if (stage, so_far) != (job.stage, job.progress):
+        await guarded_update(session, job, {"stage": stage, "progress": storable(so_far)})
+
+
+async def _finish(
+    session: AsyncSession, job: Job, attempt: Attempt, outcome: OutcomeReport, settings: Settings
+) -> None:
+    if outcome.result == "succeeded":
+        await attempts.succeed_attempt(session, attempt)
+    elif outcome.failure is not None:
+        failure = Failure.model_validate(storable(outcome.failure.model_dump(mode="json")))
+        await attempts.fail_attempt(session, attempt, failure, settings)
+    elif job.state is JobState.CANCELLING:
+        await attempts.cancel_attempt(session, attempt)
+    else:
+        stopped = Failure(
+            code="interrupted",
+            message="The attempt was stopped although nobody had cancelled the job.",
+            fault=Fault.SYSTEM,
+        )
+        await attempts.fail_attempt(session, attempt, stopped, settings)

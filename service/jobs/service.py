@@ -1,0 +1,98 @@
+"""What clients do with jobs: submit them and cancel them."""
+
+import hashlib
+
+from sqlalchemy.exc import IntegrityError
+
+from service.clock import utc_now
+from service.db.session import Database
+from service.db.tables import Job
+from service.errors import IdempotencyConflict, InvalidRequest, InvalidState
+from service.ids import new_id
+from service.jobs import admission
+from service.jobs.repository import JobRepository, append_event
+from service.jobs.states import JobState
+from service.jobs.transitions import transition
+from service.settings import Settings
+from service.spec import AlignmentJob
+
+MAX_KEY = 255
+
+
+async def submit(
+    database: Database, settings: Settings, owner: str, spec: AlignmentJob, idempotency_key: str | None = None
+) -> tuple[Job, bool]:
+    """Check and queue a job; returns it and whether an earlier request with this key had already made it.
+
+    Raises what `admission.check` raises, and IdempotencyConflict if the key was used with another body.
+    """
+    if idempotency_key is not None and not (0 < len(idempotency_key) <= MAX_KEY and _printable(idempotency_key)):
+        raise InvalidRequest(
+            f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters, such as a UUID.",
+            field="Idempotency-Key",
+        )
+    digest = _digest(spec)
+    # Before the checks: a repeated request is answered even if a model it named has gone in the meantime.
+    if idempotency_key is not None and (job := await _replayed(database, owner, idempotency_key, digest)):
+        return job, True
+    await admission.check(database, settings, owner, spec)
+    try:
+        return await _insert(database, owner, spec, idempotency_key, digest), False
+    except IntegrityError:
+        # Two requests with one key raced; the constraint let the other one through.
+        if idempotency_key is None or not (job := await _replayed(database, owner, idempotency_key, digest)):
+            raise
+        return job, True
+
+
+async def cancel(database: Database, owner: str, job_id: str) -> Job:
+    """Ask for the job to stop. Idempotent; InvalidState if it has already succeeded or failed."""
+    async with database.transaction() as session:
+        job = await JobRepository(session).get_for_owner(job_id, owner, lock=True)
+        if job.state in (JobState.SUCCEEDED, JobState.FAILED):
+            raise InvalidState(f"The job has already {job.state}: there is nothing left to cancel.", state=job.state)
+        if job.state is JobState.QUEUED:
+            await transition(session, job, JobState.CANCELLED, reason="Cancelled before it was on the cluster.")
+        elif job.state in (JobState.STARTING, JobState.RUNNING):
+            await transition(session, job, JobState.CANCELLING, reason="A client asked to cancel the job.")
+        return job
+
+
+async def _replayed(database: Database, owner: str, key: str, digest: str) -> Job | None:
+    async with database.reading() as session:
+        job = await JobRepository(session).find_by_key(owner, key)
+    if job is not None and job.body_sha256 != digest:
+        raise IdempotencyConflict(
+            f"This Idempotency-Key made {job.id} from another body: use a new key for a new job.", job_id=job.id
+        )
+    return job
+
+
+async def _insert(database: Database, owner: str, spec: AlignmentJob, key: str | None, digest: str) -> Job:
+    job = Job(
+        id=new_id("job"),
+        owner=owner,
+        idempotency_key=key,
+        body_sha256=digest,
+        spec=spec.model_dump(mode="json"),  # with the defaults of today
+        state=JobState.QUEUED,
+        progress={},
+        num_attempts=0,
+        last_event=0,
+        last_metric=0,
+        created_at=utc_now(),
+    )
+    async with database.transaction() as session:
+        session.add(job)
+        await session.flush()
+        await append_event(session, job, "job.queued", "The job was accepted and waits for the controller.")
+    return job
+
+
+def _digest(spec: AlignmentJob) -> str:
+    """Of what the client set, in our spelling: key order, white space and new defaults make no other body of it."""
+    return hashlib.sha256(spec.model_dump_json(exclude_unset=True).encode()).hexdigest()
+
+
+def _printable(key: str) -> bool:
+    return key.isascii() and key.isprintable()

@@ -1,0 +1,55 @@
+import subprocess
+import sys
+from pathlib import Path
+
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+
+from service.db.migrate import is_current, upgrade
+from service.db.session import Database
+from service.db.tables import Base
+from tests.service.conftest import add_job
+
+
+async def test_the_migrations_make_the_tables_that_the_code_expects(database: Database) -> None:
+    def differences(connection: Connection) -> list[object]:
+        return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
+
+    async with database.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_a_database_is_current_only_after_the_upgrade(tmp_path: Path, database: Database) -> None:
+    assert await is_current(database)
+    empty = Database(f"sqlite+aiosqlite:///{tmp_path / 'empty.sqlite3'}")
+    assert not await is_current(empty)
+    await empty.close()
+
+
+def test_upgrading_again_keeps_what_is_there(tmp_path: Path) -> None:
+    import asyncio
+
+    url = f"sqlite+aiosqlite:///{tmp_path}/made/by/upgrade.sqlite3"
+    upgrade(url)
+
+    async def with_a_job(make: bool) -> int:
+        database = Database(url)
+        async with database.transaction() as session:
+            if make:
+                await add_job(session)
+            count = (await session.connection()).exec_driver_sql("SELECT count(*) FROM jobs")
+            number = (await count).scalar_one()
+        await database.close()
+        return int(number)
+
+    assert asyncio.run(with_a_job(make=True)) == 1
+    upgrade(url)
+    assert asyncio.run(with_a_job(make=False)) == 1
+
+
+def test_two_processes_that_upgrade_at_once_both_succeed(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'shared.sqlite3'}"
+    code = f"from service.db.migrate import upgrade; upgrade({url!r})"
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
