@@ -41,8 +41,8 @@ class Reporter:
     """
 
     def __init__(self, api_url: str, attempt_id: str, token: str, *, on_stop: Callable[[], None]) -> None:
+        self._url = f"{api_url}/internal/attempts/{attempt_id}"
         self._client = httpx.Client(
-            base_url=f"{api_url}/internal/attempts/{attempt_id}",
             headers={"Authorization": f"Bearer {token}"},
             timeout=10,
         )
@@ -61,6 +61,9 @@ class Reporter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         """Waits until everything is delivered, for as long as it takes within a day."""
         with self._changed:
             self._closing = True
@@ -73,7 +76,7 @@ class Reporter:
         backoff_s = 0.5
         while True:
             try:
-                response = self._client.get("")
+                response = self._client.get(self._url)
                 if response.status_code < 500:
                     brief = AttemptBrief.model_validate_json(response.raise_for_status().content)
                     self._every_s = brief.heartbeat_every_s
@@ -139,7 +142,7 @@ class Reporter:
     def _send(self, batch: ReportBatch) -> ReportAck | None:
         """The acknowledgement, or None when the API cannot answer now."""
         response = self._client.post(
-            "/reports", content=batch.model_dump_json(), headers={"Content-Type": "application/json"}
+            f"{self._url}/reports", content=batch.model_dump_json(), headers={"Content-Type": "application/json"}
         )
         if response.is_success:
             return ReportAck.model_validate_json(response.content)

@@ -7,12 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from service.spec import Lora, Precision
 from service.spec.training import Method
 from workers.errors import AttemptError
 
 logger = logging.getLogger(__name__)
+transformers_logging.disable_progress_bar()  # a bar in a log file is a line for every percent
 
 
 @dataclass(frozen=True)
