@@ -56,6 +56,7 @@ class RayServe:
         """Make this the whole list: what is not in it is taken down, what is unchanged stays untouched. Returns when
         Serve has taken note, long before anything runs."""
         body = {
+            "proxy_location": "HeadOnly",  # one door; replicas are reached from there wherever they are
             "http_options": self._http_options,
             "applications": [application.schema for application in applications],
         }
@@ -63,7 +64,9 @@ class RayServe:
 
     async def get(self) -> dict[str, ServedApplication]:
         """By name. Empty if Serve has never been started."""
-        response = await request(self._client, "GET", "/api/serve/applications/", timeout=60)
+        response = await request(
+            self._client, "GET", "/api/serve/applications/", params={"api_type": "declarative"}, timeout=60
+        )
         found: dict[str, dict[str, Any]] = response.json()["applications"]
         return {name: _served(name, details) for name, details in found.items()}
 

@@ -1,0 +1,66 @@
+"""The controller's loops: one follows attempts through start, watch and cancel in this order, one follows Serve.
+
+Each takes a step every `settings.reconcile_every_s`. What is known to go wrong is logged and tried again at the next
+step, and keeps no other reconciler from its own; anything else is a bug and ends the controller.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from sqlalchemy.exc import DBAPIError
+
+from service.cluster.http import ClusterError, connect
+from service.controller import cancel, start
+from service.controller.context import ENTRYPOINT, Controller, make_controller
+from service.controller.deploy import Deploy
+from service.controller.watch import Watch
+from service.db.session import Database
+from service.errors import InvalidState
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Reconcile = Callable[[Controller], Awaitable[None]]
+
+
+async def run(settings: Settings, database: Database, stop: asyncio.Event, entrypoint: str = ENTRYPOINT) -> None:
+    """Reconcile until `stop` is set. Nothing is lost by being killed at any point instead.
+
+    entrypoint: the command that the cluster runs for an attempt.
+    """
+    client = connect(settings)
+    try:
+        controller = make_controller(settings, database, client, entrypoint)
+        async with asyncio.TaskGroup() as loops:
+            # one after the other, so that nothing is submitted while its cancel is being finished
+            loops.create_task(_repeat(controller, stop, (start.reconcile, Watch().reconcile, cancel.reconcile)))
+            # apart, because Serve may take long to answer
+            loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
+    finally:
+        await client.aclose()
+
+
+async def _repeat(controller: Controller, stop: asyncio.Event, reconcilers: Sequence[Reconcile]) -> None:
+    troubles: dict[str, str] = {}
+    while not stop.is_set():
+        for reconcile in reconcilers:
+            await _step(controller, reconcile, troubles)
+        try:
+            await asyncio.wait_for(stop.wait(), controller.settings.reconcile_every_s)
+        except TimeoutError:
+            continue
+
+
+async def _step(controller: Controller, reconcile: Reconcile, troubles: dict[str, str]) -> None:
+    """One pass. The same trouble is logged once, not at every step."""
+    name = reconcile.__module__.rpartition(".")[2]
+    try:
+        await reconcile(controller)
+    except (ClusterError, DBAPIError, InvalidState) as error:
+        if troubles.get(name) != str(error):
+            log.warning("%s: %s", name, error)
+        troubles[name] = str(error)
+    else:
+        if troubles.pop(name, None):
+            log.info("%s: all well again", name)

@@ -1,0 +1,54 @@
+"""Starts queued jobs, oldest first, while fewer than `settings.max_running_jobs` are on the cluster."""
+
+from service.controller.context import Controller
+from service.db.tables import Attempt
+from service.jobs.attempts import start_attempt
+from service.jobs.repository import AttemptRepository, JobRepository
+from service.jobs.states import AttemptState, JobState
+from service.jobs.tokens import attempt_token
+from service.spec.pools import Pool
+
+
+async def reconcile(controller: Controller) -> None:
+    """Lease attempts, then submit every leased one that the cluster does not know.
+
+    The lease is committed before the submission. After a crash between the two the attempt is found pending, and a
+    submission that Ray has already is no second one.
+    """
+    await _lease(controller)
+    for attempt in await _pending(controller):
+        if await controller.jobs.get(attempt.id) is None:
+            await _submit(controller, attempt)
+
+
+async def _lease(controller: Controller) -> None:
+    async with controller.database.reading() as session:
+        if not await JobRepository(session).oldest_queued(1):
+            return
+    async with controller.database.transaction() as session:
+        jobs = JobRepository(session)
+        room = controller.settings.max_running_jobs - await jobs.count_on_cluster()
+        if room > 0:
+            for job in await jobs.oldest_queued(room):
+                await start_attempt(session, job)
+
+
+async def _pending(controller: Controller) -> list[Attempt]:
+    async with controller.database.reading() as session:
+        starting = {job.id for job in await JobRepository(session).in_states(JobState.STARTING)}
+        active = await AttemptRepository(session).active()
+    return [attempt for attempt in active if attempt.state is AttemptState.PENDING and attempt.job_id in starting]
+
+
+async def _submit(controller: Controller, attempt: Attempt) -> None:
+    settings = controller.settings
+    await controller.jobs.submit(
+        attempt.id,
+        controller.entrypoint,
+        env_vars={
+            "PLUMBLINE_API_URL": settings.callback_url,
+            "PLUMBLINE_ATTEMPT_ID": attempt.id,
+            "PLUMBLINE_ATTEMPT_TOKEN": attempt_token(settings, attempt.id),
+        },
+        label_selector=Pool.CONTROL.selector,
+    )
