@@ -99,12 +99,7 @@ class Attempt:
         request = self._job.resources.reference
         reference, policy = find_pool(Pool.REFERENCE), find_pool(Pool.POLICY)
         gpus = reference.gpus_per_worker(request)
-        overlap = can_overlap(
-            reference,
-            gpus * request.workers,
-            policy,
-            policy.gpus_per_worker(self._job.resources.policy) * self._job.resources.policy.workers,
-        )
+        overlap = can_overlap(reference, request, policy, self._job.resources.policy)
         scorer = ScorerConfig(
             model=resolve(self._job.reference_model, self._storage),
             pairs=self._pairs,

@@ -14,6 +14,7 @@ class PoolNodes:
 
     pool: Pool
     node_ids: frozenset[str]
+    cpus: float
     gpus: float
 
     def gpus_per_worker(self, request: PoolRequest) -> float:
@@ -24,12 +25,18 @@ class PoolNodes:
 def find_pool(pool: Pool) -> PoolNodes:
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Labels"].get("pool") in pool.labels]
     return PoolNodes(
-        pool, frozenset(node["NodeID"] for node in nodes), sum(node["Resources"].get("GPU", 0) for node in nodes)
+        pool,
+        frozenset(node["NodeID"] for node in nodes),
+        cpus=sum(node["Resources"].get("CPU", 0) for node in nodes),
+        gpus=sum(node["Resources"].get("GPU", 0) for node in nodes),
     )
 
 
-def can_overlap(reference: PoolNodes, reference_gpus: float, policy: PoolNodes, policy_gpus: float) -> bool:
+def can_overlap(reference: PoolNodes, scorers: PoolRequest, policy: PoolNodes, trainers: PoolRequest) -> bool:
     """Whether both pools can hold their workers at one time; if not, the reference pass goes first."""
     if not reference.node_ids & policy.node_ids:
         return True
-    return reference_gpus + policy_gpus <= max(reference.gpus, policy.gpus)
+    both = ((reference, scorers), (policy, trainers))
+    gpus = sum(request.workers * nodes.gpus_per_worker(request) for nodes, request in both)
+    cpus = sum(request.workers * request.cpus_per_worker for _, request in both)
+    return gpus <= max(reference.gpus, policy.gpus) and cpus <= max(reference.cpus, policy.cpus)

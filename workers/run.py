@@ -10,11 +10,14 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from service.spec.reports import Failure, Fault, OutcomeReport
-from workers.attempt import Attempt
 from workers.errors import AttemptError
 from workers.reporting import Reporter
+
+if TYPE_CHECKING:
+    from workers.attempt import Attempt
 
 _TAIL_LINES = 60
 
@@ -48,8 +51,10 @@ def main() -> int:
         on_stop=finished.set,
     )
     brief = reporter.brief()
-    attempt = Attempt(brief, reporter)
     with reporter:
+        from workers.attempt import Attempt  # takes seconds (torch, transformers); the heartbeat is on by now
+
+        attempt = Attempt(brief, reporter)
         work = ThreadPoolExecutor(1, thread_name_prefix="attempt").submit(attempt.run)
         work.add_done_callback(lambda _: finished.set())
         finished.wait()
@@ -60,7 +65,7 @@ def main() -> int:
     return 0 if outcome.result == "succeeded" else 1
 
 
-def _outcome(work: Future[None], attempt: Attempt, tail: LogTail) -> OutcomeReport:
+def _outcome(work: Future[None], attempt: "Attempt", tail: LogTail) -> OutcomeReport:
     if not work.done():
         return OutcomeReport(result="cancelled")
     error = work.exception()

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from service.spec import Precision, Truncation
 from service.spec.rows import Row
-from tests.workers.conftest import make_model
+from tests.models import make_model
 from workers.data.pairs import Pair, PairFile, write_pairs
 from workers.data.tokenize import RowTokenizer
 from workers.engine.models import load_model, split

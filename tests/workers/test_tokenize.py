@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from service.spec import Truncation
 from service.spec.rows import Message, Row, RowError
-from tests.workers.conftest import CHATML, make_tokenizer
+from tests.models import CHATML, make_tokenizer
 from workers.data.pairs import Answer
 from workers.data.tokenize import RowTokenizer
 from workers.errors import AttemptError

@@ -1,0 +1,53 @@
+"""Small models with random weights and a tokenizer trained on the spot: the real loading code, without a download."""
+
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+TEXTS = [
+    "What is the capital of France? The capital of France is Paris.",
+    "Could you please tell me how to bake bread? Certainly: mix flour, water, salt and yeast.",
+    "Human and assistant talk about pens, dogs, water, numbers 0 1 2 3 4 5 6 7 8 9 and more.",
+]
+
+TINY = {
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+    "dtype": "float32",
+}
+
+
+def make_tokenizer(chat_template: str | None = CHATML) -> PreTrainedTokenizerFast:
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    bpe.train_from_iterator(TEXTS, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    tokenizer.chat_template = chat_template
+    return tokenizer
+
+
+def make_model(directory: Path, architecture: str = "qwen3", **overrides: object) -> Path:
+    config = AutoConfig.for_model(architecture, **(TINY | overrides))
+    model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(directory)
+    make_tokenizer().save_pretrained(directory)
+    return directory
