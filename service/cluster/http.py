@@ -27,11 +27,11 @@ class ClusterRefused(ClusterError):
 
 
 def connect(settings: Settings) -> httpx.AsyncClient:
-    """A client for `settings.ray_url` with `settings.ray_token`; close it with `aclose`."""
+    """A client for `settings.ray_url` with `settings.ray_token`, past any proxy; close it with `aclose`."""
     headers = {}
     if settings.ray_token is not None:
         headers["Authorization"] = f"Bearer {settings.ray_token.get_secret_value()}"
-    return httpx.AsyncClient(base_url=settings.ray_url, headers=headers, timeout=_TIMEOUT_S)
+    return httpx.AsyncClient(base_url=settings.ray_url, headers=headers, timeout=_TIMEOUT_S, trust_env=False)
 
 
 async def request(client: httpx.AsyncClient, method: str, path: str, **kwargs: Any) -> httpx.Response:

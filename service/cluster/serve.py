@@ -77,6 +77,12 @@ def _served(name: str, details: dict[str, Any]) -> ServedApplication:
         for deployment, state in (details.get("deployments") or {}).items()
         if state.get("message") and state.get("status") != "HEALTHY"
     ]
-    message = "\n".join([details.get("message") or "", *unwell]).strip()
+    message = without_tracebacks("\n".join([details.get("message") or "", *unwell]))
     config = details.get("deployed_app_config") or {}
     return ServedApplication(name, AppStatus(details["status"]), message, config.get("args") or {})
+
+
+def without_tracebacks(message: str) -> str:
+    """What Serve says, less the frames of the Python code that it went through: the exceptions themselves stay."""
+    noise = (" ", "Traceback (", "ray::", "During handling of", "The above exception was")
+    return "\n".join(line for line in message.splitlines() if line.strip() and not line.startswith(noise))

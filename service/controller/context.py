@@ -9,18 +9,22 @@ from service.cluster.serve import RayServe
 from service.db.session import Database
 from service.settings import Settings
 
-ENTRYPOINT = "python -m workers.run"
+
+@dataclass(frozen=True)
+class ClusterCode:
+    """What the cluster runs, by name: the control plane never imports it."""
+
+    attempt: str = "python -m workers.run"  # a command
+    serving: str = "workers.serving.app:build"  # a builder of a Serve application
 
 
 @dataclass(frozen=True)
 class Controller:
-    """`entrypoint` is what the cluster runs for an attempt."""
-
     settings: Settings
     database: Database
     jobs: RayJobs
     serve: RayServe
-    entrypoint: str = ENTRYPOINT
+    code: ClusterCode
 
 
 @dataclass
@@ -41,9 +45,9 @@ class Since:
 
 
 def make_controller(
-    settings: Settings, database: Database, client: httpx.AsyncClient, entrypoint: str = ENTRYPOINT
+    settings: Settings, database: Database, client: httpx.AsyncClient, code: ClusterCode | None = None
 ) -> Controller:
     """client: from `service.cluster.http.connect`."""
     port = httpx.URL(settings.serve_url).port or 80
     serve = RayServe(client, host=settings.serve_host, port=port)
-    return Controller(settings, database, RayJobs(client), serve, entrypoint)
+    return Controller(settings, database, RayJobs(client), serve, code or ClusterCode())

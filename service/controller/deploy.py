@@ -15,11 +15,9 @@ from service.deployments import service as deployments
 from service.errors import InvalidState
 from service.jobs.repository import JobRepository
 from service.jobs.states import DeploymentState
-from service.settings import Settings
 from service.spec import AlignmentJob, ModelRef, Storage
 from service.spec.pools import Pool
 
-IMPORT_PATH = "workers.serving.app:build"
 _SETTLED_EVERY_S = 10.0  # between looks while nothing is on its way
 _MAX_MESSAGE = 2000
 
@@ -41,7 +39,7 @@ class Deploy:
         if not self._due(rows):
             return
         served = await controller.serve.get()
-        wanted, failures = _applications(rows, jobs, served, controller.settings)
+        wanted, failures = _applications(rows, jobs, served, controller)
         if differ(wanted, served):
             await controller.serve.put(wanted)
             served = await controller.serve.get()
@@ -58,22 +56,22 @@ class Deploy:
         return self.looked_at is None or time.monotonic() - self.looked_at > _SETTLED_EVERY_S
 
 
-def application(job_id: str, spec: AlignmentJob, settings: Settings) -> Application:
+def application(job_id: str, spec: AlignmentJob, controller: Controller) -> Application:
     """What Serve is to hold for a succeeded job. Raises NotServable."""
     if spec.model.weights == "random":
         raise NotServable(
             "The job started from random weights: there is no base to serve beside it. Use its model as `job:ID` in "
             "another job, and deploy that one."
         )
-    storage = Storage(settings.storage_root.resolve())
+    storage = Storage(controller.settings.storage_root.resolve())
     args = {
         "job_id": job_id,
         "base": _source(spec.model, storage),
         "aligned": str(storage.model(job_id)),
         "pools": sorted(Pool.SERVING.labels),
-        "engine_kwargs": settings.engine_kwargs,
+        "engine_kwargs": controller.settings.engine_kwargs,
     }
-    return Application(job_id, IMPORT_PATH, args)
+    return Application(job_id, controller.code.serving, args)
 
 
 def differ(wanted: Sequence[Application], served: dict[str, ServedApplication]) -> bool:
@@ -87,7 +85,7 @@ def _source(model: ModelRef, storage: Storage) -> str:
 
 
 def _applications(
-    rows: Sequence[Deployment], jobs: dict[str, Job], served: dict[str, ServedApplication], settings: Settings
+    rows: Sequence[Deployment], jobs: dict[str, Job], served: dict[str, ServedApplication], controller: Controller
 ) -> tuple[list[Application], dict[str, str]]:
     """The list to put, and why the other wanted deployments have failed, by job.
 
@@ -100,7 +98,7 @@ def _applications(
             continue
         held = served.get(row.job_id)
         try:
-            app = application(row.job_id, AlignmentJob.model_validate(jobs[row.job_id].spec), settings)
+            app = application(row.job_id, AlignmentJob.model_validate(jobs[row.job_id].spec), controller)
         except NotServable as error:
             failures[row.job_id] = str(error)
             continue

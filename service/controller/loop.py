@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from service.cluster.http import ClusterError, connect
 from service.controller import cancel, start
-from service.controller.context import ENTRYPOINT, Controller, make_controller
+from service.controller.context import ClusterCode, Controller, make_controller
 from service.controller.deploy import Deploy
 from service.controller.watch import Watch
 from service.db.session import Database
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 Reconcile = Callable[[Controller], Awaitable[None]]
 
 
-async def run(settings: Settings, database: Database, stop: asyncio.Event, entrypoint: str = ENTRYPOINT) -> None:
+async def run(settings: Settings, database: Database, stop: asyncio.Event, code: ClusterCode | None = None) -> None:
     """Reconcile until `stop` is set. Nothing is lost by being killed at any point instead.
 
-    entrypoint: the command that the cluster runs for an attempt.
+    code: what the cluster is told to run, if not the product's own.
     """
     client = connect(settings)
     try:
-        controller = make_controller(settings, database, client, entrypoint)
+        controller = make_controller(settings, database, client, code)
         async with asyncio.TaskGroup() as loops:
             # one after the other, so that nothing is submitted while its cancel is being finished
             loops.create_task(_repeat(controller, stop, (start.reconcile, Watch().reconcile, cancel.reconcile)))

@@ -44,7 +44,7 @@ async def _submit(controller: Controller, attempt: Attempt) -> None:
     settings = controller.settings
     await controller.jobs.submit(
         attempt.id,
-        controller.entrypoint,
+        controller.code.attempt,
         env_vars={
             "PLUMBLINE_API_URL": settings.callback_url,
             "PLUMBLINE_ATTEMPT_ID": attempt.id,

@@ -94,7 +94,7 @@ async def _fail(controller: Controller, attempt: Attempt, failure: Failure) -> N
 
 
 async def _api_is_there(settings: Settings) -> bool:
-    async with httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S) as client:
+    async with httpx.AsyncClient(timeout=_PROBE_TIMEOUT_S, trust_env=False) as client:
         try:
             return (await client.get(f"{settings.callback_url}/healthz")).is_success
         except httpx.TransportError:

@@ -1,0 +1,103 @@
+"""The deployments' rows against a real Ray Serve."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from service.cluster.serve import AppStatus, ServedApplication
+from service.controller.context import Controller
+from service.controller.deploy import Deploy, NotServable, application, differ
+from service.db.tables import Deployment, Job
+from service.deployments import service as deployments
+from service.jobs.repository import JobRepository
+from service.jobs.states import DeploymentState, JobState
+from service.spec import AlignmentJob
+from tests.controller.conftest import queue, until
+
+Make = Callable[..., Controller]
+
+
+def _spec(model: object) -> dict[str, object]:
+    spec = {"model": model, "data": {"train": "file-" + "0" * 21}, "losses": [{"type": "sft"}]}
+    return AlignmentJob.model_validate(spec).model_dump(mode="json")
+
+
+async def _deployed(controller: Controller, model: str = "/models/tiny") -> Job:
+    job = await queue(controller, state=JobState.SUCCEEDED, spec=_spec(model))
+    await _ask(controller, job, deployments.want)
+    return job
+
+
+async def _ask(controller: Controller, job: Job, what: Callable[..., object]) -> None:
+    async with controller.database.transaction() as session:
+        await what(session, await JobRepository(session).get(job.id))  # type: ignore[misc]
+
+
+async def _find(controller: Controller, job: Job) -> Deployment | None:
+    async with controller.database.reading() as session:
+        return await deployments.find(session, job)
+
+
+async def _until(controller: Controller, job: Job, state: DeploymentState | None) -> Deployment | None:
+    deploy = Deploy()
+
+    async def reached() -> bool:
+        await deploy.reconcile(controller)
+        row = await _find(controller, job)
+        return (row.state if row else None) == state
+
+    await until(reached, patience_s=120)
+    return await _find(controller, job)
+
+
+async def test_a_deployment_becomes_ready_answers_and_goes_again(make: Make) -> None:
+    controller = make()
+    job = await _deployed(controller)
+    await _until(controller, job, DeploymentState.READY)
+    async with httpx.AsyncClient(base_url=controller.settings.serve_url) as client:
+        assert (await client.get(f"/{job.id}")).text == job.id
+    await _ask(controller, job, deployments.unwant)
+    await _until(controller, job, None)
+    assert job.id not in await controller.serve.get()
+
+
+async def test_one_that_fails_says_why_and_leaves_the_others_alone(make: Make) -> None:
+    controller = make()
+    good = await _deployed(controller)
+    await _until(controller, good, DeploymentState.READY)
+    bad = await _deployed(controller, "/models/broken")
+    row = await _until(controller, bad, DeploymentState.FAILED)
+    assert row is not None
+    assert row.message is not None
+    assert "the base has no weights in it" in row.message
+    assert (await _until(controller, good, DeploymentState.READY)) is not None
+    assert bad.id not in {name for name, app in (await controller.serve.get()).items() if app.status == "RUNNING"}
+    await _ask(controller, good, deployments.unwant)
+    await _until(controller, good, None)
+
+
+async def test_a_job_from_random_weights_has_no_base_to_serve(make: Make) -> None:
+    controller = make()
+    spec = AlignmentJob.model_validate(_spec({"source": "/models/tiny", "weights": "random"}))
+    with pytest.raises(NotServable, match="job:ID"):
+        application("job-1", spec, controller)
+
+
+async def test_the_base_of_a_job_on_another_jobs_result_is_that_result(make: Make) -> None:
+    controller = make()
+    other = "job-" + "1" * 21
+    args = application("job-1", AlignmentJob.model_validate(_spec(f"job:{other}")), controller).args
+    assert args["base"] == f"{controller.settings.storage_root.resolve()}/models/{other}"
+    assert args["aligned"].endswith("/models/job-1")
+
+
+async def test_the_list_is_put_only_when_it_differs(make: Make) -> None:
+    app = application("job-1", AlignmentJob.model_validate(_spec("/models/tiny")), make())
+    held = ServedApplication("job-1", AppStatus.RUNNING, "", app.args)
+    assert not differ([app], {"job-1": held})
+    assert not differ([], {})
+    assert differ([], {"job-1": held})
+    assert differ([app], {})
+    assert differ([app], {"job-1": ServedApplication("job-1", AppStatus.RUNNING, "", {"base": "another"})})
+    assert not differ([], {"job-1": ServedApplication("job-1", AppStatus.DELETING, "", app.args)})
