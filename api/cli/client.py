@@ -24,7 +24,12 @@ class Client:
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT)
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=_TIMEOUT,
+            trust_env=httpx.URL(self.url).host not in {"127.0.0.1", "localhost", "::1"},  # proxies are for elsewhere
+        )
 
     def __enter__(self) -> "Client":
         return self

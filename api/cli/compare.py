@@ -1,0 +1,45 @@
+"""`plumbline compare`: one prompt, the answers of base and aligned model side by side as they come."""
+
+from typing import Annotated
+
+import typer
+from rich.columns import Columns
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
+from api.cli.connection import Url, connect
+from api.cli.errors import CliError
+from api.cli.watch import JobId
+
+SIDES = ("base", "aligned")
+
+
+def compare(
+    job: JobId,
+    prompt: Annotated[str, typer.Argument(metavar='"PROMPT"', help="What both models are asked.")],
+    max_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, max=2, help="0 takes the likeliest token each time.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="The same for both sides.")] = 0,
+    url: Url = None,
+) -> None:
+    """Ask the model as it was and the aligned one the same, and show both answers side by side."""
+    console = Console(highlight=False)
+    texts = dict.fromkeys(SIDES, "")
+    problems: list[str] = []
+    with connect(url) as client, Live(_panels(texts, console), console=console, refresh_per_second=8) as live:
+        for frame in client.compare_stream(job, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed):
+            if frame.event == "delta":
+                texts[frame.data["side"]] += frame.data["text"]
+            elif frame.event == "error":
+                problem = frame.data.get("problem", frame.data)
+                problems.append(f"{frame.data['side']}: {problem.get('detail') or problem.get('title')}")
+            live.update(_panels(texts, console))
+    if problems:
+        raise CliError("\n".join(problems))
+
+
+def _panels(texts: dict[str, str], console: Console) -> Columns:
+    width = max(20, console.width // len(SIDES) - 1)
+    return Columns([Panel(Text(texts[side]), title=side, width=width) for side in SIDES], padding=(0, 0))

@@ -1,0 +1,47 @@
+"""`plumbline jobs` and `plumbline cancel`."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from api.cli.connection import Url, connect
+from api.cli.watch import JobId, follow
+from service.jobs.states import JobState
+
+
+def jobs(
+    limit: Annotated[int, typer.Option(min=1, max=100, help="At most this many, the newest first.")] = 20,
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    url: Url = None,
+) -> None:
+    """List jobs."""
+    with connect(url) as client:
+        page = client.jobs(limit=limit, state=state)
+    table = Table("job", "name", "state", "stage", "created", "serving", box=None)
+    for job in page["data"]:
+        deployment = job["deployment"]
+        table.add_row(
+            job["id"],
+            job["name"] or "",
+            job["state"],
+            job["stage"] or "",
+            job["created_at"][:19].replace("T", " "),
+            deployment["state"] if deployment else "",
+        )
+    Console(highlight=False).print(table if page["data"] else "No jobs.")
+
+
+def cancel(
+    job: JobId,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until nothing of it is left on the cluster.")] = False,
+    url: Url = None,
+) -> None:
+    """Cancel a job."""
+    console = Console(highlight=False)
+    with connect(url) as client:
+        state = client.cancel(job)["state"]
+        console.print(f"{job} {state}")
+        if watch and state == JobState.CANCELLING:
+            follow(client, job, console)

@@ -1,0 +1,192 @@
+"""A private Ray cluster on this machine: one `ray start --block` per node, each a child process of ours.
+
+Notable choices:
+- Token authentication is on, and the dashboard listens on loopback: Ray's other ports listen on every interface.
+- CPU counts are logical. Drivers, scorers, trainers and idle engines share the machine's cores, and a job must never
+  wait for a slot that an idle engine holds.
+- Ray's files lie in a short temporary directory (a unix socket's path must stay below some 100 characters); its logs
+  are moved to `home`/logs when it stops.
+"""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+
+from api.cli.errors import CliError
+from api.cli.processes import answers, end, free_port, spawn, sweep
+from service.spec.pools import SHARED
+
+NUM_CPUS = 16  # logical slots of a node
+OBJECT_STORE_BYTES = 300 * 2**20
+START_TIMEOUT_S = 180
+_STOP_GRACE_S = 12
+_POLL_S = 0.2
+
+
+class LocalRay:
+    """Made with a free port for everything; `start` starts it, `stop` leaves nothing of it behind.
+
+    Start it from a thread that lives as long as it is to run: the nodes end with the thread.
+    """
+
+    def __init__(self, home: Path) -> None:
+        """home: an existing directory; the token and the logs are kept there."""
+        self.token = _token(home / "ray-token")
+        self._home = home
+        self._gcs_port = free_port()
+        self._dashboard_port = free_port()
+        self.serve_port = free_port()
+        self._nodes: list[subprocess.Popen[bytes]] = []
+        self._pools: list[str] = []
+        self._temp: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """Ray's dashboard, with Job Submission and the Serve REST API."""
+        return f"http://127.0.0.1:{self._dashboard_port}"
+
+    @property
+    def address(self) -> str:
+        """For `ray.init(address=...)`, by a process that has `environment`."""
+        return f"127.0.0.1:{self._gcs_port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What lets a process on this machine join the cluster."""
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._home / "ray-token")}
+
+    def start(self, pools: Sequence[str] = (SHARED,)) -> None:
+        """Start one node for each value of the label `pool`, the head first. Returns before the cluster is ready.
+
+        Raises CliError if Ray is not installed.
+        """
+        if not _ray_command().exists():
+            raise CliError("Ray is not installed beside Plumbline: pip install 'plumbline[cpu]', or [gpu].")
+        self._temp = Path(tempfile.mkdtemp(prefix="plumb-", dir="/tmp"))
+        (self._home / "logs").mkdir(exist_ok=True)
+        head = f"--head --port={self._gcs_port} --dashboard-host=127.0.0.1 --dashboard-port={self._dashboard_port}"
+        # the client server cannot be left out, only moved out of the way
+        head += f" --ray-client-server-port={free_port()} --temp-dir={self._temp} --no-monitor"
+        self._spawn(head.split(), pools[0])
+        for pool in pools[1:]:
+            self.add_node(pool)
+
+    def add_node(self, pool: str) -> "subprocess.Popen[bytes]":
+        """Start another node on this machine, labelled `pool`. Returns its process before it has joined."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not answers("127.0.0.1", self._gcs_port):
+            self._pause(deadline)
+        # one log monitor per machine: with two, drivers would get every line twice
+        return self._spawn([f"--address={self.address}", "--include-log-monitor=false"], pool)
+
+    def wait_until_ready(self) -> None:
+        """Return when jobs can be submitted and every node has joined. Raises CliError if that does not happen."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        headers = {"Authorization": f"Bearer {self.token}"}
+        with httpx.Client(base_url=self.url, headers=headers, timeout=10, trust_env=False) as client:
+            while not (_succeeds(client, "/api/jobs/") and _alive_nodes(client) >= len(self._nodes)):
+                self._pause(deadline)
+
+    def check(self) -> None:
+        """Raises CliError if a node has ended."""
+        for index, node in enumerate(self._nodes):
+            if node.poll() is not None:
+                log = self._home / "logs" / f"ray-node-{index}.log"
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+                raise CliError(f"Ray's node '{self._pools[index]}' has ended. The last lines of {log}:\n{tail}")
+
+    def stop(self) -> None:
+        """End every process and remove the temporary directory. Safe to call twice, or before `start`."""
+        end(reversed(self._nodes), grace_s=_STOP_GRACE_S)
+        self._nodes.clear()
+        self._pools.clear()
+        if self._temp is not None:
+            sweep(self._mark)
+            self._keep_logs(self._temp)
+            shutil.rmtree(self._temp, ignore_errors=True)
+            self._temp = None
+
+    @property
+    def _mark(self) -> str:
+        return f"PLUMBLINE_LOCAL_RAY={self._temp}"
+
+    def _spawn(self, arguments: list[str], pool: str) -> "subprocess.Popen[bytes]":
+        name, _, value = self._mark.partition("=")
+        environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+        environment |= self.environment | {
+            name: value,
+            "PATH": f"{_bin()}:{os.environ.get('PATH', '')}",  # `python` on the nodes is ours
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+            "RAY_enable_metrics_collection": "0",  # nobody scrapes them here
+        }
+        common = [
+            f"--num-cpus={NUM_CPUS}",
+            f"--object-store-memory={OBJECT_STORE_BYTES}",
+            f"--labels=pool={pool}",
+            # by default fixed ranges, which a second node or another Ray may hold
+            "--min-worker-port=0",
+            "--max-worker-port=0",
+            "--dashboard-agent-listen-port=0",
+            "--disable-usage-stats",
+            "--block",
+        ]
+        log = self._home / "logs" / f"ray-node-{len(self._nodes)}.log"
+        log.unlink(missing_ok=True)
+        node = spawn([str(_ray_command()), "start", *arguments, *common], env=environment, log=log)
+        self._nodes.append(node)
+        self._pools.append(pool)
+        return node
+
+    def _pause(self, deadline: float) -> None:
+        self.check()
+        if time.monotonic() > deadline:
+            raise CliError(f"Ray was not ready after {START_TIMEOUT_S} s; its logs are in {self._home / 'logs'}.")
+        time.sleep(_POLL_S)
+
+    def _keep_logs(self, temp: Path) -> None:
+        kept = self._home / "logs" / "ray"
+        logs = temp / "session_latest" / "logs"
+        if logs.is_dir():
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.move(logs.resolve(), kept)
+
+
+def _bin() -> Path:
+    return Path(sys.executable).parent
+
+
+def _ray_command() -> Path:
+    return _bin() / "ray"
+
+
+def _token(path: Path) -> str:
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return path.read_text()
+
+
+def _succeeds(client: httpx.Client, path: str) -> bool:
+    try:
+        return client.get(path).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _alive_nodes(client: httpx.Client) -> int:
+    try:
+        response = client.get("/nodes", params={"view": "summary"})
+    except httpx.TransportError:
+        return 0
+    if not response.is_success:
+        return 0
+    return sum(node["raylet"].get("state") == "ALIVE" for node in response.json()["data"]["summary"])

@@ -1,0 +1,82 @@
+"""`plumbline submit`: a job from a YAML file."""
+
+import re
+import uuid
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from api.cli.client import Client
+from api.cli.connection import Url, connect
+from api.cli.errors import CliError, Unreachable
+from api.cli.watch import follow
+
+_FILE_ID = re.compile(r"file-[0-9a-f]{21}")
+_TRIES = 3
+
+
+def submit(
+    file: Annotated[Path, typer.Argument(help="The job, as YAML: the fields of POST /v1/jobs.", metavar="FILE.yaml")],
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and show the progress, like `plumbline watch`.")] = False,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Submitting again with the same key returns the same job, not another one.")
+    ] = None,
+    url: Url = None,
+) -> None:
+    """Submit a job. Where `data.train` is the path of a file, relative to FILE.yaml, the file is uploaded first and
+    its ID takes the path's place."""
+    console = Console(highlight=False, soft_wrap=True)
+    spec = read_spec(file)
+    with connect(url) as client:
+        training_file = local_training_file(spec, file)
+        if training_file is not None:
+            with console.status(f"uploading {training_file.name}"):
+                uploaded = client.upload(training_file)
+            console.print(f"uploaded {training_file.name} as {uploaded['id']}", style="dim")
+            spec["data"] = spec["data"] | {"train": uploaded["id"]}
+        job = _submit(client, spec, idempotency_key or str(uuid.uuid4()))
+        console.print(job["id"])
+        if watch:
+            raise typer.Exit(follow(client, job["id"], console))
+    console.print(f"plumbline watch {job['id']}   shows its progress", style="dim")
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """Raises CliError if the file cannot be read or is no YAML mapping. The API checks the fields."""
+    try:
+        spec = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise CliError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CliError(f"{path} is not YAML: {error}") from error
+    if not isinstance(spec, dict):
+        raise CliError(f"{path} must hold a mapping with the fields of a job, such as `model` and `data`.")
+    return spec
+
+
+def local_training_file(spec: dict[str, Any], spec_path: Path) -> Path | None:
+    """The file that `data.train` names by its path; None if it is an ID, or nothing that could be a path.
+
+    Raises CliError if there is no such file.
+    """
+    data = spec.get("data")
+    named = data.get("train") if isinstance(data, dict) else None
+    if not isinstance(named, str) or _FILE_ID.fullmatch(named):
+        return None
+    path = spec_path.parent / Path(named).expanduser()
+    if not path.is_file():
+        raise CliError(f"data.train: there is no file {path}, and '{named}' is not the ID of an uploaded one.")
+    return path
+
+
+def _submit(client: Client, spec: dict[str, Any], key: str) -> dict[str, Any]:
+    """The key makes trying again safe when an answer is lost."""
+    for _ in range(_TRIES - 1):
+        try:
+            return client.submit(spec, key)
+        except Unreachable:
+            continue
+    return client.submit(spec, key)

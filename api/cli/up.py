@@ -1,0 +1,66 @@
+"""`plumbline up`, and API and controller apart."""
+
+import logging
+from pathlib import Path
+
+from rich.console import Console
+
+from api.cli import home
+from api.cli.control_plane import run_api, run_controller
+from api.cli.stack import Stack, running_stack
+from service.settings import Settings
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def up() -> None:
+    """Start Plumbline on this machine: Ray, API, controller and dashboard. Ctrl-C stops them all."""
+    console = Console(highlight=False)
+    settings = home.prepare(Settings())
+    log_file = settings.home / "logs" / "plumbline.log"
+    _log_to(log_file)
+    status = console.status("starting")
+    try:
+        with status, running_stack(settings, say=status.update) as stack:
+            status.stop()
+            console.print(_welcome(stack, log_file), soft_wrap=True)
+            stack.wait()
+    except KeyboardInterrupt:
+        console.print("Stopped. The data stays; `plumbline up` goes on with it.")
+
+
+def api() -> None:
+    """Serve the API alone, as in production. Its settings are PLUMBLINE_... variables."""
+    _log_to_console()
+    run_api(home.prepare(Settings()))
+
+
+def controller() -> None:
+    """Run the controller alone, as in production. Its settings are PLUMBLINE_... variables."""
+    _log_to_console()
+    run_controller(home.prepare(Settings()))
+
+
+def _welcome(stack: Stack, log_file: Path) -> str:
+    return f"""[bold]Plumbline is running.[/bold]
+
+  dashboard   {stack.url}/#key={stack.key}
+  API         {stack.url}/v1   (documentation: {stack.url}/docs)
+  your key    {home.key_file(stack.settings.home)}
+  data        {stack.settings.home}
+  log         {log_file}
+
+  submit      plumbline submit job.yaml --watch
+  look        plumbline jobs
+
+Ctrl-C stops it."""
+
+
+def _log_to(path: Path) -> None:
+    logging.basicConfig(level=logging.INFO, format=_FORMAT, filename=path)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _log_to_console() -> None:
+    logging.basicConfig(level=logging.INFO, format=_FORMAT)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
