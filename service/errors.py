@@ -107,3 +107,11 @@ class ServingUnavailable(ServiceError):
     status = 503
     code = "serving_unavailable"
     title = "The models are not being served right now"
+
+
+class Unavailable(ServiceError):
+    """Something the control plane itself needs does not answer; the same request may work in a moment."""
+
+    status = 503
+    code = "unavailable"
+    title = "Not possible right now"

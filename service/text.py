@@ -23,3 +23,17 @@ def storable(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return [storable(item, depth + 1) for item in value]
     return value
+
+
+def first_unstorable(value: Any, where: str = "") -> str | None:
+    """The dotted path of the first text in `value` that `storable` would change, for a client to correct."""
+    if isinstance(value, dict):
+        parts = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list):
+        parts = [(str(place), item) for place, item in enumerate(value)]
+    else:
+        return where if storable(value) != value else None
+    for name, item in parts:
+        if found := first_unstorable(item, f"{where}.{name}" if where else name):
+            return found
+    return None

@@ -27,6 +27,12 @@ async def find(session: AsyncSession, job: Job) -> Deployment | None:
     return await session.get(Deployment, job.id, populate_existing=True)
 
 
+async def find_many(session: AsyncSession, job_ids: Sequence[str]) -> dict[str, Deployment]:
+    """By job ID; jobs without a deployment are left out."""
+    rows = await session.scalars(select(Deployment).where(Deployment.job_id.in_(job_ids)))
+    return {deployment.job_id: deployment for deployment in rows}
+
+
 async def want(session: AsyncSession, job: Job) -> Deployment:
     """Ask for the job's base and aligned model on Serve; again after a failure or a removal, else nothing changes.
 

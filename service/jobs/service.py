@@ -15,6 +15,7 @@ from service.jobs.states import JobState
 from service.jobs.transitions import transition
 from service.settings import Settings
 from service.spec import AlignmentJob
+from service.text import first_unstorable
 
 MAX_KEY = 255
 
@@ -31,6 +32,8 @@ async def submit(
             f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters, such as a UUID.",
             field="Idempotency-Key",
         )
+    if field := first_unstorable(spec.model_dump(mode="json")):
+        raise InvalidRequest(f"'{field}' holds a NUL character, which is not text: remove it.", field=field)
     digest = _digest(spec)
     # Before the checks: a repeated request is answered even if a model it named has gone in the meantime.
     if idempotency_key is not None and (job := await _replayed(database, owner, idempotency_key, digest)):

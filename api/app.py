@@ -1,0 +1,104 @@
+"""The HTTP API as an ASGI application.
+
+Nothing is kept in memory between requests, so replicas need not know of each other. `uvicorn --factory
+api.app:create_app` runs one; `plumbline up` runs the controller beside it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api import problems
+from api.middleware import BodyLimit, SecurityHeaders
+from api.routes import comparisons, deployments, files, health, internal, jobs, streams
+from service.db.session import Database
+from service.errors import InvalidRequest, Unauthorized
+from service.files.service import sweep_parts
+from service.settings import Settings
+
+REPORT_BYTES = 16 * 2**20  # of one batch of an attempt's reports, at most
+DASHBOARD = Path(__file__).parent / "dashboard"
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application; its database must have been upgraded. Raises ValueError if `settings.secret` is not set.
+
+    settings: by default from the environment.
+    """
+    settings = settings or Settings()
+    if settings.secret is None:
+        raise ValueError("PLUMBLINE_SECRET is not set: attempts on the cluster could not prove who they are")
+    app = FastAPI(
+        title="Plumbline",
+        version="0.1.0",
+        description="Preference alignment as a service: POST a preference job, get the aligned model served beside its "
+        "base. Errors are problem details (RFC 9457) with a stable `code`.",
+        redoc_url=None,
+        lifespan=_lifespan(settings),
+    )
+    app.state.settings = settings
+    problems.install(app)
+    app.include_router(health.router)
+    for resource in (jobs, streams, deployments, files, comparisons):
+        app.include_router(resource.router, prefix="/v1", responses=problems.problems(Unauthorized, InvalidRequest))
+    app.include_router(internal.router)
+    app.router.default = _Fallback(DASHBOARD)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        internal_max_bytes=max(REPORT_BYTES, settings.max_body_bytes),
+        streamed_path="/v1/files",
+    )
+    app.add_middleware(SecurityHeaders)
+    _document_problems(app)
+    return app
+
+
+def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(sweep_parts, settings)
+        database = Database(settings.sqlalchemy_url)
+        # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
+        async with httpx.AsyncClient(trust_env=False) as serve_client:
+            app.state.database, app.state.serve_client = database, serve_client
+            yield
+        await database.close()
+
+    return lifespan
+
+
+class _Fallback:
+    """For paths that no route knows: the dashboard's files, except under the API's own prefixes.
+
+    Not a mount at `/`, which would answer for a wrong method on a known path too.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._files: ASGIApp | None = StaticFiles(directory=directory, html=True) if directory.is_dir() else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._files is None or scope["path"].startswith(("/v1/", "/internal/")):
+            raise HTTPException(404)
+        await self._files(scope, receive, send)
+
+
+def _document_problems(app: FastAPI) -> None:
+    """Put the schema that `problems.problems` refers to into the OpenAPI document."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].setdefault("Problem", schema)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way

@@ -1,0 +1,79 @@
+"""What holds for every request: how large a JSON body may be, and what a browser may do with an answer."""
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import error_response
+from service.errors import TooLarge
+
+_CSP = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+# Swagger UI comes from its CDN and starts itself with an inline script; nothing of ours is on that page.
+_CSP_DOCS = (
+    f"{_CSP}; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src https://cdn.jsdelivr.net 'unsafe-inline'; "
+    "img-src 'self' data: https://fastapi.tiangolo.com"
+)
+
+
+class BodyLimit:
+    """Reads a body before the app does, and answers 413 past the limit, whether or not a Content-Length announced it.
+
+    Bodies are JSON and small, so they are held; the one path whose body is a stream counts for itself.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, internal_max_bytes: int, streamed_path: str) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._internal_max_bytes = internal_max_bytes
+        self._streamed_path = streamed_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == self._streamed_path:
+            await self._app(scope, receive, send)
+            return
+        limit = self._internal_max_bytes if scope["path"].startswith("/internal/") else self._max_bytes
+        announced = Headers(scope=scope).get("content-length", "0")
+        messages: list[Message] = []
+        size = int(announced) if announced.isdecimal() else 0
+        if size <= limit:
+            size = 0
+            more = True
+            while more and size <= limit:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return
+                messages.append(message)
+                size += len(message.get("body", b""))
+                more = message.get("more_body", False)
+        if size > limit:
+            await error_response(TooLarge(f"This body may have {limit} bytes at most."))(scope, receive, send)
+            return
+
+        async def replay() -> Message:
+            return messages.pop(0) if messages else await receive()
+
+        await self._app(scope, replay, send)
+
+
+class SecurityHeaders:
+    """Nothing of another origin runs in our pages, nothing guesses a type, and no answer to a key is kept."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+                headers["Content-Security-Policy"] = _CSP_DOCS if scope["path"] == "/docs" else _CSP
+                # The dashboard's files are asked for again with their ETag, so that an upgrade is seen at once.
+                is_ours = scope["path"].startswith(("/v1/", "/internal/"))
+                headers["Cache-Control"] = "no-store" if is_ours else "no-cache"
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,80 @@
+"""The same question to base and aligned model, side by side."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from starlette.responses import StreamingResponse
+
+from api import sse
+from api.deps import DatabaseDep, OwnerDep, ServeClientDep, SettingsDep
+from api.problems import problem, problems
+from service.comparisons import service as comparisons
+from service.comparisons.request import ComparisonRequest
+from service.comparisons.stream import Broken, Delta, Done, Part, Side, ask_both
+from service.errors import InvalidRequest, NotFound, ServingUnavailable
+
+router = APIRouter(prefix="/comparisons", tags=["serving"])
+
+
+class Answer(BaseModel):
+    text: str
+    finish_reason: str | None
+    usage: dict[str, int]
+
+
+class Comparison(BaseModel):
+    base: Answer
+    aligned: Answer
+    seed: int
+
+
+@router.post(
+    "",
+    response_model=Comparison,
+    responses=sse.DOCUMENTED | problems(NotFound, ServingUnavailable, InvalidRequest),
+)
+async def compare(
+    http: Request,
+    request: ComparisonRequest,
+    owner: OwnerDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    client: ServeClientDep,
+) -> Comparison | StreamingResponse:
+    """Both answers, sampled with the same seed. With `Accept: text/event-stream`: `delta` frames of either side as the
+    tokens come, `done` or `error` for each side, and `end`."""
+    question = await comparisons.prepare(database, settings, owner, request)
+    if sse.wanted(http):
+        return sse.response(_frames(ask_both(client, question)))
+    answers: dict[Side, Answer] = {}
+    texts: dict[Side, str] = dict.fromkeys(Side, "")
+    async with aclosing(ask_both(client, question)) as parts:
+        async for part in parts:
+            match part:
+                case Delta(side, text):
+                    texts[side] += text
+                case Done(side, finish_reason, usage):
+                    answers[side] = Answer(text=texts[side], finish_reason=finish_reason, usage=usage)
+                case Broken(_, error):
+                    raise error
+    return Comparison(base=answers[Side.BASE], aligned=answers[Side.ALIGNED], seed=request.seed)
+
+
+async def _frames(parts: AsyncIterator[Part]) -> AsyncIterator[bytes]:
+    async for part in parts:
+        match part:
+            case Delta(side, text):
+                yield _frame("delta", side=side, text=text)
+            case Done(side, finish_reason, usage):
+                yield _frame("done", side=side, finish_reason=finish_reason, usage=usage)
+            case Broken(side, error):
+                yield _frame("error", side=side, problem=problem(error))
+    yield sse.frame("end")
+
+
+def _frame(event: str, **data: Any) -> bytes:
+    return sse.frame(event, json.dumps(data))

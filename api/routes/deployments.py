@@ -1,0 +1,35 @@
+"""A job's base and aligned model on Ray Serve: put up, look at, take down."""
+
+from fastapi import APIRouter
+
+from api.deps import DatabaseDep, OwnerDep
+from api.problems import problems
+from api.views import DeploymentView
+from service.deployments import service as deployments
+from service.errors import InvalidState, NotFound
+from service.jobs.repository import JobRepository
+
+router = APIRouter(prefix="/jobs/{job_id}/deployment", tags=["serving"])
+
+
+@router.post("", status_code=202, responses=problems(NotFound, InvalidState))
+async def deploy(job_id: str, owner: OwnerDep, database: DatabaseDep) -> DeploymentView:
+    """Ask for both models to be served. Asking again is harmless, and after a failure tries again."""
+    async with database.transaction() as session:
+        job = await JobRepository(session).get_for_owner(job_id, owner)
+        return DeploymentView.model_validate(await deployments.want(session, job))
+
+
+@router.get("", responses=problems(NotFound))
+async def get_deployment(job_id: str, owner: OwnerDep, database: DatabaseDep) -> DeploymentView:
+    async with database.reading() as session:
+        job = await JobRepository(session).get_for_owner(job_id, owner)
+        return DeploymentView.model_validate(await deployments.get(session, job))
+
+
+@router.delete("", status_code=202, responses=problems(NotFound))
+async def undeploy(job_id: str, owner: OwnerDep, database: DatabaseDep) -> DeploymentView:
+    """Ask for both models to be taken down; the deployment is gone when Serve has let go."""
+    async with database.transaction() as session:
+        job = await JobRepository(session).get_for_owner(job_id, owner)
+        return DeploymentView.model_validate(await deployments.unwant(session, job))

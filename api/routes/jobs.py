@@ -1,0 +1,91 @@
+"""Jobs: submit, list, look at, cancel."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Query, Response
+
+from api.deps import DatabaseDep, OwnerDep, SettingsDep
+from api.examples import JOBS
+from api.problems import problems
+from api.views import JobPage, JobView
+from service.deployments import service as deployments
+from service.errors import (
+    DatasetInvalid,
+    IdempotencyConflict,
+    InvalidRequest,
+    InvalidState,
+    ModelNotFound,
+    ModelUnusable,
+    NotFound,
+    TooLarge,
+    UnknownLoss,
+)
+from service.jobs import service as jobs
+from service.jobs.repository import JobRepository
+from service.jobs.states import JobState
+from service.spec import AlignmentJob
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+_REPLAYED = {"schema": {"const": "true"}, "description": "An earlier request with this Idempotency-Key made the job."}
+_SUBMITTED: dict[int | str, dict[str, Any]] = {201: {"headers": {"Idempotent-Replayed": _REPLAYED}}}
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=_SUBMITTED
+    | problems(
+        IdempotencyConflict, TooLarge, InvalidRequest, UnknownLoss, ModelNotFound, ModelUnusable, DatasetInvalid
+    ),
+)
+async def submit_job(
+    spec: Annotated[AlignmentJob, Body(openapi_examples=JOBS)],
+    owner: OwnerDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="Makes it safe to send the request again: the same key and body get the same job, with the "
+            "header `Idempotent-Replayed: true`; another body with the key is refused.",
+        ),
+    ] = None,
+) -> JobView:
+    """Queue a job. Its file's rows and its models are checked first; a job that is accepted can run."""
+    job, replayed = await jobs.submit(database, settings, owner, spec, idempotency_key)
+    if replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    async with database.reading() as session:
+        return JobView.of(job, await deployments.find(session, job))
+
+
+@router.get("", responses=problems(InvalidRequest))
+async def list_jobs(
+    owner: OwnerDep,
+    database: DatabaseDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    state: JobState | None = None,
+) -> JobPage:
+    """Your jobs, newest first."""
+    async with database.reading() as session:
+        page, next_cursor = await JobRepository(session).page(owner, limit=limit, cursor=cursor, state=state)
+        deployed = await deployments.find_many(session, [job.id for job in page])
+    return JobPage(data=[JobView.of(job, deployed.get(job.id)) for job in page], next_cursor=next_cursor)
+
+
+@router.get("/{job_id}", responses=problems(NotFound))
+async def get_job(job_id: str, owner: OwnerDep, database: DatabaseDep) -> JobView:
+    async with database.reading() as session:
+        job = await JobRepository(session).get_for_owner(job_id, owner)
+        return JobView.of(job, await deployments.find(session, job))
+
+
+@router.post("/{job_id}/cancel", status_code=202, responses=problems(NotFound, InvalidState))
+async def cancel_job(job_id: str, owner: OwnerDep, database: DatabaseDep) -> JobView:
+    """Ask the job to stop. It is `cancelled` when nothing of it is left on the cluster; asking again is harmless."""
+    job = await jobs.cancel(database, owner, job_id)
+    async with database.reading() as session:
+        return JobView.of(job, await deployments.find(session, job))

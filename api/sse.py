@@ -1,0 +1,78 @@
+"""Server-sent events: frames, and streams that follow the database until there is nothing more to come.
+
+Streams poll. An API replica knows nothing of what another one wrote, and half a second is soon enough for people.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import StreamingResponse
+
+from service.errors import InvalidRequest
+
+POLL_EVERY_S = 0.5
+KEEP_ALIVE_S = 15.0
+MAX_NUMBER = 2**31 - 1
+
+DOCUMENTED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+
+
+@dataclass(frozen=True)
+class News:
+    """What one poll found. `more`: ask again at once. `ended`: nothing can come any more."""
+
+    frames: list[bytes] = field(default_factory=list)
+    more: bool = False
+    ended: bool = False
+
+
+def frame(event: str, data: str = "{}", number: int | None = None) -> bytes:
+    """data: JSON on one line. number: what `Last-Event-ID` says to go on after this frame."""
+    head = f"id: {number}\n" if number is not None else ""
+    return f"{head}event: {event}\ndata: {data}\n\n".encode()
+
+
+def wanted(request: Request) -> bool:
+    return "text/event-stream" in request.headers.get("accept", "")
+
+
+def resume_after(request: Request, after: int) -> int:
+    """The number to go on from: of the Last-Event-ID header if there is one, else `after`."""
+    last = request.headers.get("last-event-id")
+    if last is None:
+        return after
+    if not (last.isascii() and last.isdecimal() and len(last) <= 10 and int(last) <= MAX_NUMBER):
+        raise InvalidRequest(
+            "Last-Event-ID must be the `id` of the last frame received, a whole number.", field="Last-Event-ID"
+        )
+    return int(last)
+
+
+def response(frames: AsyncIterator[bytes]) -> StreamingResponse:
+    return StreamingResponse(frames, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+async def follow(poll: Callable[[], Awaitable[News]], *, lifetime_s: float) -> AsyncIterator[bytes]:
+    """Frames of successive polls; then `end`, or `reconnect` after `lifetime_s` seconds."""
+    started = last_sent = time.monotonic()
+    while True:
+        news = await poll()
+        for one in news.frames:
+            yield one
+            last_sent = time.monotonic()
+        if news.ended:
+            yield frame("end")
+            return
+        now = time.monotonic()
+        if now - started >= lifetime_s:
+            yield frame("reconnect")
+            return
+        if now - last_sent >= KEEP_ALIVE_S:
+            yield b": keep-alive\n\n"
+            last_sent = now
+        if not news.more:
+            await asyncio.sleep(POLL_EVERY_S)

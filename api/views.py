@@ -1,0 +1,123 @@
+"""What clients see of the rows: the response models, and how they are made."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.db import tables
+from service.jobs.progress import eta_s
+from service.jobs.states import DeploymentState, JobState
+from service.spec import Stage
+from service.spec.reports import Failure
+
+
+class View(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class StageProgress(View):
+    done: int
+    total: int
+    unit: str
+    started_at: datetime
+    updated_at: datetime
+    eta_s: float | None = Field(description="Seconds from `updated_at` to the end of the stage, at the rate so far.")
+
+
+class DeploymentView(View):
+    """A job's base and aligned model on Ray Serve."""
+
+    job_id: str
+    state: DeploymentState
+    message: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class JobView(View):
+    id: str = Field(examples=["job-019316f0a6b2f3c1d4e5a"])
+    object: Literal["job"] = "job"
+    name: str | None
+    state: JobState
+    stage: Stage | None = Field(description="The furthest stage that the present attempt has reached.")
+    progress: dict[Stage, StageProgress]
+    spec: dict[str, Any] = Field(description="The AlignmentJob as it was accepted, defaults filled in.")
+    error: Failure | None
+    attempts: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    deployment: DeploymentView | None
+
+    @classmethod
+    def of(cls, job: tables.Job, deployment: tables.Deployment | None) -> "JobView":
+        return cls(
+            id=job.id,
+            name=job.spec["name"],
+            state=job.state,
+            stage=Stage(job.stage) if job.stage else None,
+            progress={
+                Stage(stage): StageProgress.model_validate(entry | {"eta_s": eta_s(entry)})
+                for stage, entry in job.progress.items()
+            },
+            spec=job.spec,
+            error=Failure.model_validate(job.error) if job.error else None,
+            attempts=job.num_attempts,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            deployment=DeploymentView.model_validate(deployment) if deployment else None,
+        )
+
+
+class JobPage(View):
+    data: list[JobView]
+    next_cursor: str | None = Field(description="`cursor` of the next page; null at the end.")
+
+
+class EventView(View):
+    """Something that happened once. Numbers count 1, 2, 3... for each job, without gaps."""
+
+    number: int
+    type: str = Field(examples=["reference.scored"])
+    stage: Stage | None
+    message: str
+    data: dict[str, Any]
+    attempt: int | None
+    created_at: datetime
+
+
+class EventPage(View):
+    data: list[EventView]
+    next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
+
+
+class MetricView(View):
+    """Values of one step. When a resumed attempt repeats a step, the higher number counts."""
+
+    number: int
+    split: str
+    step: int
+    values: dict[str, float | None]
+    attempt: int
+    created_at: datetime
+
+
+class MetricPage(View):
+    data: list[MetricView]
+    next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
+
+
+class FileView(View):
+    id: str = Field(examples=["file-019316f0a6b2f3c1d4e5a"])
+    object: Literal["file"] = "file"
+    filename: str
+    bytes: int
+    sha256: str
+    created_at: datetime
+
+
+class FilePage(View):
+    data: list[FileView]
+    next_cursor: str | None = Field(description="`cursor` of the next page; null at the end.")

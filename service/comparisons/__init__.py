@@ -1,0 +1,1 @@
+"""The same question to a job's base and aligned model."""

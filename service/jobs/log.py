@@ -1,0 +1,40 @@
+"""Queries on what a job has logged: its events and its metrics, in the order of their numbers."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from sqlalchemy import exists, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from service.db.tables import Event, Metric
+
+Split = Literal["train", "held_out"]
+
+
+class LogRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def events(self, job_id: str, *, after: int, limit: int) -> Sequence[Event]:
+        found = select(Event).where(Event.job_id == job_id, Event.number > after)
+        return (await self._session.scalars(found.order_by(Event.number).limit(limit))).all()
+
+    async def metrics(
+        self, job_id: str, *, after: int, limit: int, split: Split | None = None, superseded: bool
+    ) -> Sequence[Metric]:
+        """superseded: also the values of a step that were replaced when a resumed attempt repeated it."""
+        found = select(Metric).where(Metric.job_id == job_id, Metric.number > after)
+        if split is not None:
+            found = found.where(Metric.split == split)
+        if not superseded:
+            later = aliased(Metric)
+            found = found.where(
+                ~exists().where(
+                    later.job_id == Metric.job_id,
+                    later.split == Metric.split,
+                    later.step == Metric.step,
+                    later.number > Metric.number,
+                )
+            )
+        return (await self._session.scalars(found.order_by(Metric.number).limit(limit))).all()
