@@ -107,7 +107,6 @@ class Attempt:
             namespace="",
             precision=self._job.training.precision,
             batch_tokens=self._job.training.micro_batch_tokens,
-            workers_per_node=-(-request.workers // max(1, len(reference.node_ids))),
         )
         scorer = replace(scorer, namespace=namespace(scorer.model, scorer.precision))
         config = replace(config, store_root=scorer.store_root, namespace=scorer.namespace, pass_state=self._pass_state)

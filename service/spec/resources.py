@@ -12,7 +12,9 @@ class PoolRequest(SpecModel):
     gpus_per_worker: float | None = Field(
         None, ge=0, le=8, description="GPUs for each worker; by default 1 where the pool's nodes have GPUs, else 0."
     )
-    cpus_per_worker: float = Field(1, ge=0, le=256, description="CPU slots for each worker.")
+    cpus_per_worker: float = Field(
+        1, ge=0, le=256, description="CPU slots for each worker; on a node without GPUs also its number of threads."
+    )
 
 
 class Resources(SpecModel):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
-import torch
 from ray.train import Checkpoint
 
 from service.spec import AlignmentJob, Lora
@@ -16,7 +15,7 @@ from service.spec.reports import EventReport, MetricsReport, ProgressReport, Rep
 from service.spec.stages import Stage
 from workers.data.order import TrainingOrder
 from workers.data.pairs import PairFile
-from workers.device import cpu_threads, pick_device
+from workers.device import pick_device
 from workers.engine import checkpoint
 from workers.engine.models import adapt, load_model, split
 from workers.engine.trainer import Rank, Trainer
@@ -55,8 +54,6 @@ def _train(config: WorkerConfig) -> None:
     rank = Rank(context.get_world_rank(), context.get_world_size())
     job = config.job
     device = pick_device()
-    if device.type == "cpu":
-        torch.set_num_threads(cpu_threads(context.get_local_world_size()))
 
     def tell(report: Report) -> None:
         if rank.index == 0:

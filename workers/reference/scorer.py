@@ -8,7 +8,7 @@ import torch
 
 from service.spec import Precision
 from workers.data.pairs import Pair, PairFile
-from workers.device import cpu_threads, pick_device
+from workers.device import pick_device
 from workers.engine.batching import micro_batches
 from workers.engine.logprobs import split_by_answer, token_logps
 from workers.engine.models import CausalLM, autocast, load_model, split
@@ -23,7 +23,6 @@ class ScorerConfig:
     namespace: str
     precision: Precision
     batch_tokens: int
-    workers_per_node: int  # they share its CPU cores
 
 
 @torch.inference_mode()
@@ -45,13 +44,10 @@ class Scorer:
     """One worker of the reference pool. Each call scores one window of pairs and commits it as one shard."""
 
     def __init__(self, config: ScorerConfig) -> None:
-        device = pick_device()
-        if device.type == "cpu":
-            torch.set_num_threads(cpu_threads(config.workers_per_node))
         self._config = config
         self._pairs = PairFile(config.pairs)
         self._store = ReferenceStore(config.store_root, config.namespace)
-        model = load_model(config.model).to(device).eval().requires_grad_(False)
+        model = load_model(config.model).to(pick_device()).eval().requires_grad_(False)
         self._lm = split(model)
 
     def ready(self) -> None:
