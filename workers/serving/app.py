@@ -18,7 +18,6 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.llm import build_openai_app
 from ray.serve.llm.deployment import LLMServer
 
-from service.spec.pools import Pool
 from workers.serving.args import ServingArgs, llm_configs
 
 
@@ -49,17 +48,17 @@ def build(args: dict[str, Any]) -> Application:
         raise RayServeException(str(error)) from error
     return build_openai_app(
         {
-            "llm_configs": llm_configs(serving, pool_has_gpus=_has_gpus(Pool.SERVING)),
+            "llm_configs": llm_configs(serving, pool_has_gpus=_has_gpus(serving.pools)),
             "ingress_deployment_config": {
                 "num_replicas": 1,
-                "ray_actor_options": {"num_cpus": 0, "label_selector": Pool.SERVING.selector},
+                "ray_actor_options": {"num_cpus": 0, "label_selector": serving.pool_selector},
             },
         }
     )
 
 
-def _has_gpus(pool: Pool) -> bool:
+def _has_gpus(pools: tuple[str, ...]) -> bool:
     return any(
-        node["Alive"] and node["Labels"].get("pool") in pool.labels and node["Resources"].get("GPU", 0) >= 1
+        node["Alive"] and node["Labels"].get("pool") in pools and node["Resources"].get("GPU", 0) >= 1
         for node in ray.nodes()
     )

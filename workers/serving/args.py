@@ -23,12 +23,20 @@ class ServingArgs(BaseModel):
     job_id: str = Field(description="Named in errors and in Serve's status; chooses nothing.")
     base: ModelRef = Field(description="Served as `base`: an absolute path or `hf:owner/name[@revision]`.")
     aligned: ModelRef = Field(description="Served as `aligned`.")
+    pools: tuple[str, ...] = Field(
+        tuple(sorted(Pool.SERVING.labels)), min_length=1, description="`pool` labels of nodes that may hold engines."
+    )
     gpus_per_engine: int | None = Field(
         None, ge=0, le=8, description="Over 1, a model is sharded. None: 1 where the pool has GPUs now, else 0."
     )
     cpus_per_engine: int = Field(1, ge=1, le=256, description="Cores set aside; a CPU engine's number of threads.")
     cpu_kv_cache_bytes: int = Field(512 * 2**20, ge=2**20, description="KV cache of an engine without a GPU.")
     engine_kwargs: dict[str, Any] = Field(default_factory=dict, description="vLLM engine arguments, for both engines.")
+
+    @property
+    def pool_selector(self) -> dict[str, str]:
+        """As Ray's `label_selector` takes it."""
+        return {"pool": f"in({','.join(self.pools)})"}
 
     @field_validator("base", "aligned")
     @classmethod
@@ -76,7 +84,7 @@ def _llm_config(args: ServingArgs, served_as: str, model: ModelRef, gpus: int) -
         "deployment_config": {
             "num_replicas": 1,
             # `ray_actor_options.label_selector` beside a placement group leaves a replica unscheduled for ever.
-            "placement_group_bundle_label_selector": [Pool.SERVING.selector],
+            "placement_group_bundle_label_selector": [args.pool_selector],
             # The engine's bundle already counts the cores; the replica would add one of its own.
             "ray_actor_options": {"num_cpus": 0},
         },

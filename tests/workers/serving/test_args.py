@@ -58,9 +58,13 @@ def test_several_gpus_shard_the_model_and_set_nothing_of_the_cpu_engine() -> Non
 
 
 def test_replicas_are_placed_by_the_bundle_selector_alone() -> None:
-    deployment = configs()[0]["deployment_config"]
-    assert deployment["placement_group_bundle_label_selector"] == [Pool.SERVING.selector]
+    deployment = configs(pools=["gpu-a", "gpu-b"])[0]["deployment_config"]
+    assert deployment["placement_group_bundle_label_selector"] == [{"pool": "in(gpu-a,gpu-b)"}]
     assert deployment["ray_actor_options"] == {"num_cpus": 0}
+
+
+def test_the_serving_pool_holds_the_engines_unless_the_arguments_say_otherwise() -> None:
+    assert configs()[0]["deployment_config"]["placement_group_bundle_label_selector"] == [Pool.SERVING.selector]
 
 
 def test_engine_arguments_win_over_the_defaults() -> None:
@@ -77,6 +81,7 @@ def test_engine_arguments_win_over_the_defaults() -> None:
         ({"base": "relative/path"}, "base"),
         ({"engine_kwargs": {"served_model_name": "x"}}, "engine_kwargs"),
         ({"gpus_per_engine": 0.5}, "gpus_per_engine"),
+        ({"pools": []}, "pools"),
     ],
 )
 def test_other_arguments_are_refused_by_name(changes: dict[str, Any], named: str) -> None:
