@@ -18,6 +18,8 @@ class App extends Component {
     session.addEventListener("unauthorized", () => this.setState({ key: null, refused: true }));
   }
 
+  enter = () => this.setState({ key: currentKey(), refused: false });
+
   forget = () => {
     forgetKey();
     this.setState({ key: null, refused: false });
@@ -35,7 +37,7 @@ class App extends Component {
         </nav>
       </header>
       <main>
-        ${!key && html`<${KeyForm} refused=${refused} onKey=${() => this.setState({ key: currentKey(), refused: false })} />`}
+        ${!key && html`<${KeyForm} refused=${refused} onKey=${this.enter} />`}
         ${key && (job ? html`<${JobPage} key=${job} id=${job} />` : html`<${JobList} key="jobs" />`)}
       </main>
     `;

@@ -6,14 +6,11 @@ import { Component, createRef, html, ProblemNote } from "./ui.js";
 import uPlot from "./vendor/uplot-1.6.32/uPlot.esm.js";
 
 const REDRAW_EVERY_MS = 250;
-const CURVES = [
-  { title: "Loss", keys: ["loss", "loss/sigmoid", "loss/sft"] },
-  { title: "Reward margin", keys: ["rewards/margins", "rewards/chosen", "rewards/rejected"] },
-];
+const WHOLE_STEPS = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].flatMap((ten) => [ten, 2 * ten, 5 * ten]);
+const NUM_COLOURS = 5; // --curve-0 and on in style.css
+const REWARDS = ["rewards/margins", "rewards/chosen", "rewards/rejected"];
 const LATEST = ["loss", "rewards/margins", "rewards/accuracies", "grad_norm", "learning_rate", "tokens_per_s"];
 const NAMES = {
-  "loss/sigmoid": "sigmoid",
-  "loss/sft": "sft",
   "rewards/margins": "margin",
   "rewards/chosen": "chosen",
   "rewards/rejected": "rejected",
@@ -22,14 +19,19 @@ const NAMES = {
   learning_rate: "learning rate",
   tokens_per_s: "tokens/s",
 };
-const nameOf = (key) => NAMES[key] ?? key;
+const nameOf = (key) => NAMES[key] ?? key.replace("loss/", "");
 
 /** The values of each step; a step that is repeated after a resume replaces what was there. */
 class Steps {
+  /** The names that any step has a value for. */
+  keys = new Set();
   #values = new Map();
+  #last = -Infinity;
 
   set(step, values) {
     this.#values.set(step, values);
+    this.#last = Math.max(this.#last, step);
+    for (const key in values) if (values[key] !== null) this.keys.add(key);
   }
 
   get size() {
@@ -37,18 +39,13 @@ class Steps {
   }
 
   get latest() {
-    const step = Math.max(...this.#values.keys());
-    return { step, values: this.#values.get(step) };
+    return { step: this.#last, values: this.#values.get(this.#last) };
   }
 
   /** uPlot's columns: steps, then each key; null where a step has no (finite) value. */
   columns(keys) {
     const rows = [...this.#values].sort(([a], [b]) => a - b);
     return [rows.map(([step]) => step), ...keys.map((key) => rows.map(([, values]) => values[key] ?? null))];
-  }
-
-  has(key) {
-    return [...this.#values.values()].some((values) => values[key] != null);
   }
 }
 
@@ -60,7 +57,8 @@ export class Curves extends Component {
 
   componentDidMount() {
     const { signal } = this.abort;
-    follow(`v1/jobs/${this.props.id}/metrics`, { signal, onFrame: this.take }).catch((problem) => this.setState({ problem }));
+    const following = follow(`v1/jobs/${this.props.id}/metrics`, { signal, onFrame: this.take });
+    following.catch((problem) => this.setState({ problem }));
   }
 
   /** The page around is drawn far more often than a metric comes. */
@@ -88,6 +86,11 @@ export class Curves extends Component {
     if (problem) return html`<${ProblemNote} problem=${problem} />`;
     if (train.size === 0) return html`<p class="muted">The curves start with the first optimizer step.</p>`;
     const { step, values } = train.latest;
+    const terms = [...train.keys].filter((key) => key.startsWith("loss/"));
+    const curves = [
+      ["Loss", terms.length > 1 ? ["loss", ...terms] : ["loss"]], // a loss of one term is that term: one line says it
+      ["Reward margin", REWARDS.filter((key) => train.keys.has(key))],
+    ];
     return html`
       <dl class="tiles">
         <div><dt>step</dt><dd>${number(step)}</dd></div>
@@ -96,11 +99,12 @@ export class Curves extends Component {
         )}
       </dl>
       <div class="curves">
-        ${CURVES.map(({ title, keys }) => [title, keys.filter((key) => train.has(key))])
-          // a loss of one term is that term: one line says it
-          .map(([title, keys]) => [title, keys.length === 2 && title === "Loss" ? ["loss"] : keys])
+        ${curves
           .filter(([, keys]) => keys.length > 0)
-          .map(([title, keys]) => html`<${Chart} key=${title + keys} title=${title} keys=${keys} data=${train.columns(keys)} />`)}
+          .map(([title, keys]) => {
+            const data = train.columns(keys);
+            return html`<${Chart} key=${title + keys} title=${title} keys=${keys} data=${data} />`;
+          })}
       </div>
       ${held_out.size > 0 && html`<${HeldOut} values=${held_out.latest.values} />`}
     `;
@@ -156,12 +160,12 @@ class Chart extends Component {
         ...size(this.box.current.clientWidth),
         scales: { x: { time: false } },
         cursor: { sync: { key: "steps" }, y: false },
-        axes: [{ ...axis, size: 30 }, { ...axis, size: 56 }],
+        axes: [{ ...axis, size: 30, incrs: WHOLE_STEPS }, { ...axis, size: 56 }],
         series: [
           { label: "step", value },
           ...keys.map((key, index) => ({
             label: nameOf(key),
-            stroke: colour(`--curve-${index}`),
+            stroke: colour(`--curve-${index % NUM_COLOURS}`),
             width: index === 0 ? 2 : 1.5,
             value,
           })),

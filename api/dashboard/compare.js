@@ -5,6 +5,7 @@ import { count } from "./format.js";
 import { frames } from "./sse.js";
 import { Component, html, ProblemNote } from "./ui.js";
 
+const ENDS = { length: "cut at the limit" };
 const waiting = () => ({ text: "", done: null, problem: null });
 
 export class Compare extends Component {
@@ -63,17 +64,19 @@ export class Compare extends Component {
   };
 
   render(_, { prompt, base, aligned, problem, run }) {
+    // Two elements, told apart by key: one that turned from Stop into Compare during its click would send the form.
+    const button = run
+      ? html`<button key="stop" type="button" onClick=${() => run.abort()}>Stop</button>`
+      : html`<button key="compare" class="primary" title="Ctrl+Enter">Compare</button>`;
     return html`
       <form class="prompt" onSubmit=${this.submit}>
         <label>Prompt <textarea name="prompt" rows="3" required onKeyDown=${this.keys}
             placeholder="Ask both models the same thing"></textarea></label>
         <div class="options">
-          <label>Tokens, at most <input name="max_tokens" type="number" min="1" max="4096" value="256" required /></label>
-          <label>Temperature <input name="temperature" type="number" min="0" max="2" step="0.1" value="0" required /></label>
-          <label>Seed <input name="seed" type="number" min="0" value="0" required /></label>
-          ${run
-            ? html`<button type="button" onClick=${() => run.abort()}>Stop</button>`
-            : html`<button class="primary" title="Ctrl+Enter">Compare</button>`}
+          <${Field} label="Tokens, at most" name="max_tokens" min="1" max="4096" start="256" />
+          <${Field} label="Temperature" name="temperature" min="0" max="2" step="0.1" start="0" />
+          <${Field} label="Seed" name="seed" min="0" max="2147483647" start="0" />
+          ${button}
         </div>
       </form>
       ${problem && html`<${ProblemNote} problem=${problem} />`}
@@ -88,6 +91,11 @@ export class Compare extends Component {
   }
 }
 
+// `defaultValue`, because `value` would put the start back at every drawing
+const Field = ({ label, start, ...limits }) => html`
+  <label>${label} <input type="number" required defaultValue=${start} ...${limits} /></label>
+`;
+
 function Answer({ side, answer: { text, done, problem }, running }) {
   const busy = running && !done && !problem;
   return html`
@@ -95,9 +103,9 @@ function Answer({ side, answer: { text, done, problem }, running }) {
       <h3>${side}</h3>
       ${problem && html`<${ProblemNote} problem=${problem} />`}
       <p class="text ${busy ? "busy" : ""}">${text}</p>
-      ${done && html`<small>${count(done.usage.completion_tokens, "tokens")}, ${ended(done.finish_reason)}</small>`}
+      ${done && html`<small>${length(done)}${ENDS[done.finish_reason] ?? "complete"}</small>`}
     </article>
   `;
 }
 
-const ended = (reason) => (reason === "length" ? "cut at the limit" : "complete");
+const length = ({ usage: { completion_tokens: n } }) => (n === undefined ? "" : `${count(n, "tokens")}, `);

@@ -31,10 +31,15 @@ function bytes(n) {
   return `${power === 0 ? n : (n / 1000 ** power).toPrecision(3)} ${UNITS[power]}`;
 }
 
-/** "1,204 of 2,312 pairs"; a stage that found its work done before has none to do. */
+/** Whether the total is not known yet: rows are counted while they are read. */
+export const isOpen = ({ done, total }) => total === 0 && done > 0;
+
+/** "1,204 of 2,312 pairs"; without a total, what is done so far. A stage that found its work done has none to do. */
 export function doneOf({ done, total, unit }) {
+  if (isOpen({ done, total })) return count(done, unit);
   if (total === 0) return `no ${unit} left to do`;
-  return unit === "bytes" ? `${bytes(done)} of ${bytes(total)}` : `${done.toLocaleString("en")} of ${count(total, unit)}`;
+  if (unit === "bytes") return `${bytes(done)} of ${bytes(total)}`;
+  return `${done.toLocaleString("en")} of ${count(total, unit)}`;
 }
 
 export const count = (n, unit) => `${n.toLocaleString("en")} ${n === 1 ? unit.replace(/s$/, "") : unit}`;

@@ -74,7 +74,8 @@ export class JobPage extends Component {
 
   render({ id }, { job, events, connected, problem, actionProblem }) {
     if (problem) return html`<p><a href="#/">← All jobs</a></p><${ProblemNote} problem=${problem} />`;
-    if (!job) return html`<p class="muted">${connected ? "Loading…" : "The API does not answer; trying again…"}</p>`;
+    const wait = connected ? "Loading…" : "The API does not answer; trying again…";
+    if (!job) return html`<p class="muted">${wait}</p>`;
     const cancellable = !TERMINAL.has(job.state) && job.state !== "cancelling";
     return html`
       <p class="back"><a href="#/">← All jobs</a></p>
@@ -94,7 +95,7 @@ export class JobPage extends Component {
         <${Serving} deployment=${job.deployment} act=${this.act} />
         <${Compare} jobId=${id} />
       </section>`}
-      <section class="card"><h2>Stages</h2><${Stages} job=${job} /></section>
+      <section class="card"><h2>Stages</h2><${Stages} job=${job} events=${events} /></section>
       ${(job.progress.train || !TERMINAL.has(job.state)) &&
       html`<section class="card"><h2>Curves</h2><${Curves} id=${id} /></section>`}
       <section class="card"><h2>Request</h2><${SpecSummary} spec=${job.spec} /></section>

@@ -1,7 +1,7 @@
 // The list of jobs, newest first, kept fresh by asking again.
 
 import { json } from "./api.js";
-import { doneOf, duration, jobTitle, lossText, Moment, State, TERMINAL } from "./format.js";
+import { doneOf, duration, isOpen, jobTitle, lossText, Moment, State, TERMINAL } from "./format.js";
 import { Component, everyWhileVisible, html, ProblemNote } from "./ui.js";
 
 const REFRESH_EVERY_S = 2;
@@ -75,7 +75,8 @@ function JobRow({ job }) {
           <small><${Doing} job=${job} progress=${progress} /></small>
         </span>
         <small class="when"><${Moment} at=${job.created_at} /></small>
-        ${progress && html`<progress max=${progress.total || 1} value=${progress.done} aria-label=${job.stage} />`}
+        ${progress?.total > 0 &&
+        html`<progress max=${progress.total} value=${progress.done} aria-label=${job.stage} />`}
       </a>
     </li>
   `;
@@ -84,8 +85,9 @@ function JobRow({ job }) {
 function Doing({ job, progress }) {
   if (job.state === "failed") return job.error?.code ?? "";
   if (TERMINAL.has(job.state) || !job.stage) return "";
-  const left = progress?.eta_s != null ? `, ${duration(progress.eta_s)} left` : "";
-  return progress ? `${job.stage}: ${doneOf(progress)}${left}` : job.stage;
+  if (!progress) return job.stage;
+  const left = progress.eta_s == null || isOpen(progress) ? "" : `, ${duration(progress.eta_s)} left`;
+  return `${job.stage}: ${doneOf(progress)}${left}`;
 }
 
 const NoJobs = () => html`

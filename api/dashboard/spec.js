@@ -17,7 +17,9 @@ export function SpecSummary({ spec }) {
     ["Length", training.max_steps ? `at most ${training.max_steps} steps` : count(training.epochs, "epochs")],
   ].filter(Boolean);
   return html`
-    <dl class="facts">${rows.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
+    <dl class="facts">
+      ${rows.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}
+    </dl>
     <details><summary>The whole request</summary><pre>${JSON.stringify(spec, null, 2)}</pre></details>
   `;
 }

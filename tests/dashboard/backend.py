@@ -1,0 +1,180 @@
+"""A real API process on a real database, and attempts that speak to it as the cluster's do."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from service.clock import utc_now
+from service.db.session import Database
+from service.db.tables import Job
+from service.deployments import service as deployments
+from service.ids import new_id
+from service.jobs.attempts import start_attempt
+from service.jobs.repository import JobRepository, append_event
+from service.jobs.states import DeploymentState, JobState
+from service.jobs.tokens import attempt_token
+from service.settings import Settings
+from service.spec import AlignmentJob
+
+OWNER = "ada"
+SERVE = """
+import uvicorn
+from api.app import create_app
+from service.settings import Settings
+settings = Settings()
+uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_level="warning")
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ApiProcess:
+    """The API as a process of its own, which a test may kill and start again on the same data."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._log = settings.home / "api.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when the API says that it is ready."""
+        environment = {
+            **os.environ,
+            "PLUMBLINE_HOME": str(self.settings.home),
+            "PLUMBLINE_PORT": str(self.settings.port),
+            "PLUMBLINE_SECRET": self.settings.secret.get_secret_value() if self.settings.secret else "",
+            "PLUMBLINE_STREAM_LIFETIME_S": str(self.settings.stream_lifetime_s),
+            "PLUMBLINE_SERVE_URL": self.settings.serve_url,
+        }
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([sys.executable, "-c", SERVE], env=environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                if httpx.get(f"{self.settings.public_url}/readyz").is_success:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        self.kill()
+        raise RuntimeError(f"the API did not become ready:\n{self._log.read_text()[-4000:]}")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@dataclass
+class Attempt:
+    """What a job's driver on the cluster would be: it reports over HTTP with its token."""
+
+    settings: Settings
+    job_id: str
+    attempt_id: str
+    _sent: int = 0
+
+    async def report(self, *reports: dict[str, Any]) -> None:
+        token = attempt_token(self.settings, self.attempt_id)
+        async with httpx.AsyncClient(base_url=self.settings.public_url) as http:
+            answer = await http.post(
+                f"/internal/attempts/{self.attempt_id}/reports",
+                json={"first_seq": self._sent + 1, "reports": reports},
+                headers={"Authorization": f"Bearer {token}"},
+            )
+        answer.raise_for_status()
+        self._sent += len(reports)
+
+    async def event(self, type: str, message: str, **more: Any) -> None:
+        await self.report({"kind": "event", "type": type, "message": message, **more})
+
+    async def progress(self, stage: str, done: int, total: int, unit: str) -> None:
+        await self.report({"kind": "progress", "stage": stage, "done": done, "total": total, "unit": unit})
+
+    async def metrics(self, step: int, split: str = "train", **values: float) -> None:
+        named = {name.replace("__", "/"): value for name, value in values.items()}
+        await self.report({"kind": "metrics", "step": step, "split": split, "values": named})
+
+    async def succeed(self) -> None:
+        await self.report({"kind": "outcome", "result": "succeeded"})
+
+    async def fail(self, **failure: Any) -> None:
+        await self.report({"kind": "outcome", "result": "failed", "failure": failure})
+
+
+@dataclass
+class Backend:
+    settings: Settings
+    api: ApiProcess
+    database: Database
+    key: str
+
+    @property
+    def url(self) -> str:
+        return self.settings.public_url
+
+    async def queued(self, name: str, **spec: Any) -> str:
+        """A queued job's ID."""
+        wanted = {"name": name, "model": "/models/tiny", "data": {"train": "file-" + "0" * 21}, "serve": False}
+        job = Job(
+            id=new_id("job"),
+            owner=OWNER,
+            body_sha256="0" * 64,
+            spec=AlignmentJob.model_validate(wanted | spec).model_dump(mode="json"),
+            state=JobState.QUEUED,
+            progress={},
+            num_attempts=0,
+            last_event=0,
+            last_metric=0,
+            created_at=utc_now(),
+        )
+        async with self.database.transaction() as session:
+            session.add(job)
+            await session.flush()
+            await append_event(session, job, "job.queued", "The job waits for its turn.")
+        return job.id
+
+    async def deployment(self, job_id: str, state: DeploymentState, message: str | None = None) -> None:
+        """What the controller writes down when it has seen the job's application on Serve change."""
+        async with self.database.transaction() as session:
+            job = await JobRepository(session).get(job_id)
+            await deployments.set_state(session, await deployments.get(session, job), state, message)
+
+    async def running(self, name: str, **spec: Any) -> Attempt:
+        """A job whose attempt has reported once."""
+        job_id = await self.queued(name, **spec)
+        async with self.database.transaction() as session:
+            attempt = await start_attempt(session, await JobRepository(session).get(job_id))
+        driver = Attempt(self.settings, job_id, attempt.id)
+        await driver.event("stage.started", "Reading the rows.", stage="prepare")
+        return driver
+
+    async def succeeded(self, name: str, **spec: Any) -> Attempt:
+        driver = await self.running(name, **spec)
+        await driver.progress("prepare", 64, 64, "rows")
+        await driver.progress("reference", 0, 0, "pairs")
+        await driver.progress("train", 2, 2, "steps")
+        for step, loss in enumerate((0.693, 0.512), start=1):
+            await driver.metrics(
+                step, loss=loss, rewards__margins=0.5 * step, rewards__chosen=0.2, rewards__rejected=-0.3
+            )
+        await driver.progress("publish", 1000, 1000, "bytes")
+        await driver.succeed()
+        return driver
+
+
+def settings_in(home: Path, **more: Any) -> Settings:
+    # A short lifetime makes every stream of every test go through reconnecting.
+    return Settings(home=home, port=free_port(), secret="a secret of these tests", stream_lifetime_s=2, **more)
