@@ -1,6 +1,8 @@
-"""The local home of `plumbline up`: one directory with the secret, the user's API key, the database and the storage."""
+"""The local home of `plumbline up`: one directory with the secret, the user's API key, the database and the storage.
 
-import asyncio
+Light to import: every command looks for the key here.
+"""
+
 import fcntl
 import os
 import secrets
@@ -11,12 +13,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from api.cli.errors import CliError
-from service.db.session import Database
-from service.errors import Unauthorized
-from service.keys.service import create_key, verify_key
 from service.settings import Settings
-
-OWNER = "local"
 
 
 def key_file(home: Path) -> Path:
@@ -40,21 +37,10 @@ def prepare(settings: Settings) -> Settings:
             f"The home {home} cannot be used: {error.strerror}. Set PLUMBLINE_HOME to another one."
         ) from error
     (home / "logs").mkdir(exist_ok=True)
-    secret = settings.secret or SecretStr(_made_once(home / "secret", secrets.token_hex(32)))
+    secret = settings.secret or SecretStr(made_once(home / "secret", secrets.token_hex(32)))
     storage = settings.storage_root.resolve() if settings.storage else home / "storage"
     storage.mkdir(parents=True, exist_ok=True)
     return settings.model_copy(update={"home": home, "secret": secret, "storage": storage})
-
-
-def local_key(settings: Settings) -> str:
-    """The local user's API key: the one in the home, or a new one if the database does not know it (any more)."""
-    path = key_file(settings.home)
-    known = path.read_text().strip() if path.exists() else None
-    key = asyncio.run(_valid_key(settings, known))
-    if key != known:
-        path.unlink(missing_ok=True)
-        _made_once(path, key)
-    return key
 
 
 @contextmanager
@@ -75,21 +61,7 @@ def exclusive(home: Path) -> Iterator[None]:
         yield
 
 
-async def _valid_key(settings: Settings, known: str | None) -> str:
-    database = Database(settings.sqlalchemy_url)
-    try:
-        async with database.transaction() as session:
-            if known is not None:
-                try:
-                    await verify_key(session, known)
-                except Unauthorized:
-                    known = None
-            return known or (await create_key(session, owner=OWNER, name="plumbline up"))[1]
-    finally:
-        await database.close()
-
-
-def _made_once(path: Path, content: str) -> str:
+def made_once(path: Path, content: str) -> str:
     """The file's content, which is `content` if there was none; readable by its owner only from the start."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

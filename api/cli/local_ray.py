@@ -47,6 +47,7 @@ class LocalRay:
         self._nodes: list[subprocess.Popen[bytes]] = []
         self._pools: list[str] = []
         self._temp: Path | None = None
+        self._restarts_left = 4
 
     @property
     def url(self) -> str:
@@ -84,8 +85,7 @@ class LocalRay:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not answers("127.0.0.1", self._gcs_port):
             self._pause(deadline)
-        # one log monitor per machine: with two, drivers would get every line twice
-        return self._spawn([f"--address={self.address}", "--include-log-monitor=false"], pool)
+        return self._spawn(self._worker_arguments, pool)
 
     def wait_until_ready(self) -> None:
         """Return when jobs can be submitted and every node has joined. Raises CliError if that does not happen."""
@@ -93,6 +93,7 @@ class LocalRay:
         headers = {"Authorization": f"Bearer {self.token}"}
         with httpx.Client(base_url=self.url, headers=headers, timeout=10, trust_env=False) as client:
             while not (_succeeds(client, "/api/jobs/") and _alive_nodes(client) >= len(self._nodes)):
+                self._start_late_nodes_again()
                 self._pause(deadline)
 
     def check(self) -> None:
@@ -106,19 +107,38 @@ class LocalRay:
     def stop(self) -> None:
         """End every process and remove the temporary directory. Safe to call twice, or before `start`."""
         end(reversed(self._nodes), grace_s=_STOP_GRACE_S)
+        sessions = [node.pid for node in self._nodes]
         self._nodes.clear()
         self._pools.clear()
         if self._temp is not None:
-            sweep(self._mark)
+            sweep(self._mark, sessions)
             self._keep_logs(self._temp)
             shutil.rmtree(self._temp, ignore_errors=True)
             self._temp = None
+
+    def _start_late_nodes_again(self) -> None:
+        """Ray gives a node 30 s to join, which three that start together on a busy machine may not manage."""
+        for index, node in enumerate(self._nodes):
+            if index and node.poll() is not None and self._restarts_left:
+                self._restarts_left -= 1
+                self._nodes[index] = self._start(self._worker_arguments, self._pools[index], index)
+
+    @property
+    def _worker_arguments(self) -> list[str]:
+        # one log monitor per machine: with two, drivers would get every line twice
+        return [f"--address={self.address}", "--include-log-monitor=false"]
 
     @property
     def _mark(self) -> str:
         return f"PLUMBLINE_LOCAL_RAY={self._temp}"
 
     def _spawn(self, arguments: list[str], pool: str) -> "subprocess.Popen[bytes]":
+        node = self._start(arguments, pool, len(self._nodes))
+        self._nodes.append(node)
+        self._pools.append(pool)
+        return node
+
+    def _start(self, arguments: list[str], pool: str, index: int) -> "subprocess.Popen[bytes]":
         name, _, value = self._mark.partition("=")
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
         environment |= self.environment | {
@@ -139,12 +159,9 @@ class LocalRay:
             "--disable-usage-stats",
             "--block",
         ]
-        log = self._home / "logs" / f"ray-node-{len(self._nodes)}.log"
+        log = self._home / "logs" / f"ray-node-{index}.log"
         log.unlink(missing_ok=True)
-        node = spawn([str(_ray_command()), "start", *arguments, *common], env=environment, log=log)
-        self._nodes.append(node)
-        self._pools.append(pool)
-        return node
+        return spawn([str(_ray_command()), "start", *arguments, *common], env=environment, log=log)
 
     def _pause(self, deadline: float) -> None:
         self.check()

@@ -70,16 +70,20 @@ def end(processes: Iterable["subprocess.Popen[bytes]"], *, grace_s: float) -> No
         process.wait()
 
 
-def sweep(mark: str) -> None:
-    """SIGKILL to every process of ours with `mark` ("NAME=value") in its environment: grandchildren that have left
-    the group. Does nothing where there is no /proc."""
-    wanted = mark.encode()
+def sweep(mark: str, sessions: Iterable[int] = ()) -> None:
+    """SIGKILL to grandchildren that have left their group: every process of ours with `mark` ("NAME=value") in its
+    environment, or in one of these sessions. Does nothing where there is no /proc.
+
+    A process that sets its own title may have written over its environment, so one sign alone would miss some.
+    """
+    sessions = set(sessions)
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            environment = (entry / "environ").read_bytes().split(b"\0")
+            marked = mark.encode() in (entry / "environ").read_bytes().split(b"\0")
+            session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
         except OSError:  # ended, or another user's
             continue
-        if wanted in environment and int(entry.name) != os.getpid():
+        if (marked or session in sessions) and int(entry.name) != os.getpid():
             _signal(lambda entry=entry: os.kill(int(entry.name), signal.SIGKILL))  # type: ignore[misc]
 
 

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from api.cli import home
 from api.cli.control_plane import ControlPlane, require_free_port
+from api.cli.local_key import local_key
 from api.cli.local_ray import LocalRay
 from service.db.migrate import upgrade
 from service.settings import Settings
@@ -56,7 +57,7 @@ def running_stack(
     with home.exclusive(settings.home), _interruptible() as shield:
         require_free_port(settings)
         upgrade(settings.sqlalchemy_url)
-        key = home.local_key(settings)
+        key = local_key(settings)
         ray = LocalRay(settings.home)
         settings = _with_local_ray(settings, ray)
         control_plane = ControlPlane(settings)

@@ -1,20 +1,27 @@
-"""`plumbline up`, and API and controller apart."""
+"""`plumbline up`, and API and controller apart.
+
+The server is imported in the functions: the other commands should not wait for it.
+"""
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from api.cli import home
-from api.cli.control_plane import run_api, run_controller
-from api.cli.stack import Stack, running_stack
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from api.cli.stack import Stack
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def up() -> None:
     """Start Plumbline on this machine: Ray, API, controller and dashboard. Ctrl-C stops them all."""
+    from api.cli.stack import running_stack
+
     console = Console(highlight=False)
     settings = home.prepare(Settings())
     log_file = settings.home / "logs" / "plumbline.log"
@@ -31,17 +38,21 @@ def up() -> None:
 
 def api() -> None:
     """Serve the API alone, as in production. Its settings are PLUMBLINE_... variables."""
+    from api.cli.control_plane import run_api
+
     _log_to_console()
     run_api(home.prepare(Settings()))
 
 
 def controller() -> None:
     """Run the controller alone, as in production. Its settings are PLUMBLINE_... variables."""
+    from api.cli.control_plane import run_controller
+
     _log_to_console()
     run_controller(home.prepare(Settings()))
 
 
-def _welcome(stack: Stack, log_file: Path) -> str:
+def _welcome(stack: "Stack", log_file: Path) -> str:
     return f"""[bold]Plumbline is running.[/bold]
 
   dashboard   {stack.url}/#key={stack.key}

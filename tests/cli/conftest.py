@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from api.cli import home
 from api.cli.client import Client
 from api.cli.control_plane import ControlPlane
+from api.cli.local_key import local_key
 from api.cli.main import app
 from api.cli.processes import free_port
 from service.db.migrate import upgrade
@@ -26,7 +27,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings
     )
     make_model(directory / "tiny")
     upgrade(settings.sqlalchemy_url)
-    home.local_key(settings)
+    local_key(settings)
     running = ControlPlane(settings)
     running.start()
     yield settings

@@ -4,6 +4,7 @@ import pytest
 
 from api.cli import home
 from api.cli.errors import CliError
+from api.cli.local_key import local_key
 from service.db.migrate import upgrade
 from service.settings import Settings
 
@@ -16,7 +17,7 @@ def _prepared(path: Path) -> Settings:
 
 def test_secret_key_and_home_are_for_their_owner_only(tmp_path: Path) -> None:
     settings = _prepared(tmp_path / "home")
-    key = home.local_key(settings)
+    key = local_key(settings)
     assert settings.home.stat().st_mode & 0o777 == 0o700
     for name in ("secret", "api-key"):
         assert (settings.home / name).stat().st_mode & 0o777 == 0o600
@@ -25,21 +26,21 @@ def test_secret_key_and_home_are_for_their_owner_only(tmp_path: Path) -> None:
 
 def test_the_second_time_nothing_is_made_anew(tmp_path: Path) -> None:
     first = _prepared(tmp_path)
-    key = home.local_key(first)
+    key = local_key(first)
     second = _prepared(tmp_path)
     assert first.secret == second.secret
-    assert home.local_key(second) == key
+    assert local_key(second) == key
 
 
 def test_a_key_that_the_database_does_not_know_is_replaced(tmp_path: Path) -> None:
     settings = _prepared(tmp_path)
-    old = home.local_key(settings)
+    old = local_key(settings)
     for file in settings.home.glob("plumbline.sqlite3*"):
         file.unlink()
     upgrade(settings.sqlalchemy_url)
-    new = home.local_key(settings)
+    new = local_key(settings)
     assert new != old
-    assert home.local_key(settings) == new
+    assert local_key(settings) == new
 
 
 def test_a_secret_in_the_environment_wins(tmp_path: Path) -> None:

@@ -73,3 +73,13 @@ def test_sweeping_finds_what_has_left_the_group(tmp_path: Path) -> None:
     end([process], grace_s=5)
     sweep(mark)
     assert _gone(stray)
+
+
+@linux_only
+def test_sweeping_finds_what_has_written_over_its_environment(tmp_path: Path) -> None:
+    command = ["sh", "-c", f"set -m; env -i sleep 600 & echo $! > {tmp_path}/pid"]  # another group, the same session
+    process = spawn(command, env=dict(os.environ), log=tmp_path / "log")
+    stray = _read_pid(tmp_path / "pid")
+    end([process], grace_s=5)
+    sweep("PLUMBLINE_TEST=nothing", [process.pid])
+    assert _gone(stray)

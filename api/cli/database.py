@@ -1,0 +1,42 @@
+"""The control plane's database, opened by a command."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.cli import home
+from api.cli.errors import CliError
+from service.db.migrate import is_current, upgrade
+from service.db.session import Database
+from service.settings import Settings
+
+Result = TypeVar("Result")
+
+
+def upgrade_database(settings: Settings) -> None:
+    """Raises CliError if the database cannot be reached or changed."""
+    try:
+        upgrade(settings.sqlalchemy_url)
+    except (SQLAlchemyError, OSError) as error:
+        raise CliError(f"The database cannot be upgraded: {error}") from error
+
+
+def in_database(work: Callable[[AsyncSession], Coroutine[Any, Any, Result]]) -> Result:
+    """Run `work` in one transaction. Raises CliError if the database does not answer or has an older schema."""
+    return asyncio.run(_run(work))
+
+
+async def _run(work: Callable[[AsyncSession], Coroutine[Any, Any, Result]]) -> Result:
+    database = Database(home.prepare(Settings()).sqlalchemy_url)
+    try:
+        if not await is_current(database):
+            raise CliError("The database has an older schema, or none: run `plumbline db upgrade` first.")
+        async with database.transaction() as session:
+            return await work(session)
+    except (SQLAlchemyError, OSError) as error:
+        raise CliError(f"The database does not answer: {error}") from error
+    finally:
+        await database.close()
