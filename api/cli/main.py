@@ -12,7 +12,7 @@ from api.cli.compare import compare
 from api.cli.errors import CliError
 from api.cli.jobs import cancel, jobs
 from api.cli.submit import submit
-from api.cli.up import api, controller, up
+from api.cli.up import api, controller, demo, up
 from api.cli.watch import watch
 from service.errors import ServiceError
 
@@ -41,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Preference alignment as a service.",
 )
-for command in (up, submit, watch, compare, jobs, cancel, api, controller):
+for command in (up, demo, submit, watch, compare, jobs, cancel, api, controller):
     app.command()(command)
 app.add_typer(admin.keys, name="keys")
 app.add_typer(admin.db, name="db")

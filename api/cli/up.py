@@ -1,4 +1,4 @@
-"""`plumbline up`, and API and controller apart.
+"""`plumbline up` and `demo`, and API and controller apart.
 
 The server is imported in the functions: the other commands should not wait for it.
 """
@@ -34,6 +34,15 @@ def up() -> None:
             stack.wait()
     except KeyboardInterrupt:
         console.print("Stopped. The data stays; `plumbline up` goes on with it.")
+
+
+def demo() -> None:
+    """Show the whole product on this machine: train, align, serve and compare a tiny model."""
+    from api.cli.demo.run import run_demo
+
+    settings = home.prepare(Settings())
+    _log_to(settings.home / "logs" / "plumbline.log")
+    run_demo(settings, Console(highlight=False))
 
 
 def api() -> None:
