@@ -5,12 +5,14 @@ Streams poll. An API replica knows nothing of what another one wrote, and half a
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
 from starlette.responses import StreamingResponse
+from starlette.types import Send
 
 from service.errors import InvalidRequest
 
@@ -52,11 +54,20 @@ def resume_after(request: Request, after: int) -> int:
     return int(last)
 
 
-def response(frames: AsyncIterator[bytes]) -> StreamingResponse:
-    return StreamingResponse(frames, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+class EventStream(StreamingResponse):
+    """Closes its frames as soon as the client has gone, wherever they had got to; Starlette leaves that to the
+    garbage collector."""
+
+    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(frames, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._frames = frames
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self._frames):
+            await super().stream_response(send)
 
 
-async def follow(poll: Callable[[], Awaitable[News]], *, lifetime_s: float) -> AsyncIterator[bytes]:
+async def follow(poll: Callable[[], Awaitable[News]], *, lifetime_s: float) -> AsyncGenerator[bytes, None]:
     """Frames of successive polls; then `end`, or `reconnect` after `lifetime_s` seconds."""
     started = last_sent = time.monotonic()
     while True:

@@ -1,7 +1,7 @@
 """The same question to base and aligned model, side by side."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -49,7 +49,7 @@ async def compare(
     tokens come, `done` or `error` for each side, and `end`."""
     question = await comparisons.prepare(database, settings, owner, request)
     if sse.wanted(http):
-        return sse.response(_frames(ask_both(client, question)))
+        return sse.EventStream(_frames(ask_both(client, question)))
     answers: dict[Side, Answer] = {}
     texts: dict[Side, str] = dict.fromkeys(Side, "")
     async with aclosing(ask_both(client, question)) as parts:
@@ -64,15 +64,16 @@ async def compare(
     return Comparison(base=answers[Side.BASE], aligned=answers[Side.ALIGNED], seed=request.seed)
 
 
-async def _frames(parts: AsyncIterator[Part]) -> AsyncIterator[bytes]:
-    async for part in parts:
-        match part:
-            case Delta(side, text):
-                yield _frame("delta", side=side, text=text)
-            case Done(side, finish_reason, usage):
-                yield _frame("done", side=side, finish_reason=finish_reason, usage=usage)
-            case Broken(side, error):
-                yield _frame("error", side=side, problem=problem(error))
+async def _frames(answers: AsyncGenerator[Part, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(answers) as parts:
+        async for part in parts:
+            match part:
+                case Delta(side, text):
+                    yield _frame("delta", side=side, text=text)
+                case Done(side, finish_reason, usage):
+                    yield _frame("done", side=side, finish_reason=finish_reason, usage=usage)
+                case Broken(side, error):
+                    yield _frame("error", side=side, problem=problem(error))
     yield sse.frame("end")
 
 

@@ -72,7 +72,8 @@ async def ask_both(client: httpx.AsyncClient, question: Question) -> AsyncGenera
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Shielded: whoever cancels us may do so again and again, and each time would cut the closing of a connection.
+        await asyncio.shield(asyncio.gather(*tasks, return_exceptions=True))
 
 
 async def _ask(client: httpx.AsyncClient, question: Question, side: Side) -> AsyncIterator[Part]:

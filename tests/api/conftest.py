@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,3 +149,10 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert answer["title"]
     assert answer["detail"]
     return answer
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what another thread does; a test that waits in vain fails."""
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110 - there is no event to wait for across threads
+            await asyncio.sleep(0.01)
