@@ -1,0 +1,91 @@
+"""What the end-to-end scenarios share: small models, real human preference pairs, and ways to wait and to look."""
+
+import gzip
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from api.cli.client import Client
+from api.cli.local_ray import LocalRay
+
+Json = dict[str, Any]
+
+HH = Path(__file__).parents[1] / "data" / "hh_rlhf_harmless_base_test.jsonl.gz"
+TIMEOUT_S = 300
+
+
+def wait_for(what: str, look: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s} s"
+        time.sleep(0.2)
+    return found
+
+
+def spec(model: Path, file_id: str, **training: Any) -> Json:
+    return {
+        "model": str(model),
+        "data": {"train": file_id, "max_length": 128, "max_bad_rows": 4},
+        "training": {"batch_size": 8, "learning_rate": 1e-3, "precision": "float32"} | training,
+        "serve": False,
+    }
+
+
+def state(client: Client, job_id: str) -> str:
+    found: str = client.job(job_id)["state"]
+    return found
+
+
+def finished(client: Client, job_id: str) -> Json:
+    """The job, when it has ended. Fails with its error if it did not succeed."""
+    job = wait_for("the end of the job", lambda: (j := client.job(job_id))["finished_at"] and j)
+    assert job["state"] == "succeeded", job["error"]
+    return job
+
+
+def events(client: Client, job_id: str) -> list[Json]:
+    found: list[Json] = client.event_page(job_id, limit=1000)["data"]
+    return found
+
+
+def event(client: Client, job_id: str, kind: str) -> Json:
+    """The last event of this type."""
+    return [one for one in events(client, job_id) if one["type"] == kind][-1]
+
+
+def metrics(client: Client, job_id: str, split: str = "train") -> list[Json]:
+    found: list[Json] = client.metric_page(job_id, limit=1000, split=split)["data"]
+    return found
+
+
+def reached(client: Client, job_id: str, step: int) -> None:
+    """Wait until the job has trained `step` steps and still goes on."""
+    wait_for(f"step {step}", lambda: any(m["step"] >= step for m in metrics(client, job_id)))
+    assert state(client, job_id) == "running"
+
+
+def living_actors(ray: LocalRay) -> list[Json]:
+    """Every actor of any job, but for the ones of Serve, which belong to no attempt."""
+    response = httpx.get(
+        f"{ray.url}/api/v0/actors",
+        params={"limit": 1000, "detail": True},
+        headers={"Authorization": f"Bearer {ray.token}"},
+        timeout=30,
+    )
+    actors: list[Json] = response.raise_for_status().json()["data"]["result"]["result"]
+    attempt_actors = {"Scorer", "RayTrainWorker", "TrainController", "Mailbox"}
+    return [a for a in actors if a["state"] != "DEAD" and a["class_name"].split(".")[-1] in attempt_actors]
+
+
+def subset(target: Path, rows: int) -> Path:
+    """The first usable rows of the real file, compressed as it is."""
+    with gzip.open(HH, "rt") as lines:
+        chosen = [line for line, _ in zip(lines, range(rows), strict=False)]
+    assert all(json.loads(line)["chosen"].startswith("\n\nHuman:") for line in chosen)
+    with gzip.open(target, "wt") as out:
+        out.writelines(chosen)
+    return target

@@ -1,0 +1,105 @@
+"""The main job from POST to both answers, on two pools, with real human preference pairs."""
+
+import math
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from api.cli.client import Client
+from tests.e2e.conftest import Plumbline
+from tests.e2e.scenario import HH, Json, event, events, finished, metrics, spec, wait_for
+from tests.models import make_model
+
+SERVED = {"vocab_size": 400, "hidden_size": 64, "head_dim": 32, "num_attention_heads": 2, "dtype": "bfloat16"}
+
+
+@pytest.fixture(scope="module")
+def model(plumbline: Plumbline) -> Path:
+    return make_model(plumbline.model_root / "small", max_position_embeddings=1024, **SERVED)
+
+
+@pytest.fixture(scope="module")
+def file_id(plumbline: Plumbline) -> str:
+    with Client(plumbline.url, plumbline.key) as client:
+        found: str = client.upload(HH)["id"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def job(plumbline: Plumbline, model: Path, file_id: str) -> Json:
+    with Client(plumbline.url, plumbline.key) as client:
+        asked = spec(model, file_id, max_steps=12, checkpoint_every=5) | {"name": "main", "serve": True}
+        return finished(client, client.submit(asked)["id"])
+
+
+def test_the_job_went_through_every_stage_on_both_pools(client: Client, job: Json) -> None:
+    completed = [one["stage"] for one in events(client, job["id"]) if one["type"] == "stage.completed"]
+    assert sorted(completed) == ["prepare", "publish", "reference", "train"]
+    prepared = event(client, job["id"], "data.prepared")["data"]
+    assert (prepared["rows"], prepared["used"], prepared["bad"]) == (2312, 2308, 4)
+    assert [problem["line"] for problem in prepared["problems"]] == [87, 517, 926, 1104]
+    scored = event(client, job["id"], "reference.scored")["data"]
+    assert scored["scored"] == 12 * 8 + 115  # the trained pairs and the held-out ones
+    assert job["progress"]["train"]["done"] == job["progress"]["train"]["total"] == 12
+
+
+def test_the_first_loss_is_log_two_and_held_out_pairs_are_measured(client: Client, job: Json) -> None:
+    steps = metrics(client, job["id"])
+    assert [metric["step"] for metric in steps] == list(range(1, 13))
+    assert steps[0]["values"]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert steps[-1]["values"]["rewards/margins"] > steps[0]["values"]["rewards/margins"]
+    (held_out,) = metrics(client, job["id"], "held_out")
+    assert math.isfinite(held_out["values"]["loss"])
+
+
+def test_the_published_model_loads_as_it_is(client: Client, job: Json) -> None:
+    path = Path(event(client, job["id"], "model.published")["data"]["path"])
+    assert AutoModelForCausalLM.from_pretrained(path).config.model_type == "qwen3"
+    assert AutoTokenizer.from_pretrained(path).chat_template
+    assert "plumbline" in (path / "README.md").read_text()
+
+
+def test_the_second_job_on_the_same_model_and_data_scores_nothing(
+    client: Client, job: Json, model: Path, file_id: str
+) -> None:
+    again = spec(model, file_id, max_steps=12) | {"losses": [{"type": "sigmoid", "beta": 0.5}]}
+    second = finished(client, client.submit(again)["id"])
+    needed = event(client, job["id"], "reference.scored")["data"]["scored"]
+    assert event(client, second["id"], "reference.scored")["data"] == {"scored": 0, "hits": needed}
+
+
+def test_lora_with_an_sft_term_is_published_merged_with_its_adapter(
+    client: Client, job: Json, model: Path, file_id: str
+) -> None:
+    asked = spec(model, file_id, max_steps=3, method={"type": "lora", "rank": 4})
+    asked["losses"] = [{"type": "sigmoid"}, {"type": "sft", "weight": 0.2}]
+    lora = finished(client, client.submit(asked)["id"])
+    path = Path(event(client, lora["id"], "model.published")["data"]["path"])
+    assert AutoModelForCausalLM.from_pretrained(path).config.model_type == "qwen3"
+    assert (path / "adapter" / "adapter_model.safetensors").exists()
+    assert {"loss/sigmoid", "loss/sft"} <= set(metrics(client, lora["id"])[0]["values"])
+
+
+def test_base_and_aligned_answer_side_by_side_until_they_are_taken_down(
+    plumbline: Plumbline, client: Client, job: Json
+) -> None:
+    def deployed() -> bool:
+        deployment = client.job(job["id"])["deployment"]
+        assert deployment["state"] != "failed", deployment["message"]
+        return bool(deployment["state"] == "ready")
+
+    wait_for("the deployment", deployed, timeout_s=420)
+    question = [{"role": "user", "content": "What are some pranks with a pen?"}]
+    first = client.compare(job["id"], question, max_tokens=24, temperature=0.8, seed=7)
+    again = client.compare(job["id"], question, max_tokens=24, temperature=0.8, seed=7)
+    assert first["base"]["usage"]["completion_tokens"] == 24 or first["base"]["finish_reason"] == "stop"
+    assert first["base"]["text"] == again["base"]["text"]
+    assert first["aligned"]["text"] == again["aligned"]["text"]
+    assert first["base"]["text"] != first["aligned"]["text"]
+
+    shown = plumbline.cli("compare", job["id"], "What are some pranks with a pen?")
+    assert shown.returncode == 0, shown.stderr
+
+    client.undeploy(job["id"])
+    wait_for("the models to be gone", lambda: client.job(job["id"])["deployment"] is None)
