@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from api.cli import home
-from service.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -41,7 +40,7 @@ def list_() -> None:
     from service.keys.service import list_keys
 
     rows = in_database(list_keys)
-    table = Table("key", "owner", "name", "created", "revoked", box=None)
+    table = Table(Column("key", no_wrap=True, min_width=25), "owner", "name", "created", "revoked", box=None)
     for key in rows:
         revoked = f"{key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else ""
         table.add_row(key.id, key.owner, key.name, f"{key.created_at:%Y-%m-%d %H:%M}", revoked)
@@ -65,5 +64,5 @@ def upgrade_() -> None:
     """Bring the database to the newest schema. Safe to repeat."""
     from api.cli.database import upgrade_database
 
-    upgrade_database(home.prepare(Settings()))
+    upgrade_database(home.settings_for_server())
     typer.echo("The database is up to date.")

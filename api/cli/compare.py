@@ -1,5 +1,6 @@
 """`plumbline compare`: one prompt, the answers of base and aligned model side by side as they come."""
 
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -18,7 +19,7 @@ SIDES = ("base", "aligned")
 
 def compare(
     job: JobId,
-    prompt: Annotated[str, typer.Argument(metavar='"PROMPT"', help="What both models are asked.")],
+    prompt: Annotated[str, typer.Argument(help="What both models are asked.")],
     max_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")] = 256,
     temperature: Annotated[float, typer.Option(min=0, max=2, help="0 takes the likeliest token each time.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The same for both sides.")] = 0,
@@ -28,14 +29,17 @@ def compare(
     console = Console(highlight=False)
     texts = dict.fromkeys(SIDES, "")
     problems: list[str] = []
-    with connect(url) as client, Live(_panels(texts, console), console=console, refresh_per_second=8) as live:
-        for frame in client.compare_stream(job, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed):
-            if frame.event == "delta":
-                texts[frame.data["side"]] += frame.data["text"]
-            elif frame.event == "error":
-                problem = frame.data.get("problem", frame.data)
-                problems.append(f"{frame.data['side']}: {problem.get('detail') or problem.get('title')}")
-            live.update(_panels(texts, console))
+    with connect(url) as client:
+        frames = client.compare_stream(job, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        first = next(frames)  # before anything is drawn: the request itself may be refused
+        with Live(_panels(texts, console), console=console, refresh_per_second=8) as live:
+            for frame in chain([first], frames):
+                if frame.event == "delta":
+                    texts[frame.data["side"]] += frame.data["text"]
+                elif frame.event == "error":
+                    problem = frame.data.get("problem", frame.data)
+                    problems.append(f"{frame.data['side']}: {problem.get('detail') or problem.get('title')}")
+                live.update(_panels(texts, console))
     if problems:
         raise CliError("\n".join(problems))
 

@@ -30,7 +30,7 @@ def in_database(work: Callable[[AsyncSession], Coroutine[Any, Any, Result]]) -> 
 
 
 async def _run(work: Callable[[AsyncSession], Coroutine[Any, Any, Result]]) -> Result:
-    database = Database(home.prepare(Settings()).sqlalchemy_url)
+    database = Database(home.settings_for_server().sqlalchemy_url)
     try:
         if not await is_current(database):
             raise CliError("The database has an older schema, or none: run `plumbline db upgrade` first.")

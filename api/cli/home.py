@@ -43,6 +43,13 @@ def prepare(settings: Settings) -> Settings:
     return settings.model_copy(update={"home": home, "secret": secret, "storage": storage})
 
 
+def settings_for_server() -> Settings:
+    """The settings of API, controller and database commands: in development with what the home holds, in production
+    as they are, since there the environment says everything and the file system may be read-only."""
+    settings = Settings()
+    return settings if settings.environment == "production" else prepare(settings)
+
+
 @contextmanager
 def exclusive(home: Path) -> Iterator[None]:
     """Hold the home for this process. Raises CliError if another one holds it; the system lets go when it ends."""

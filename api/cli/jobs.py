@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from api.cli.connection import Url, connect
 from api.cli.watch import JobId, follow
@@ -19,7 +19,15 @@ def jobs(
     """List jobs."""
     with connect(url) as client:
         page = client.jobs(limit=limit, state=state)
-    table = Table("job", "name", "state", "stage", "created", "serving", box=None)
+    table = Table(
+        Column("job", no_wrap=True, min_width=25),
+        "name",
+        "state",
+        "stage",
+        Column("created", no_wrap=True),
+        "serving",
+        box=None,
+    )
     for job in page["data"]:
         deployment = job["deployment"]
         table.add_row(
@@ -39,7 +47,7 @@ def cancel(
     url: Url = None,
 ) -> None:
     """Cancel a job."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     with connect(url) as client:
         state = client.cancel(job)["state"]
         console.print(f"{job} {state}")

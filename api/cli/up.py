@@ -50,7 +50,7 @@ def api() -> None:
     from api.cli.control_plane import run_api
 
     _log_to_console()
-    run_api(home.prepare(Settings()))
+    run_api(home.settings_for_server())
 
 
 def controller() -> None:
@@ -58,7 +58,7 @@ def controller() -> None:
     from api.cli.control_plane import run_controller
 
     _log_to_console()
-    run_controller(home.prepare(Settings()))
+    run_controller(home.settings_for_server())
 
 
 def _welcome(stack: "Stack", log_file: Path) -> str:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.cluster.http import ClusterError, connect
 from service.controller import cancel, start
@@ -20,6 +21,9 @@ from service.errors import InvalidState
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
+
+# OSError: drivers raise it bare when the database's address does not answer
+_TROUBLE = (ClusterError, InvalidState, DBAPIError, PoolTimeout, OSError)
 
 Reconcile = Callable[[Controller], Awaitable[None]]
 
@@ -57,7 +61,7 @@ async def _step(controller: Controller, reconcile: Reconcile, troubles: dict[str
     name = reconcile.__module__.rpartition(".")[2]
     try:
         await reconcile(controller)
-    except (ClusterError, DBAPIError, InvalidState) as error:
+    except _TROUBLE as error:
         if troubles.get(name) != str(error):
             log.warning("%s: %s", name, error)
         troubles[name] = str(error)

@@ -61,3 +61,18 @@ def test_a_home_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CliError, match="PLUMBLINE_HOME"):
         home.prepare(Settings(home=tmp_path / "file" / "home"))
+
+
+def test_in_production_no_home_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "HOME": tmp_path / "none",
+        "ENVIRONMENT": "production",
+        "SECRET": "a secret",
+        "DATABASE_URL": "sqlite+aiosqlite:///x",
+        "STORAGE": tmp_path,
+        "API_URL": "http://plumbline:8700",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(f"PLUMBLINE_{name}", str(value))
+    assert home.settings_for_server() == Settings()
+    assert not (tmp_path / "none").exists()
