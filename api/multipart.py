@@ -14,7 +14,7 @@ from service.errors import InvalidRequest, UploadIncomplete
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-_HOW = "Send multipart/form-data with the file in the field 'file', as in: curl -F file=@pairs.jsonl"
+_HOW = "Send multipart/form-data with the file in the field 'file', as `curl -F file=@pairs.jsonl` does"
 
 
 class FilePart:

@@ -71,7 +71,8 @@ async def follow(poll: Callable[[], Awaitable[News]], *, lifetime_s: float) -> A
     """Frames of successive polls; then `end`, or `reconnect` after `lifetime_s` seconds."""
     started = last_sent = time.monotonic()
     while True:
-        news = await poll()
+        # Shielded: a reader that goes away in the middle of a query must not tear down a connection of the pool.
+        news = await asyncio.shield(asyncio.ensure_future(poll()))
         for one in news.frames:
             yield one
             last_sent = time.monotonic()

@@ -22,7 +22,7 @@ class ServiceError(Exception):
 class InvalidRequest(ServiceError):
     status = 422
     code = "invalid_request"
-    title = "The request does not describe a possible job"
+    title = "The request is not valid"
 
 
 class UnknownLoss(InvalidRequest):

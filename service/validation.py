@@ -78,12 +78,16 @@ def _message(error: Any, field: str) -> str:
         case "union_tag_not_found" if "losses" in error["loc"]:
             return f"`type` is missing; it is one of {', '.join(LossKind)}"
         case "union_tag_not_found":
-            return "`type` is missing, which says what the other fields mean"
+            return "`type` is missing: /docs shows the forms that this can have"
         case "union_tag_invalid":
             tags = re.findall(r"'([^']*)'", context["expected_tags"])  # of an enum's members too
             near = difflib.get_close_matches(str(context["tag"]), tags, n=1, cutoff=0.5)
             hint = f". Did you mean '{near[0]}'?" if near else ""
             return f"there is no type '{str(context['tag'])[:_ECHO]}'; it is one of {', '.join(tags)}{hint}"
+        case "model_attributes_type" | "dict_type":
+            return "this must be a JSON object"
+        case "string_pattern_mismatch" if field in _fields():
+            return f"malformed; expected: {_fields()[field].partition('. ')[0]}"
         case "value_error":
             return str(error["msg"]).removeprefix("Value error, ")
         case "string_unicode":
@@ -94,21 +98,21 @@ def _message(error: Any, field: str) -> str:
 
 
 def _did_you_mean(name: str) -> str:
-    paths = _field_paths()
-    near = difflib.get_close_matches(name, {path.rpartition(".")[2] for path in paths}, n=1, cutoff=0.75)
-    if not near:
-        return ""
-    return f"; did you mean '{next(path for path in paths if path.rpartition('.')[2] == near[0])}'?"
+    by_name: dict[str, str] = {}
+    for path in sorted(_fields(), key=lambda path: (path.count("."), path)):
+        by_name.setdefault(path.rpartition(".")[2], path)
+    near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.75)
+    return f"; did you mean '{by_name[near[0]]}'?" if near else ""
 
 
 @cache
-def _field_paths() -> tuple[str, ...]:
-    """Every field of a job, as `training.batch_size`; the shallowest first."""
+def _fields() -> dict[str, str]:
+    """The description of every field of a job, by its path, such as `training.batch_size` and `losses.N.beta`."""
     schema = AlignmentJob.model_json_schema()
-    return tuple(sorted(set(_walk(schema, schema["$defs"], "")), key=lambda path: (path.count("."), path)))
+    return dict(_walk(schema, schema["$defs"], ""))
 
 
-def _walk(schema: dict[str, Any], definitions: dict[str, Any], prefix: str) -> Iterator[str]:
+def _walk(schema: dict[str, Any], definitions: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
     if reference := schema.get("$ref"):
         yield from _walk(definitions[reference.rpartition("/")[2]], definitions, prefix)
     for kind in ("anyOf", "oneOf", "allOf"):
@@ -117,5 +121,5 @@ def _walk(schema: dict[str, Any], definitions: dict[str, Any], prefix: str) -> I
     if isinstance(schema.get("items"), dict):
         yield from _walk(schema["items"], definitions, f"{prefix}N.")
     for name, member in schema.get("properties", {}).items():
-        yield f"{prefix}{name}"
+        yield f"{prefix}{name}", member.get("description", "")
         yield from _walk(member, definitions, f"{prefix}{name}.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 SQLITE_BUSY_MS = 30_000  # how long a writer waits for another process's transaction
@@ -27,18 +28,30 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session that may write; commits at the end of the block, rolls back if the block raises."""
+        """A session that may write; commits at the end of the block, rolls back if the block raises.
+
+        Raises SQLAlchemy's OperationalError if the database does not answer.
+        """
         async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+            await _connect(session)
             yield session
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
-        """A session that only reads; holds up nobody."""
+        """A session that only reads; holds up nobody. Raises as `transaction` does."""
         async with AsyncSession(self._read_engine, expire_on_commit=False) as session:
+            await _connect(session)
             yield session
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+async def _connect(session: AsyncSession) -> None:
+    try:
+        await session.connection()
+    except OSError as error:  # which PostgreSQL's driver lets through, when nobody listens
+        raise OperationalError(None, None, error) from error
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

@@ -5,6 +5,7 @@ the attempt's prepare stage, because the control plane may have no way out to th
 """
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -81,9 +82,18 @@ def check_rows(path: Path, filename: str, spec: AlignmentJob) -> None:
     if not usable and not bad:
         detail = f"The file '{filename}' has no rows: upload one JSON object per line."
     else:
-        first = "; ".join(f"line {row.line}: {row.message}" for row in islice(shown, 3))
-        detail = f"{bad} of the {bad + usable} rows of '{filename}' cannot be used ({first}). Correct and upload the "
+        first = "; ".join(islice(_by_message(shown), 3))
+        detail = f"{bad} of {bad + usable} rows of '{filename}' cannot be used ({first}). Correct and upload the "
         detail += f"file again, or set data.max_bad_rows to {bad} to leave them out." if usable else "file again."
     raise DatasetInvalid(
         detail, field="data.train", rows=[asdict(row) for row in shown], bad_rows=bad, usable_rows=usable
     )
+
+
+def _by_message(shown: list[RowProblem]) -> Iterator[str]:
+    lines: dict[str, list[str]] = {}
+    for row in shown:
+        lines.setdefault(row.message, []).append(str(row.line))
+    for message, at in lines.items():
+        more = ", ..." if len(at) > 5 else ""
+        yield f"line{'s' * (len(at) > 1)} {', '.join(at[:5])}{more}: {message}"

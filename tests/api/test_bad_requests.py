@@ -40,7 +40,7 @@ async def refused(
         ({"losses": [{"beta": 1}]}, "losses.0", "`type` is missing; it is one of sigmoid, sft"),
         ({"losses": [{"type": "sft"}, {"type": "sft"}]}, "", "appears twice"),
         ({"data": {}}, "data.train", "required"),
-        ({"data": {"train": "../../etc/passwd"}}, "data.train", "match pattern"),
+        ({"data": {"train": "../../etc/passwd"}}, "data.train", "ID of an uploaded file (POST /v1/files)"),
         ({"model": "not a model"}, "model", "must be 'job:ID'"),
         ({"model": {"source": "/m", "weights": "some"}}, "model.weights", "pretrained"),
         ({"name": "a\0b"}, "name", "NUL"),
