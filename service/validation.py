@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from service.errors import InvalidRequest, UnknownLoss
+from service.loss_hints import unknown_loss, unused_option
 from service.spec import AlignmentJob, LossKind
 
 _SHOWN = 20
@@ -71,6 +72,8 @@ def _message(error: Any, field: str) -> str:
             return "the body is missing: send a JSON object with Content-Type: application/json"
         case "missing":
             return "this field is required"
+        case "extra_forbidden" if (loss := _loss_of(error)) is not None:
+            return unused_option(loss, name)
         case "extra_forbidden":
             return f"there is no such field here{_did_you_mean(name)}"
         case "model_attributes_type" | "dict_type" if not field:
@@ -79,6 +82,8 @@ def _message(error: Any, field: str) -> str:
             return f"`type` is missing; it is one of {', '.join(LossKind)}"
         case "union_tag_not_found":
             return "`type` is missing: /docs shows the forms that this can have"
+        case "union_tag_invalid" if "losses" in error["loc"]:
+            return unknown_loss(str(context["tag"])[:_ECHO])
         case "union_tag_invalid":
             tags = re.findall(r"'([^']*)'", context["expected_tags"])  # of an enum's members too
             near = difflib.get_close_matches(str(context["tag"]), tags, n=1, cutoff=0.5)
@@ -95,6 +100,14 @@ def _message(error: Any, field: str) -> str:
         case _:
             message = str(error["msg"])
             return message[:1].lower() + message[1:]
+
+
+def _loss_of(error: Any) -> LossKind | None:
+    """The loss whose option the error is about: pydantic puts its type between the list's index and the option."""
+    match list(error["loc"]):
+        case [*_, "losses", int(), kind, _]:
+            return LossKind(kind)
+    return None
 
 
 def _did_you_mean(name: str) -> str:

@@ -57,11 +57,13 @@ export const State = ({ state }) => html`<span class="state ${state}">${state}</
 
 export const jobTitle = (job) => job.name ?? job.spec.name ?? job.id;
 
+const NEUTRAL = new Set([0, false, null, "none", "reverse_kl"]); // options that change nothing
+
 /** "sigmoid (beta 0.1) + 0.5 × sft" */
 export const lossText = (losses) =>
   losses
     .map(({ type, weight = 1, ...rest }) => {
-      const set = Object.entries(rest).filter(([, value]) => value !== 0 && value !== false);
+      const set = Object.entries(rest).filter(([, value]) => !NEUTRAL.has(value));
       const factor = weight === 1 ? "" : `${weight} × `;
       return factor + type + (set.length ? ` (${set.map(([name, value]) => `${name} ${value}`).join(", ")})` : "");
     })

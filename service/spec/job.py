@@ -36,7 +36,7 @@ class AlignmentJob(SpecModel):
 
     @property
     def needs_reference(self) -> bool:
-        return any(loss.type.needs_reference for loss in self.losses)
+        return any(loss.needs_reference for loss in self.losses)
 
     @property
     def needs_rejected(self) -> bool:

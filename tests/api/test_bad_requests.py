@@ -37,7 +37,15 @@ async def refused(
         ({"losses": []}, "losses", "at least 1 item"),
         ({"losses": [{"type": "sigmoid", "beta": -1}]}, "losses.0.beta", "greater than 0"),
         ({"losses": [{"type": "sft"}, {"type": "sigmoid", "betta": 1}]}, "losses.1.betta", "beta"),
-        ({"losses": [{"beta": 1}]}, "losses.0", "`type` is missing; it is one of sigmoid, sft"),
+        ({"losses": [{"type": "sft", "beta": 1}]}, "losses.0.beta", "'sft' does not use `beta`; sigmoid, hinge, ipo"),
+        ({"losses": [{"type": "hinge", "gamma": 1}]}, "losses.0.gamma", "simpo, alphapo do"),
+        ({"losses": [{"type": "sigmoid", "discopop_tau": 1}]}, "losses.0.discopop_tau", "discopop does"),
+        ({"losses": [{"type": "hinge", "label_smoothin": 0.1}]}, "losses.0.label_smoothin", "which sigmoid, exo_pair"),
+        ({"losses": [{"type": "sft", "zzz": 1}]}, "losses.0.zzz", "its options are weight, per_sequence"),
+        ({"losses": [{"type": "sigmoid", "f_alpha_divergence_coef": 1}]}, "losses.0", "by f_divergence 'alpha' only"),
+        ({"losses": [{"type": "cpo", "form": "ipo", "label_smoothing": 0.1}]}, "losses.0", "form 'sigmoid' only"),
+        ({"losses": [{"type": "bco_pair", "reward_baseline": "running_mean"}]}, "losses.0.reward_baseline", "'none'"),
+        ({"losses": [{"beta": 1}]}, "losses.0", "`type` is missing; it is one of sigmoid, hinge"),
         ({"losses": [{"type": "sft"}, {"type": "sft"}]}, "", "appears twice"),
         ({"data": {}}, "data.train", "required"),
         ({"data": {"train": "../../etc/passwd"}}, "data.train", "ID of an uploaded file (POST /v1/files)"),
@@ -67,11 +75,21 @@ async def test_several_faults_are_told_at_once(client: httpx.AsyncClient) -> Non
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sigmoyd", "Did you mean 'sigmoid'?"),
+        ("sigmoid-norm", "Did you mean 'sigmoid_norm'?"),
+        ("DPO", "Did you mean 'sigmoid'?"),
+        ("kto", "the loss 'kto' is not available yet; available are sigmoid,"),
+        ("zzz", "there is no loss 'zzz'; it is one of sigmoid,"),
+    ],
+)
 async def test_an_unknown_loss_has_its_own_code_and_a_suggestion(
-    client: httpx.AsyncClient, body: dict[str, Any]
+    client: httpx.AsyncClient, body: dict[str, Any], name: str, said: str
 ) -> None:
-    answer = await refused(client, body | {"losses": [{"type": "sigmoyd"}]}, code="unknown_loss")
-    assert "Did you mean 'sigmoid'?" in answer["detail"]
+    answer = await refused(client, body | {"losses": [{"type": name}]}, code="unknown_loss")
+    assert said in answer["detail"]
     assert answer["errors"][0]["field"] == "losses.0"
 
 

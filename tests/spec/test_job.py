@@ -31,6 +31,31 @@ def test_the_default_learning_rate_follows_what_is_trained(losses: str, method: 
     assert asked.learning_rate == pytest.approx(rate)
 
 
+@pytest.mark.parametrize("kind", LossKind)
+def test_every_loss_survives_its_way_through_json_with_its_defaults(kind: LossKind) -> None:
+    asked = job(losses=[{"type": kind}])
+    assert AlignmentJob.model_validate_json(asked.model_dump_json()) == asked
+    assert asked.losses[0].type is kind
+
+
+@pytest.mark.parametrize(
+    ("losses", "needed"),
+    [
+        ([{"type": "sigmoid"}], True),
+        ([{"type": "apo_zero"}, {"type": "sft"}], True),
+        ([{"type": "sigmoid", "reference_free": True}, {"type": "ipo"}], True),
+        ([{"type": "sigmoid", "reference_free": True}, {"type": "sft"}], False),
+        ([{"type": "simpo"}], False),
+        ([{"type": "cpo"}, {"type": "sft"}], False),
+        ([{"type": "orpo"}], False),
+    ],
+)
+def test_a_reference_pass_is_made_if_a_term_with_its_options_needs_one(
+    losses: list[dict[str, Any]], needed: bool
+) -> None:
+    assert job(losses=losses).needs_reference is needed
+
+
 def test_a_spec_survives_its_way_through_json() -> None:
     asked = job(losses=[{"type": "sigmoid", "beta": 0.3}, {"type": "sft", "weight": 0.5}], reference="hf:a/b")
     assert AlignmentJob.model_validate_json(asked.model_dump_json()) == asked
@@ -43,6 +68,20 @@ def test_a_spec_survives_its_way_through_json() -> None:
         {"losses": []},
         {"losses": [{"type": "sigmoidd"}]},
         {"losses": [{"type": "sft", "beta": 0.1}]},
+        {"losses": [{"type": "kto"}]},
+        {"losses": [{"type": "sigmoid", "f_alpha_divergence_coef": 0.5}]},
+        {"losses": [{"type": "sigmoid", "f_divergence": "js", "f_alpha_divergence_coef": 0.5}]},
+        {"losses": [{"type": "hinge", "f_divergence": "js", "reference_free": True}]},
+        {"losses": [{"type": "nca_pair", "f_divergence": "js"}]},
+        {"losses": [{"type": "nca_pair", "reference_free": True}]},
+        {"losses": [{"type": "exo_pair", "label_smoothing": 0}]},
+        {"losses": [{"type": "robust", "label_smoothing": 0.5}]},
+        {"losses": [{"type": "discopop", "discopop_tau": 1.5}]},
+        {"losses": [{"type": "cpo", "form": "hinge", "label_smoothing": 0.1}]},
+        {"losses": [{"type": "bco_pair", "reward_baseline": "running_mean"}]},
+        {"losses": [{"type": "orpo", "nll_tokens": "all"}]},
+        {"losses": [{"type": "sigmoid", "reference_free": True}], "reference": "/models/other"},
+        {"losses": [{"type": "simpo"}], "reference": "/models/other"},
         {"losses": [{"type": "sigmoid", "beta": 0}]},
         {"losses": [{"type": "sigmoid", "beta": float("nan")}]},
         {"losses": [{"type": "sigmoid"}, {"type": "sigmoid"}]},

@@ -1,0 +1,57 @@
+"""What to tell somebody who named a loss, or an option of one, that there is not."""
+
+import difflib
+
+from service.spec.losses import DECLARATIONS, LossKind
+
+# Real losses that we cannot train yet: a similar name would be another loss.
+_NOT_YET = ("aot", "aot_unpaired", "aot_pair", "kto", "bco", "apo_zero_unpaired", "tpo", "online_dpo")
+
+_OTHER_NAMES = {
+    "dpo": "sigmoid",
+    "cdpo": "sigmoid' with label_smoothing",
+    "rdpo": "robust",
+    "rso": "hinge",
+    "slic": "hinge",
+    "exo": "exo_pair",
+    "nca": "nca_pair",
+    "sppo": "sppo_hard",
+    "apo": "apo_zero' or 'apo_down",
+    "rpo": "sigmoid' beside 'sft",
+    "mpo": "sigmoid' beside 'bco_pair' and 'sft",
+    "nll": "sft",
+}
+
+
+def unknown_loss(name: str) -> str:
+    """Why there is no such loss, and which was meant."""
+    available = ", ".join(LossKind)
+    wanted = name.lower().replace("-", "_")
+    if wanted in _NOT_YET:
+        return f"the loss '{wanted}' is not available yet; available are {available}"
+    near = difflib.get_close_matches(wanted, list(LossKind), n=1, cutoff=0.5)
+    meant = _OTHER_NAMES.get(wanted) or (near[0] if near else None)
+    hint = f". Did you mean '{meant}'?" if meant else ""
+    return f"there is no loss '{name}'; it is one of {available}{hint}"
+
+
+def unused_option(kind: LossKind, name: str) -> str:
+    """Which losses use an option that `kind` does not, or which option was meant."""
+    if users := users_of(name):
+        return f"the loss '{kind}' does not use `{name}`; {', '.join(users)} {'do' if len(users) > 1 else 'does'}"
+    own = options_of(kind)
+    near = difflib.get_close_matches(name, own, n=1, cutoff=0.6)
+    if near:
+        return f"the loss '{kind}' has no `{name}`; did you mean 'losses.N.{near[0]}'?"
+    near = difflib.get_close_matches(name, {option for known in LossKind for option in options_of(known)}, n=1)
+    if near:
+        return f"there is no option `{name}`; did you mean `{near[0]}`, which {', '.join(users_of(near[0]))} use?"
+    return f"the loss '{kind}' has no `{name}`; its options are {', '.join(own)}"
+
+
+def options_of(kind: LossKind) -> list[str]:
+    return [name for name in DECLARATIONS[kind].model_fields if name != "type"]
+
+
+def users_of(option: str) -> list[LossKind]:
+    return [kind for kind in LossKind if option in options_of(kind)]
