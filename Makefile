@@ -14,11 +14,11 @@ help: ## list the targets
 .PHONY: setup
 setup: $(VENV)/.installed ## make .venv with the CPU build of everything
 
-# torch first: where PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL offers the CPU build, pip takes it, and uv then keeps what is there.
+# Bytecode is compiled here once rather than by the first worker that imports each module. torch first: where PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL offers the CPU build, pip takes it, and uv then keeps what is there.
 $(VENV)/.installed: pyproject.toml requirements/cpu-overrides.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv torch==2.13.0
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --override requirements/cpu-overrides.txt --editable '.[cpu,dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --override requirements/cpu-overrides.txt --editable '.[cpu,dev]'
 	@touch $@
 
 .PHONY: demo

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -36,7 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     if settings.secret is None:
         raise ValueError("PLUMBLINE_SECRET is not set: attempts on the cluster could not prove who they are")
-    app = FastAPI(
+    app = FastAPIOffline(  # /docs with Swagger UI from the package: a cluster has no CDN
         title="Plumbline",
         version="0.1.0",
         description="Preference alignment as a service: POST a preference job, get the aligned model served beside its "

@@ -27,6 +27,8 @@ def advance(progress: Progress, report: ProgressReport, now: datetime) -> Progre
 
 def eta_s(entry: dict[str, Any]) -> float | None:
     """Seconds from `updated_at` to the end of the stage at the rate so far; None while there is no rate."""
+    if not entry["total"]:  # not known yet
+        return None
     if entry["done"] >= entry["total"]:
         return 0.0
     elapsed_s = (datetime.fromisoformat(entry["updated_at"]) - datetime.fromisoformat(entry["from_at"])).total_seconds()

@@ -53,6 +53,8 @@ class AlignmentJob(SpecModel):
             raise ValueError("a loss type appears twice in `losses`: give it once, with the sum of the weights")
         if self.reference and not self.needs_reference:
             raise ValueError(f"`reference` is used by none of the losses {', '.join(kinds)}: leave it out")
+        if self.model.weights == "random" and self.serve:
+            raise ValueError("a model with random weights is no base to serve the result beside: set `serve: false`")
         if self.reference_model.weights == "random" and self.needs_reference:
             raise ValueError(
                 "a reference with random weights carries no preference: train the model with the `sft` loss first"

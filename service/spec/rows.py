@@ -25,6 +25,8 @@ Text = str | list[Message]
 
 ROLES = frozenset({"system", "user", "assistant", "tool"})
 MAX_LINE_BYTES = 8 * 2**20
+_MAX_RATIO = 200  # of decompressed to compressed; dialogues reach 20
+_ALWAYS_ALLOWED = 64 * 2**20
 _HH_TURN = re.compile(r"\n\nHuman:|\n\nAssistant:")
 
 
@@ -60,11 +62,16 @@ def read_rows(path: Path, need: Literal["pairs", "answers"]) -> Iterator[Row | R
 
     need: `pairs` when a loss reads rejected answers; `answers` when the chosen ones are enough.
     """
+    allowed = max(_MAX_RATIO * path.stat().st_size, _ALWAYS_ALLOWED)
     try:
         with open_lines(path) as lines:
-            number = 0
+            number = read = 0
             while line := lines.readline(MAX_LINE_BYTES + 1):
                 number += 1
+                read += len(line)
+                if read > allowed:
+                    yield RowProblem(number, "gzip_bomb", f"the file holds {_MAX_RATIO} times more than its own size")
+                    return
                 if len(line) > MAX_LINE_BYTES:
                     yield RowProblem(number, "row_too_long", f"the line is longer than {MAX_LINE_BYTES} bytes")
                     return

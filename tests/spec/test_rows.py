@@ -141,6 +141,16 @@ def test_line_numbers_count_blank_lines_and_a_byte_order_mark_is_accepted(tmp_pa
     assert second.line == 3
 
 
+def test_a_gzip_file_of_endless_blank_lines_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.jsonl.gz"
+    with gzip.open(path, "wb") as out:
+        for _ in range(80):
+            out.write(b" " * (2**20 - 1) + b"\n")
+    (problem,) = read_rows(path, "pairs")
+    assert isinstance(problem, RowProblem)
+    assert problem.code == "gzip_bomb"
+
+
 def test_a_gzip_file_that_is_cut_off_is_a_problem_not_a_crash(tmp_path: Path) -> None:
     whole = gzip.compress(b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 1000)
     path = tmp_path / "cut.jsonl.gz"
