@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
 from api.middleware import BodyLimit, SecurityHeaders
-from api.routes import comparisons, deployments, files, health, internal, jobs, streams
+from api.routes import comparisons, deployments, files, health, internal, jobs, losses, streams
 from service.db.session import Database
 from service.errors import InvalidRequest, Unauthorized
 from service.files.service import sweep_parts
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     problems.install(app)
     app.include_router(health.router)
-    for resource in (jobs, streams, deployments, files, comparisons):
+    for resource in (jobs, streams, deployments, files, comparisons, losses):
         app.include_router(resource.router, prefix="/v1", responses=problems.problems(Unauthorized, InvalidRequest))
     app.include_router(internal.router)
     app.router.default = _Fallback(DASHBOARD)

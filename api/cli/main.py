@@ -11,6 +11,7 @@ from api.cli import admin
 from api.cli.compare import compare
 from api.cli.errors import CliError
 from api.cli.jobs import cancel, jobs
+from api.cli.losses import losses
 from api.cli.submit import submit
 from api.cli.up import api, controller, demo, up
 from api.cli.watch import watch
@@ -41,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Preference alignment as a service.",
 )
-for command in (up, demo, submit, watch, compare, jobs, cancel, api, controller):
+for command in (up, demo, submit, watch, compare, jobs, cancel, losses, api, controller):
     app.command()(command)
 app.add_typer(admin.keys, name="keys")
 app.add_typer(admin.db, name="db")
