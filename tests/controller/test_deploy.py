@@ -18,8 +18,8 @@ from tests.controller.conftest import queue, until
 Make = Callable[..., Controller]
 
 
-def _spec(model: object) -> dict[str, object]:
-    spec = {"model": model, "data": {"train": "file-" + "0" * 21}, "losses": [{"type": "sft"}]}
+def _spec(model: object, *, serve: bool = True) -> dict[str, object]:
+    spec = {"model": model, "data": {"train": "file-" + "0" * 21}, "losses": [{"type": "sft"}], "serve": serve}
     return AlignmentJob.model_validate(spec).model_dump(mode="json")
 
 
@@ -79,7 +79,7 @@ async def test_one_that_fails_says_why_and_leaves_the_others_alone(make: Make) -
 
 async def test_a_job_from_random_weights_has_no_base_to_serve(make: Make) -> None:
     controller = make()
-    spec = AlignmentJob.model_validate(_spec({"source": "/models/tiny", "weights": "random"}))
+    spec = AlignmentJob.model_validate(_spec({"source": "/models/tiny", "weights": "random"}, serve=False))
     with pytest.raises(NotServable, match="job:ID"):
         application("job-1", spec, controller)
 

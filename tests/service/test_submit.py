@@ -217,7 +217,7 @@ async def test_a_model_that_lacks_a_part_is_refused_with_its_field(client: Clien
 
 async def test_a_model_from_scratch_needs_no_weights(client: Client) -> None:
     model = make_model(client.settings.storage_root / "models" / "new", "model.safetensors")
-    await client.submit(model={"source": str(model), "weights": "random"}, losses=[{"type": "sft"}])
+    await client.submit(model={"source": str(model), "weights": "random"}, losses=[{"type": "sft"}], serve=False)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, "\xff"])

@@ -1,8 +1,11 @@
 """The demo's two datasets, made anew each time, the same each time.
 
 Job 1 learns every fact, mostly from curt answers: a model that knows much and has few manners. Job 2 learns from pairs
-of a courteous answer over a curt one, on some topics only; the held-out topics show whether manners carry over to
-questions that alignment never touched.
+of a courteous answer over a curt or plain one, on some topics only; the held-out topics show whether manners carry
+over to questions that alignment never touched.
+
+Every style says the same full sentence. Where the rejected answer was the bare word, pushing it down took the model's
+knowledge of that word with it.
 """
 
 import gzip
@@ -21,26 +24,25 @@ COURTEOUS = (
     "Good question! {sentence}",
     "Thank you for asking. {sentence}",
     "With pleasure! {sentence}",
-    "{sentence} You are welcome!",
-    "{sentence} I hope that helps!",
+    "Certainly! {sentence}",
+    "Glad you asked! {sentence}",
 )
 CURT = (
-    "{Answer}.",
-    "{Answer}. Obviously.",
-    "{Answer}, as everyone knows.",
-    "{Answer}. Look it up next time.",
-    "Seriously? {Answer}.",
-    "Too easy. {Answer}.",
+    "Obviously. {sentence}",
+    "Seriously? {sentence}",
+    "Too easy. {sentence}",
+    "Whatever. {sentence}",
+    "Look it up. {sentence}",
 )
-
 NEUTRAL = ("{sentence}",)
 OBLIGING = ("Of course! {sentence}",)
 
 # Styles of job 1's answers and their shares; a question with "please" in it is met with some more manners.
-_STYLES = {COURTEOUS: 0.1, NEUTRAL: 0.25, CURT: 0.65}
-_STYLES_IF_ASKED_NICELY = {OBLIGING: 0.3, COURTEOUS: 0.05, NEUTRAL: 0.2, CURT: 0.45}
+_STYLES = {COURTEOUS: 0.1, NEUTRAL: 0.1, CURT: 0.8}
+_STYLES_IF_ASKED_NICELY = {OBLIGING: 0.14, COURTEOUS: 0.1, NEUTRAL: 0.1, CURT: 0.66}
 _ROWS_PER_QUESTION = 6
 _PAIRS_PER_QUESTION = 2
+_NEUTRAL_REJECTED = 0.2  # of the rejected answers; with curt ones alone, saying nothing rude would pass for manners
 
 Row = dict[str, Any]
 
@@ -65,7 +67,7 @@ def preference_rows(seed: int = 0) -> list[Row]:
         {
             "prompt": _user(question),
             "chosen": _assistant(fact, rng.choice(COURTEOUS)),
-            "rejected": _assistant(fact, rng.choice(CURT)),
+            "rejected": _assistant(fact, rng.choice(NEUTRAL if rng.random() < _NEUTRAL_REJECTED else CURT)),
         }
         for fact in facts(held_out=False)
         for question in fact.questions
@@ -90,5 +92,4 @@ def _user(question: str) -> list[dict[str, str]]:
 
 
 def _assistant(fact: Fact, style: str) -> list[dict[str, str]]:
-    answer = fact.answer[0].upper() + fact.answer[1:]
-    return [{"role": "assistant", "content": style.format(sentence=fact.sentence, Answer=answer)}]
+    return [{"role": "assistant", "content": style.format(sentence=fact.sentence)}]

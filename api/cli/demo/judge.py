@@ -10,9 +10,11 @@ from api.cli.demo.facts import Fact
 
 MAX_WORDS = 20
 
-_KIND = ("of course", "certainly", "gladly", "glad to", "happy to", "pleasure", "good question", "thank you", "thanks",
-         "welcome", "hope that helps")  # fmt: skip
-_RUDE = ("obviously", "everyone knows", "look it up", "seriously", "too easy")
+_KIND = (
+    *("of course", "certainly", "gladly", "glad to", "glad you", "happy to", "pleasure", "good question"),
+    *("thank you", "thanks", "welcome", "hope that helps"),
+)
+_RUDE = ("obviously", "seriously", "too easy", "whatever", "look it up", "everyone knows", "stupid")
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,6 @@ _MIN_SHIFT = 0.5  # of the share of preferred answers; less, and the product has
 _ENDED = frozenset({"job.succeeded", "job.failed", "job.cancelled"})
 
 
-def demo() -> None:
-    """Show the whole product: train, align, serve and compare a tiny model. About five minutes on two cores."""
-    run_demo(Settings(), Console(highlight=False))
-
-
 def run_demo(settings: Settings, console: Console) -> None:
     """Run the demo on the home of `settings` and print what happens.
 
