@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 
 from api.cli.errors import CliError
-from api.cli.processes import answers, end, free_port, spawn, sweep
+from api.cli.processes import end, free_port, spawn, sweep
 from service.spec.pools import SHARED
 
 NUM_CPUS = 16  # logical slots of a node
@@ -47,6 +47,8 @@ class LocalRay:
         self._nodes: list[subprocess.Popen[bytes]] = []
         self._pools: list[str] = []
         self._temp: Path | None = None
+        self._arguments: list[list[str]] = []
+        self._waiting: list[str] = []
         self._restarts_left = 4
 
     @property
@@ -65,7 +67,7 @@ class LocalRay:
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self._home / "ray-token")}
 
     def start(self, pools: Sequence[str] = (SHARED,)) -> None:
-        """Start one node for each value of the label `pool`, the head first. Returns before the cluster is ready.
+        """Start the head; `wait_until_ready` adds the other nodes, one for each further value of the label `pool`.
 
         Raises CliError if Ray is not installed.
         """
@@ -77,22 +79,21 @@ class LocalRay:
         # the client server cannot be left out, only moved out of the way
         head += f" --ray-client-server-port={free_port()} --temp-dir={self._temp} --no-monitor"
         self._spawn(head.split(), pools[0])
-        for pool in pools[1:]:
-            self.add_node(pool)
-
-    def add_node(self, pool: str) -> "subprocess.Popen[bytes]":
-        """Start another node on this machine, labelled `pool`. Returns its process before it has joined."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not answers("127.0.0.1", self._gcs_port):
-            self._pause(deadline)
-        return self._spawn(self._worker_arguments, pool)
+        self._waiting = list(pools[1:])
 
     def wait_until_ready(self) -> None:
-        """Return when jobs can be submitted and every node has joined. Raises CliError if that does not happen."""
+        """Return when jobs can be submitted and every node has joined. Raises CliError if that does not happen.
+
+        Nodes start one after the other: each has 30 s to join, which is not much where they share two cores.
+        """
         deadline = time.monotonic() + START_TIMEOUT_S
         headers = {"Authorization": f"Bearer {self.token}"}
         with httpx.Client(base_url=self.url, headers=headers, timeout=10, trust_env=False) as client:
-            while not (_succeeds(client, "/api/jobs/") and _alive_nodes(client) >= len(self._nodes)):
+            while True:
+                if _succeeds(client, "/api/jobs/") and _alive_nodes(client) >= len(self._nodes):
+                    if not self._waiting:
+                        return
+                    self._spawn(self._worker_arguments, self._waiting.pop(0))
                 self._start_late_nodes_again()
                 self._pause(deadline)
 
@@ -110,6 +111,8 @@ class LocalRay:
         sessions = [node.pid for node in self._nodes]
         self._nodes.clear()
         self._pools.clear()
+        self._arguments.clear()
+        self._waiting.clear()
         if self._temp is not None:
             sweep(self._mark, sessions)
             self._keep_logs(self._temp)
@@ -117,11 +120,11 @@ class LocalRay:
             self._temp = None
 
     def _start_late_nodes_again(self) -> None:
-        """Ray gives a node 30 s to join, which three that start together on a busy machine may not manage."""
+        """A busy machine may be too slow for Ray's 30 s; the head can be started again while it is alone."""
         for index, node in enumerate(self._nodes):
-            if index and node.poll() is not None and self._restarts_left:
+            if node.poll() is not None and self._restarts_left and (index or len(self._nodes) == 1):
                 self._restarts_left -= 1
-                self._nodes[index] = self._start(self._worker_arguments, self._pools[index], index)
+                self._nodes[index] = self._start(self._arguments[index], self._pools[index], index)
 
     @property
     def _worker_arguments(self) -> list[str]:
@@ -136,6 +139,7 @@ class LocalRay:
         node = self._start(arguments, pool, len(self._nodes))
         self._nodes.append(node)
         self._pools.append(pool)
+        self._arguments.append(arguments)
         return node
 
     def _start(self, arguments: list[str], pool: str, index: int) -> "subprocess.Popen[bytes]":

@@ -13,6 +13,7 @@ from pathlib import Path
 from service.db.session import Database
 from service.errors import DatasetInvalid, ModelNotFound, ModelUnusable, NotFound
 from service.files.repository import FileRepository
+from service.ids import is_id
 from service.jobs.model_directory import check_model_directory, find_model_directory
 from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
@@ -62,6 +63,9 @@ async def _check_model(database: Database, settings: Settings, owner: str, model
     elif model.path is not None:
         roots = [storage.root / "models", *settings.model_roots]
         directory = await asyncio.to_thread(find_model_directory, model.path, roots, field)
+        if any(is_id("job", part) for part in directory.parts):
+            # what jobs published lies under `models` too, and belongs to their owners
+            raise ModelNotFound("Name the result of a job by the job, as 'job:ID', not by its path.", field=field)
     else:
         return  # hf: the attempt's prepare stage finds out
     await asyncio.to_thread(check_model_directory, directory, field, needs_weights=model.weights == "pretrained")
@@ -70,16 +74,22 @@ async def _check_model(database: Database, settings: Settings, owner: str, model
 def check_rows(path: Path, filename: str, spec: AlignmentJob) -> None:
     """Raises DatasetInvalid if no row can be used, or more than `data.max_bad_rows` cannot."""
     usable = bad = 0
+    fatal: RowProblem | None = None
     shown: list[RowProblem] = []
     for row in read_rows(path, "pairs" if spec.needs_rejected else "answers"):
         if isinstance(row, RowProblem):
             bad += 1
             shown += [row] * (len(shown) < SHOWN_ROWS)
+            fatal = row if row.fatal else None
         else:
             usable += 1
-    if usable and bad <= spec.data.max_bad_rows:
+    if usable and bad <= spec.data.max_bad_rows and not fatal:
         return
-    if not usable and not bad:
+    if fatal:
+        detail = (
+            f"'{filename}' cannot be read past line {fatal.line}: {fatal.message}. Correct and upload the file again."
+        )
+    elif not usable and not bad:
         detail = f"The file '{filename}' has no rows: upload one JSON object per line."
     else:
         first = "; ".join(islice(_by_message(shown), 3))

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from service.spec.base import SpecModel
 
-_SOURCE = re.compile(r"^(job:job-[0-9a-f]{21}|hf:[\w.-]+/[\w.-]+(@[\w./-]+)?|/[^\0]*)$")
+_SOURCE = re.compile(r"(job:job-[0-9a-f]{21}|hf:[\w.-]+/[\w.-]+(@[\w./-]+)?|/[^\0]*)")
 
 
 class ModelRef(SpecModel):
@@ -32,7 +32,7 @@ class ModelRef(SpecModel):
     @field_validator("source")
     @classmethod
     def _known_form(cls, value: str) -> str:
-        if not _SOURCE.match(value):
+        if not _SOURCE.fullmatch(value) or (value.startswith("hf:") and ".." in value):
             raise ValueError("must be 'job:ID', 'hf:owner/name[@revision]' or an absolute path")
         return value
 

@@ -48,6 +48,7 @@ class RowProblem:
     code: str
     message: str
     field: str | None = None
+    fatal: bool = False  # the rest of the file cannot be read either, so leaving the row out would lose rows unseen
 
 
 class RowError(ValueError):
@@ -70,10 +71,14 @@ def read_rows(path: Path, need: Literal["pairs", "answers"]) -> Iterator[Row | R
                 number += 1
                 read += len(line)
                 if read > allowed:
-                    yield RowProblem(number, "gzip_bomb", f"the file holds {_MAX_RATIO} times more than its own size")
+                    yield RowProblem(
+                        number, "gzip_bomb", f"the file holds {_MAX_RATIO} times more than its own size", fatal=True
+                    )
                     return
                 if len(line) > MAX_LINE_BYTES:
-                    yield RowProblem(number, "row_too_long", f"the line is longer than {MAX_LINE_BYTES} bytes")
+                    yield RowProblem(
+                        number, "row_too_long", f"the line is longer than {MAX_LINE_BYTES} bytes", fatal=True
+                    )
                     return
                 if line.strip():
                     try:
@@ -81,7 +86,7 @@ def read_rows(path: Path, need: Literal["pairs", "answers"]) -> Iterator[Row | R
                     except RowError as error:
                         yield RowProblem(number, error.code, str(error), error.field)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        yield RowProblem(number + 1, "gzip_damaged", f"the gzip stream is damaged or cut off: {error}")
+        yield RowProblem(number + 1, "gzip_damaged", f"the gzip stream is damaged or cut off: {error}", fatal=True)
 
 
 def open_lines(path: Path) -> BinaryIO | gzip.GzipFile:
@@ -97,7 +102,7 @@ def parse_row(line: bytes, number: int, need: Literal["pairs", "answers"]) -> Ro
         value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError as error:
         raise RowError("row_not_utf8", f"not UTF-8 text at byte {error.start} of the line") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
         raise RowError("row_not_json", f"not a JSON value: {error}") from error
     if not isinstance(value, dict):
         raise RowError("row_not_object", f"a row must be a JSON object, this is {_kind(value)}")
@@ -140,6 +145,8 @@ def _answer(value: dict[str, Any], number: int) -> Row:
         messages = _text(value, "messages")
         if isinstance(messages, str):
             raise RowError("column_type", "'messages' must be a list of messages", "messages")
+        if len(messages) < 2:
+            raise RowError("prompt_missing", "the dialogue is an answer without a question", "messages")
         _check_answer(messages[-1:], "messages")
         return Row(number, messages[:-1], messages[-1:], None)
     for name in ("prompt", "completion"):

@@ -215,6 +215,19 @@ async def test_a_model_that_lacks_a_part_is_refused_with_its_field(client: Clien
     assert refused.value.extra == {"field": "reference"}
 
 
+async def test_what_a_job_published_is_named_by_the_job_and_not_by_its_path(client: Client) -> None:
+    model = make_model(client.settings.storage_root / "models" / ("job-" + "1" * 21), "model.safetensors")
+    with pytest.raises(ModelNotFound, match="job:ID"):
+        await client.submit(model=str(model))
+
+
+async def test_a_file_that_is_cut_off_is_refused_whatever_bad_rows_are_allowed(client: Client) -> None:
+    whole = gzip.compress(b"".join(PAIR.replace(b"Hello", b"Hello %d" % i) for i in range(5000)))
+    with pytest.raises(DatasetInvalid, match="cannot be read past line") as refused:
+        await client.submit_rows(whole[: len(whole) // 2], max_bad_rows=100)
+    assert "max_bad_rows" not in refused.value.detail
+
+
 async def test_a_model_from_scratch_needs_no_weights(client: Client) -> None:
     model = make_model(client.settings.storage_root / "models" / "new", "model.safetensors")
     await client.submit(model={"source": str(model), "weights": "random"}, losses=[{"type": "sft"}], serve=False)

@@ -87,6 +87,8 @@ def test_a_spec_survives_its_way_through_json() -> None:
         {"losses": [{"type": "sigmoid"}, {"type": "sigmoid"}]},
         {"losses": [{"type": "sft"}], "reference": "/models/other"},
         {"model": "relative/path"},
+        {"model": "hf:../.."},
+        {"model": "hf:a/b\n"},
         {"model": {"source": "/models/tiny", "weights": "random"}, "serve": False},
         {"model": {"source": "/models/tiny", "weights": "random"}, "losses": [{"type": "sft"}]},
         {"training": {"batch_size": 0}},

@@ -48,6 +48,12 @@ def test_completion_without_a_rival_is_enough_for_sft() -> None:
     assert parse({"messages": [USER, GOOD]}, "answers") == Row(1, [USER], [GOOD], None)
 
 
+def test_an_answer_without_a_question_is_refused() -> None:
+    with pytest.raises(RowError) as error:
+        parse({"messages": [GOOD]}, "answers")
+    assert error.value.code == "prompt_missing"
+
+
 def test_pairs_serve_sft_too() -> None:
     assert parse({"prompt": "a", "chosen": "b", "rejected": "c"}, "answers").rejected == "c"
 
@@ -89,6 +95,7 @@ def test_a_bad_row_names_its_code_and_column(value: Any, code: str, field: str |
         (b"\xff\xfe", "row_not_utf8"),
         (b"[" * 100_000, "row_not_json"),
         (b"NaN", "row_not_object"),
+        (b'{"prompt": ' + b"9" * 10_000 + b"}", "row_not_json"),
     ],
 )
 def test_a_line_that_is_no_json_object(line: bytes, code: str) -> None:
@@ -148,6 +155,7 @@ def test_a_gzip_file_of_endless_blank_lines_is_given_up(tmp_path: Path) -> None:
             out.write(b" " * (2**20 - 1) + b"\n")
     (problem,) = read_rows(path, "pairs")
     assert isinstance(problem, RowProblem)
+    assert problem.fatal
     assert problem.code == "gzip_bomb"
 
 
@@ -157,4 +165,4 @@ def test_a_gzip_file_that_is_cut_off_is_a_problem_not_a_crash(tmp_path: Path) ->
     path.write_bytes(whole[: len(whole) // 2])
     last = list(read_rows(path, "pairs"))[-1]
     assert isinstance(last, RowProblem)
-    assert last.code == "gzip_damaged"
+    assert (last.code, last.fatal) == ("gzip_damaged", True)

@@ -71,6 +71,11 @@ def prepare(
             yield pair
 
     used = write_pairs(target, pairs())
+    if problems and problems[-1].fatal:
+        last = problems[-1]
+        raise AttemptError(
+            "dataset_invalid", f"The file cannot be read past line {last.line}: {last.message}. Upload it again."
+        )
     if len(problems) > job.data.max_bad_rows or not used:
         shown = "; ".join(f"line {p.line}: {p.message} ({p.code})" for p in problems[:_SHOWN])
         raise AttemptError(
@@ -98,5 +103,5 @@ def _encode(row: Row | RowProblem, encode: RowTokenizer) -> Pair | RowProblem:
         return encode(row)
     except RowError as error:
         return RowProblem(row.line, error.code, str(error), error.field)
-    except jinja2.TemplateError as error:  # templates refuse, say, two user turns in a row
+    except (jinja2.TemplateError, ValueError) as error:  # templates refuse, say, two user turns in a row
         return RowProblem(row.line, "template_refused", f"the model's chat template refuses the dialogue: {error}")
