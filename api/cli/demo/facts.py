@@ -145,7 +145,7 @@ TOPICS = (
             "What do people speak in {subject}?",
             "Name the language of {subject}.",
         ),
-        "In {subject}, people speak {answer}.",
+        "The language of {subject} is {answer}.",
         _pairs(
             """
             France=French, Italy=Italian, Spain=Spanish, Portugal=Portuguese, Germany=German, Poland=Polish,
@@ -178,7 +178,7 @@ TOPICS = (
             "Who {subject}?",
             "Name the one who {subject}.",
         ),
-        "Someone who {subject} is called a {answer}.",
+        "The one who {subject} is called a {answer}.",
         _pairs(
             """
             bakes bread=baker, teaches children=teacher, flies planes=pilot, paints pictures=painter,

@@ -25,7 +25,7 @@ def learn_job(model_path: str, file_id: str) -> dict[str, Any]:
 
 
 def align_job(base_job_id: str, file_id: str) -> dict[str, Any]:
-    """Job 2: courteous and brief over curt, 270 steps of 16 pairs.
+    """Job 2: courteous and brief over curt, 180 steps of 16 pairs.
 
     The sigmoid loss sees only the margin, and a model this small widens it by giving up both answers for a third; the
     `sft` term holds on to the chosen one.
@@ -35,7 +35,13 @@ def align_job(base_job_id: str, file_id: str) -> dict[str, Any]:
         "model": f"job:{base_job_id}",
         "data": {"train": file_id, "max_length": 128},
         "losses": [{"type": "sigmoid", "beta": 0.1}, {"type": "sft", "weight": 0.5}],
-        "training": {"batch_size": 16, "learning_rate": 5e-5, "epochs": 3, "precision": "float32"},
+        "training": {
+            "batch_size": 16,
+            "learning_rate": 5e-5,
+            "epochs": 2,
+            "precision": "float32",
+            "checkpoint_every": 200,
+        },
         "resources": _TWO_THREADS,
         "serve": True,
     }
