@@ -18,6 +18,15 @@ _FILE_ID = re.compile(r"file-[0-9a-f]{21}")
 _TRIES = 3
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-6 as a number, as YAML 1.2 does; PyYAML's YAML 1.1 makes it a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 def submit(
     file: Annotated[Path, typer.Argument(help="The job, as YAML: the fields of POST /v1/jobs.", metavar="FILE.yaml")],
     watch: Annotated[bool, typer.Option("--watch", help="Stay and show the progress, like `plumbline watch`.")] = False,
@@ -47,7 +56,7 @@ def submit(
 def read_spec(path: Path) -> dict[str, Any]:
     """Raises CliError if the file cannot be read or is no YAML mapping. The API checks the fields."""
     try:
-        spec = yaml.safe_load(path.read_text())
+        spec = yaml.load(path.read_text(), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise CliError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

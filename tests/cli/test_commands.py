@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from api.cli.client import Client
+from api.cli.submit import read_spec
 from service.settings import Settings
 from tests.cli.conftest import plumbline, write_job
 
@@ -143,3 +144,9 @@ def test_keys_need_a_database(local: Settings, monkeypatch: pytest.MonkeyPatch, 
 def _row_file(directory: Path) -> Path:
     write_job(directory, directory)
     return directory / "pairs.jsonl"
+
+
+def test_a_rate_written_as_1e_minus_6_is_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("training: {learning_rate: 1e-6}\nname: 1e6x\n")
+    assert read_spec(file) == {"training": {"learning_rate": 1e-6}, "name": "1e6x"}

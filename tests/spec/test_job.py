@@ -93,6 +93,10 @@ def test_a_spec_survives_its_way_through_json() -> None:
         {"model": {"source": "/models/tiny", "weights": "random"}, "losses": [{"type": "sft"}]},
         {"training": {"batch_size": 0}},
         {"training": {"learning_rate": "fast"}},
+        {"training": {"batch_size": "3"}},
+        {"training": {"batch_size": True}},
+        {"losses": [{"type": "sigmoid", "beta": "0.1"}]},
+        {"serve": "yes"},
         {"data": {"train": "not-a-file"}},
     ],
 )
