@@ -20,8 +20,8 @@ from service.spec import Storage
 from service.spec.pools import Pool
 from service.spec.reports import AttemptBrief
 from service.spec.stages import Stage
+from workers.data.examples import ExampleFile
 from workers.data.order import TrainingOrder
-from workers.data.pairs import PairFile
 from workers.data.prepare import DataReport, prepare
 from workers.engine.models import load_tokenizer
 from workers.engine.worker import WorkerConfig
@@ -45,7 +45,7 @@ class Attempt:
         self._reporter = reporter
         self._storage = Storage(Path(brief.storage))
         self._run_dir = self._storage.run(brief.job_id)
-        self._pairs = self._run_dir / "pairs.parquet"
+        self._examples = self._run_dir / "examples.parquet"
         self._pass_state = self._run_dir / "reference.state"
         self._export = self._run_dir / "export"
         self._stop_scoring = threading.Event()
@@ -59,7 +59,7 @@ class Attempt:
         if not target.exists() and not self._export.exists():
             ray.init(address=os.environ["RAY_ADDRESS"])
             with Forwarder(self._reporter) as forwarder:
-                config = WorkerConfig(self._job, self._model, self._pairs, self._export, forwarder.mailbox)
+                config = WorkerConfig(self._job, self._model, self._examples, self._export, forwarder.mailbox)
                 if self._job.needs_reference:
                     self._score_and_train(config)
                 else:
@@ -81,7 +81,7 @@ class Attempt:
         report = prepare(
             self._job,
             self._storage.root / self._brief.train_file,
-            self._pairs,
+            self._examples,
             tokenizer,
             lambda rows: self._reporter.progress(Stage.PREPARE, rows, 0, "rows"),
         )
@@ -102,7 +102,7 @@ class Attempt:
         overlap = can_overlap(reference, request, policy, self._job.resources.policy)
         scorer = ScorerConfig(
             model=resolve(self._job.reference_model, self._storage),
-            pairs=self._pairs,
+            examples=self._examples,
             store_root=self._storage.reference_store,
             namespace="",
             precision=self._job.training.precision,
@@ -141,9 +141,9 @@ class Attempt:
             write_state(self._pass_state, state)
 
     def _score(self, config: ScorerConfig, gpus_per_worker: float) -> None:
-        pairs = PairFile(self._pairs)
+        examples = ExampleFile(self._examples)
         store = ReferenceStore(config.store_root, config.namespace)
-        plan = passes.plan(store, pairs, TrainingOrder(self._job, len(pairs)).first_visits().tolist())
+        plan = passes.plan(store, examples, TrainingOrder(self._job, len(examples)).first_visits().tolist())
         total = len(plan.to_score)
         damaged = f"; {plan.damaged_shards} damaged shards ignored" if plan.damaged_shards else ""
         self._reporter.event(

@@ -76,7 +76,7 @@ def check_rows(path: Path, filename: str, spec: AlignmentJob) -> None:
     usable = bad = 0
     fatal: RowProblem | None = None
     shown: list[RowProblem] = []
-    for row in read_rows(path, "pairs" if spec.needs_rejected else "answers"):
+    for row in read_rows(path, spec.data_shape):
         if isinstance(row, RowProblem):
             bad += 1
             shown += [row] * (len(shown) < SHOWN_ROWS)
@@ -87,7 +87,7 @@ def check_rows(path: Path, filename: str, spec: AlignmentJob) -> None:
         return
     if fatal:
         detail = (
-            f"'{filename}' cannot be read past line {fatal.line}: {fatal.message}. Correct and upload the file again."
+            f"'{filename}' cannot be read past row {fatal.row}: {fatal.message}. Correct and upload the file again."
         )
     elif not usable and not bad:
         detail = f"The file '{filename}' has no rows: upload one JSON object per line."
@@ -101,9 +101,9 @@ def check_rows(path: Path, filename: str, spec: AlignmentJob) -> None:
 
 
 def _by_message(shown: list[RowProblem]) -> Iterator[str]:
-    lines: dict[str, list[str]] = {}
+    numbers: dict[str, list[str]] = {}
     for row in shown:
-        lines.setdefault(row.message, []).append(str(row.line))
-    for message, at in lines.items():
+        numbers.setdefault(row.message, []).append(str(row.row))
+    for message, at in numbers.items():
         more = ", ..." if len(at) > 5 else ""
-        yield f"line{'s' * (len(at) > 1)} {', '.join(at[:5])}{more}: {message}"
+        yield f"row{'s' * (len(at) > 1)} {', '.join(at[:5])}{more}: {message}"

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from service.spec.losses import DECLARATIONS, DataShape, LossKind
+from service.spec.losses import DECLARATIONS, LossKind
+from service.spec.shapes import DataShape
 
 CURVES = Path(__file__).with_name("loss_curves.json")  # written by workers/losses/curves.py
 

@@ -10,6 +10,7 @@ from service.spec.evaluation import Evaluation
 from service.spec.losses import Loss, SigmoidLoss
 from service.spec.model import ModelRef
 from service.spec.resources import Resources
+from service.spec.shapes import DataShape
 from service.spec.training import Training
 
 
@@ -39,8 +40,10 @@ class AlignmentJob(SpecModel):
         return any(loss.needs_reference for loss in self.losses)
 
     @property
-    def needs_rejected(self) -> bool:
-        return any(loss.type.needs_rejected for loss in self.losses)
+    def data_shape(self) -> DataShape:
+        """Which rows the job needs: what the preference terms say, since `sft` takes the good answers of any."""
+        shapes = {loss.type.data_shape for loss in self.losses} - {DataShape.ANSWERS}
+        return shapes.pop() if shapes else DataShape.ANSWERS
 
     @property
     def reference_model(self) -> ModelRef:
@@ -51,6 +54,10 @@ class AlignmentJob(SpecModel):
         kinds = [loss.type for loss in self.losses]
         if len(set(kinds)) != len(kinds):
             raise ValueError("a loss type appears twice in `losses`: give it once, with the sum of the weights")
+        shapes = {loss.type.data_shape for loss in self.losses} - {DataShape.ANSWERS}
+        if len(shapes) > 1:
+            needs = "; ".join(f"{loss.type}: {loss.type.data_shape}" for loss in self.losses)
+            raise ValueError(f"the losses need different rows ({needs}): take those of one kind")
         if self.reference and not self.needs_reference:
             raise ValueError(f"`reference` is used by none of the losses {', '.join(kinds)}: leave it out")
         if self.model.weights == "random" and self.serve:
@@ -66,5 +73,5 @@ class AlignmentJob(SpecModel):
         """The peak learning rate, with the documented default filled in."""
         if self.training.learning_rate is not None:
             return self.training.learning_rate
-        full = 1e-6 if self.needs_rejected else 2e-5
+        full = 2e-5 if self.data_shape is DataShape.ANSWERS else 1e-6
         return full * (10 if self.training.method.type == "lora" else 1)

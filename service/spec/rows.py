@@ -18,7 +18,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
+
+from service.spec.shapes import DataShape
 
 Message = dict[str, str]
 Text = str | list[Message]
@@ -32,19 +34,28 @@ _HH_TURN = re.compile(r"\n\nHuman:|\n\nAssistant:")
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt with one answer or two; strings throughout or messages throughout. Lines count from 1."""
+    """A prompt with its answers; strings throughout or messages throughout. Numbers count from 1.
 
-    line: int
+    answers: the chosen and the rejected one of a pair; k of them, best first, of a ranking; or one.
+    label: of an unpaired answer, whether it is desirable; else None.
+    weight, margin: what the loss of this row is multiplied by, and the least reward margin that it asks for.
+    """
+
+    number: int
     prompt: Text
-    chosen: Text
-    rejected: Text | None
+    answers: tuple[Text, ...]
+    label: bool | None = None
+    weight: float = 1.0
+    margin: float = 0.0
+    tools: list[dict[str, Any]] | None = None
+    template_kwargs: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class RowProblem:
-    """Why a line cannot be used. `code` is stable; `field` is the column at fault, if one is."""
+    """Why a row cannot be used. `code` is stable; `field` is the column at fault, if one is."""
 
-    line: int
+    row: int
     code: str
     message: str
     field: str | None = None
@@ -58,10 +69,10 @@ class RowError(ValueError):
         self.field = field
 
 
-def read_rows(path: Path, need: Literal["pairs", "answers"]) -> Iterator[Row | RowProblem]:
+def read_rows(path: Path, shape: DataShape) -> Iterator[Row | RowProblem]:
     """Yield a `Row` or a `RowProblem` for each non-blank line; the memory used does not grow with the file.
 
-    need: `pairs` when a loss reads rejected answers; `answers` when the chosen ones are enough.
+    shape: what the job's losses learn from.
     """
     allowed = max(_MAX_RATIO * path.stat().st_size, _ALWAYS_ALLOWED)
     try:
@@ -82,7 +93,7 @@ def read_rows(path: Path, need: Literal["pairs", "answers"]) -> Iterator[Row | R
                     return
                 if line.strip():
                     try:
-                        yield parse_row(line, number, need)
+                        yield parse_row(line, number, shape)
                     except RowError as error:
                         yield RowProblem(number, error.code, str(error), error.field)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
@@ -96,7 +107,7 @@ def open_lines(path: Path) -> BinaryIO | gzip.GzipFile:
     return gzip.open(path, "rb") if compressed else path.open("rb")
 
 
-def parse_row(line: bytes, number: int, need: Literal["pairs", "answers"]) -> Row:
+def parse_row(line: bytes, number: int, shape: DataShape) -> Row:
     """Bring one line to a `Row`, or raise `RowError`."""
     try:
         value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
@@ -107,16 +118,16 @@ def parse_row(line: bytes, number: int, need: Literal["pairs", "answers"]) -> Ro
     if not isinstance(value, dict):
         raise RowError("row_not_object", f"a row must be a JSON object, this is {_kind(value)}")
 
-    if "chosen" in value or "rejected" in value or need == "pairs":
+    if "chosen" in value or "rejected" in value or shape is DataShape.PAIRS:
         row = _pair(value, number)
     else:
         row = _answer(value, number)
-    if _blank(row.chosen):
+    if _blank(row.answers[0]):
         raise RowError("answer_empty", "the answer is empty", "chosen" if "chosen" in value else "completion")
-    if row.rejected is not None:
-        if _blank(row.rejected):
+    if len(row.answers) > 1:
+        if _blank(row.answers[1]):
             raise RowError("answer_empty", "the answer is empty", "rejected")
-        if row.chosen == row.rejected:
+        if row.answers[0] == row.answers[1]:
             raise RowError("answers_equal", "chosen and rejected are equal: there is no preference to learn")
     return row
 
@@ -137,7 +148,7 @@ def _pair(value: dict[str, Any], number: int) -> Row:
         raise RowError("row_mixed", "prompt and answers must all be strings or all be lists of messages", "prompt")
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
         _check_answer(answer, name)
-    return Row(number, prompt, chosen, rejected)
+    return Row(number, prompt, (chosen, rejected))
 
 
 def _answer(value: dict[str, Any], number: int) -> Row:
@@ -148,7 +159,7 @@ def _answer(value: dict[str, Any], number: int) -> Row:
         if len(messages) < 2:
             raise RowError("prompt_missing", "the dialogue is an answer without a question", "messages")
         _check_answer(messages[-1:], "messages")
-        return Row(number, messages[:-1], messages[-1:], None)
+        return Row(number, messages[:-1], (messages[-1:],))
     for name in ("prompt", "completion"):
         if value.get(name) is None:
             raise RowError("column_missing", f"column '{name}' is missing; a row has prompt and completion", name)
@@ -156,7 +167,7 @@ def _answer(value: dict[str, Any], number: int) -> Row:
     if isinstance(prompt, str) != isinstance(completion, str):
         raise RowError("row_mixed", "prompt and completion must both be strings or both be lists of messages")
     _check_answer(completion, "completion")
-    return Row(number, prompt, completion, None)
+    return Row(number, prompt, (completion,))
 
 
 def _implicit(chosen: Text, rejected: Text, number: int) -> Row:
@@ -176,7 +187,7 @@ def _implicit(chosen: Text, rejected: Text, number: int) -> Row:
         if not answer:
             raise RowError("answer_empty", f"{name} ends where the prompt does: its answer is empty", name)
         _check_answer(answer, name)
-    return Row(number, chosen[:shared], chosen[shared:], rejected[shared:])
+    return Row(number, chosen[:shared], (chosen[shared:], rejected[shared:]))
 
 
 def _hh_messages(text: str, name: str) -> list[Message]:

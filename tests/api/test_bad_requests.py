@@ -147,8 +147,8 @@ async def test_a_dataset_with_a_bad_row_names_the_row(
     file = (await client.post("/v1/files", files={"file": ("bad.jsonl", rows)})).json()
     answer = await refused(client, body | {"data": {"train": file["id"]}}, code="dataset_invalid")
 
-    assert [(row["line"], row["code"]) for row in answer["rows"]] == [(line, code)]
-    assert f"line {line}" in answer["detail"]
+    assert [(row["row"], row["code"]) for row in answer["rows"]] == [(line, code)]
+    assert f"row {line}" in answer["detail"]
 
 
 async def test_an_empty_dataset_says_what_a_row_is(client: httpx.AsyncClient, body: dict[str, Any]) -> None:

@@ -8,9 +8,10 @@ from api.cli.demo.data import COURTEOUS, CURT, NEUTRAL, answer_rows, preference_
 from api.cli.demo.facts import facts, held_out_questions
 from api.cli.demo.judge import judge
 from service.spec.rows import Row, read_rows
+from service.spec.shapes import DataShape
 
 
-@pytest.mark.parametrize(("make", "need"), [(answer_rows, "answers"), (preference_rows, "pairs")])
+@pytest.mark.parametrize(("make", "need"), [(answer_rows, DataShape.ANSWERS), (preference_rows, DataShape.PAIRS)])
 def test_rows_are_the_same_each_time_and_all_usable(tmp_path: Path, make, need) -> None:
     first, second = tmp_path / "first.jsonl.gz", tmp_path / "second.jsonl.gz"
     write_rows(first, make())

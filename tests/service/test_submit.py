@@ -122,14 +122,14 @@ async def test_a_key_that_is_none_is_refused(client: Client, key: str) -> None:
     [
         (b"", "has no rows"),
         (b"\n\n  \n", "has no rows"),
-        (b"prompt,chosen,rejected\n", "line 1: not a JSON value"),
-        (b"\xff\xfe", "line 1: not UTF-8"),
-        (PAIR + b"[1]\n", "line 2: a row must be a JSON object"),
-        (PAIR + b'{"prompt": "Hello", "chosen": "Good day."}\n', "line 2: column 'rejected' is missing"),
-        (PAIR + b'{"prompt": "a", "chosen": "b", "rejected": "b"}', "line 2: chosen and rejected are equal"),
-        (PAIR + b'{"prompt": "a", "chosen": " ", "rejected": "b"}', "line 2: the answer is empty"),
-        (PAIR + b'{"prompt": "a", "chosen": "\\ud800", "rejected": "b"}', "line 2: a lone surrogate"),
-        (PAIR + b"[" * 100_000, "line 2: not a JSON value"),
+        (b"prompt,chosen,rejected\n", "row 1: not a JSON value"),
+        (b"\xff\xfe", "row 1: not UTF-8"),
+        (PAIR + b"[1]\n", "row 2: a row must be a JSON object"),
+        (PAIR + b'{"prompt": "Hello", "chosen": "Good day."}\n', "row 2: column 'rejected' is missing"),
+        (PAIR + b'{"prompt": "a", "chosen": "b", "rejected": "b"}', "row 2: chosen and rejected are equal"),
+        (PAIR + b'{"prompt": "a", "chosen": " ", "rejected": "b"}', "row 2: the answer is empty"),
+        (PAIR + b'{"prompt": "a", "chosen": "\\ud800", "rejected": "b"}', "row 2: a lone surrogate"),
+        (PAIR + b"[" * 100_000, "row 2: not a JSON value"),
         (gzip.compress(PAIR * 1000)[:-20], "damaged or cut off"),
     ],
 )
@@ -149,7 +149,7 @@ async def test_at_most_twenty_bad_rows_are_shown_and_all_are_counted(client: Cli
         await client.submit_rows(PAIR + b"{}\n" * 30)
 
     extra = refused.value.extra
-    assert [row["line"] for row in extra["rows"]] == list(range(2, 22))
+    assert [row["row"] for row in extra["rows"]] == list(range(2, 22))
     assert (extra["bad_rows"], extra["usable_rows"]) == (30, 1)
     assert "set data.max_bad_rows to 30" in refused.value.detail
     json.dumps(extra)
@@ -223,7 +223,7 @@ async def test_what_a_job_published_is_named_by_the_job_and_not_by_its_path(clie
 
 async def test_a_file_that_is_cut_off_is_refused_whatever_bad_rows_are_allowed(client: Client) -> None:
     whole = gzip.compress(b"".join(PAIR.replace(b"Hello", b"Hello %d" % i) for i in range(5000)))
-    with pytest.raises(DatasetInvalid, match="cannot be read past line") as refused:
+    with pytest.raises(DatasetInvalid, match="cannot be read past row") as refused:
         await client.submit_rows(whole[: len(whole) // 2], max_bad_rows=100)
     assert "max_bad_rows" not in refused.value.detail
 

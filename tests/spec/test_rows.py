@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.spec.rows import Row, RowError, RowProblem, parse_row, read_rows
+from service.spec.shapes import DataShape
 
 HH = Path(__file__).parents[1] / "data" / "hh_rlhf_harmless_base_test.jsonl.gz"
 USER = {"role": "user", "content": "Hi"}
@@ -18,44 +19,44 @@ GOOD = {"role": "assistant", "content": "Hello!"}
 BAD = {"role": "assistant", "content": "What?"}
 
 
-def parse(value: Any, need: Any = "pairs") -> Row:
-    return parse_row(json.dumps(value).encode(), 1, need)
+def parse(value: Any, shape: DataShape = DataShape.PAIRS) -> Row:
+    return parse_row(json.dumps(value).encode(), 1, shape)
 
 
 def test_explicit_prompt_of_strings() -> None:
     row = parse({"prompt": "1 + 1 =", "chosen": " 2", "rejected": " 3"})
-    assert row == Row(1, "1 + 1 =", " 2", " 3")
+    assert row == Row(1, "1 + 1 =", (" 2", " 3"))
 
 
 def test_explicit_prompt_of_messages() -> None:
     row = parse({"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]})
-    assert row == Row(1, [USER], [GOOD], [BAD])
+    assert row == Row(1, [USER], ([GOOD], [BAD]))
 
 
 def test_implicit_prompt_is_what_both_dialogues_start_with() -> None:
     row = parse({"chosen": [USER, GOOD, USER, GOOD], "rejected": [USER, GOOD, USER, BAD]})
-    assert row == Row(1, [USER, GOOD, USER], [GOOD], [BAD])
+    assert row == Row(1, [USER, GOOD, USER], ([GOOD], [BAD]))
 
 
 def test_hh_text_becomes_messages() -> None:
     start = "\n\nHuman: Hi\n\nAssistant:"
     row = parse({"chosen": f"{start} Hello!", "rejected": f"{start} What?"})
-    assert row == Row(1, [USER], [GOOD], [BAD])
+    assert row == Row(1, [USER], ([GOOD], [BAD]))
 
 
 def test_completion_without_a_rival_is_enough_for_sft() -> None:
-    assert parse({"prompt": "a", "completion": "b"}, "answers") == Row(1, "a", "b", None)
-    assert parse({"messages": [USER, GOOD]}, "answers") == Row(1, [USER], [GOOD], None)
+    assert parse({"prompt": "a", "completion": "b"}, DataShape.ANSWERS) == Row(1, "a", ("b",))
+    assert parse({"messages": [USER, GOOD]}, DataShape.ANSWERS) == Row(1, [USER], ([GOOD],))
 
 
 def test_an_answer_without_a_question_is_refused() -> None:
     with pytest.raises(RowError) as error:
-        parse({"messages": [GOOD]}, "answers")
+        parse({"messages": [GOOD]}, DataShape.ANSWERS)
     assert error.value.code == "prompt_missing"
 
 
 def test_pairs_serve_sft_too() -> None:
-    assert parse({"prompt": "a", "chosen": "b", "rejected": "c"}, "answers").rejected == "c"
+    assert parse({"prompt": "a", "chosen": "b", "rejected": "c"}, DataShape.ANSWERS).answers[1] == "c"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_a_bad_row_names_its_code_and_column(value: Any, code: str, field: str |
 )
 def test_a_line_that_is_no_json_object(line: bytes, code: str) -> None:
     with pytest.raises(RowError) as error:
-        parse_row(line, 1, "pairs")
+        parse_row(line, 1, DataShape.PAIRS)
     assert error.value.code == code
 
 
@@ -114,26 +115,26 @@ json_values = st.recursive(
 )
 
 
-@given(json_values, st.sampled_from(["pairs", "answers"]))
-def test_any_json_value_is_a_row_or_a_row_error(value: Any, need: Any) -> None:
+@given(json_values, st.sampled_from(DataShape))
+def test_any_json_value_is_a_row_or_a_row_error(value: Any, shape: DataShape) -> None:
     try:
-        row = parse(value, need)
+        row = parse(value, shape)
     except RowError:
         return
-    assert row.chosen != row.rejected
+    assert row.answers[0] != row.answers[1]
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_row_or_a_row_error(line: bytes) -> None:
     with contextlib.suppress(RowError):
-        assert isinstance(parse_row(line, 2, "pairs"), Row)
+        assert isinstance(parse_row(line, 2, DataShape.PAIRS), Row)
 
 
 def test_the_real_hh_file_is_read_as_it_is_with_its_empty_answers_named() -> None:
-    rows = list(read_rows(HH, "pairs"))
+    rows = list(read_rows(HH, DataShape.PAIRS))
     problems = [row for row in rows if isinstance(row, RowProblem)]
     assert len(rows) == 2312
-    assert [(p.line, p.code) for p in problems] == [(line, "answer_empty") for line in (87, 517, 926, 1104)]
+    assert [(p.row, p.code) for p in problems] == [(line, "answer_empty") for line in (87, 517, 926, 1104)]
     assert all(
         isinstance(row.prompt, list) and row.prompt[-1]["role"] == "user" for row in rows if isinstance(row, Row)
     )
@@ -142,10 +143,10 @@ def test_the_real_hh_file_is_read_as_it_is_with_its_empty_answers_named() -> Non
 def test_line_numbers_count_blank_lines_and_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"prompt": "a", "chosen": "b", "rejected": "c"}\n\n{"prompt": 1}\n')
-    first, second = read_rows(path, "pairs")
+    first, second = read_rows(path, DataShape.PAIRS)
     assert isinstance(first, Row)
     assert isinstance(second, RowProblem)
-    assert second.line == 3
+    assert second.row == 3
 
 
 def test_a_gzip_file_of_endless_blank_lines_is_given_up(tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_a_gzip_file_of_endless_blank_lines_is_given_up(tmp_path: Path) -> None:
     with gzip.open(path, "wb") as out:
         for _ in range(80):
             out.write(b" " * (2**20 - 1) + b"\n")
-    (problem,) = read_rows(path, "pairs")
+    (problem,) = read_rows(path, DataShape.PAIRS)
     assert isinstance(problem, RowProblem)
     assert problem.fatal
     assert problem.code == "gzip_bomb"
@@ -163,6 +164,6 @@ def test_a_gzip_file_that_is_cut_off_is_a_problem_not_a_crash(tmp_path: Path) ->
     whole = gzip.compress(b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 1000)
     path = tmp_path / "cut.jsonl.gz"
     path.write_bytes(whole[: len(whole) // 2])
-    last = list(read_rows(path, "pairs"))[-1]
+    last = list(read_rows(path, DataShape.PAIRS))[-1]
     assert isinstance(last, RowProblem)
     assert (last.code, last.fatal) == ("gzip_damaged", True)

@@ -10,8 +10,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from service.spec import AlignmentJob
+from workers.data.examples import ExampleFile
 from workers.data.order import TrainingOrder
-from workers.data.pairs import PairFile
 from workers.data.prepare import DataReport, prepare
 from workers.errors import AttemptError
 
@@ -37,16 +37,16 @@ EQUAL = {"prompt": "a", "chosen": "b", "rejected": "b"}
 def test_pairs_come_back_from_the_file_as_they_went_in(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     source = rows(tmp_path / "rows.jsonl", GOOD, {"prompt": "what", "chosen": "yes yes", "rejected": "no"})
     report = run(job(), source, tokenizer)
-    pairs = PairFile(tmp_path / "pairs.parquet")
+    pairs = ExampleFile(tmp_path / "pairs.parquet")
     assert (report.rows, report.used, len(pairs)) == (2, 2, 2)
     assert tokenizer.decode(pairs[1].prompt) == "what"
-    assert tokenizer.decode(pairs[1].chosen.ids) == "yes yes<|im_end|>"
-    assert tokenizer.decode(pairs[1].rejected.ids) == "no<|im_end|>"
-    assert pairs[1].line == 2
+    assert tokenizer.decode(pairs[1].answers[0].ids) == "yes yes<|im_end|>"
+    assert tokenizer.decode(pairs[1].answers[1].ids) == "no<|im_end|>"
+    assert pairs[1].row == 2
 
 
 def test_a_bad_row_refuses_the_job_and_is_named(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(AttemptError, match=r"dataset_invalid.*line 2.*equal") as error:
+    with pytest.raises(AttemptError, match=r"dataset_invalid.*row 2.*equal") as error:
         run(job(), rows(tmp_path / "rows.jsonl", GOOD, EQUAL), tokenizer)
     assert "max_bad_rows" in error.value.message
 
@@ -57,7 +57,7 @@ def test_bad_rows_within_the_allowance_are_left_out_and_listed(
     allowed = job(data={"train": "file-" + "0" * 21, "max_bad_rows": 1})
     report = run(allowed, rows(tmp_path / "rows.jsonl", GOOD, EQUAL), tokenizer)
     assert (report.used, report.bad) == (1, 1)
-    assert report.problems[0]["line"] == 2
+    assert report.problems[0]["row"] == 2
 
 
 def test_an_empty_file_refuses_the_job(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from service.spec import Precision, Truncation
 from service.spec.rows import Row
 from tests.models import make_model
-from workers.data.pairs import Pair, PairFile, write_pairs
+from workers.data.examples import Example, ExampleFile, write_examples
 from workers.data.tokenize import RowTokenizer
 from workers.engine.models import load_model, split
 from workers.errors import AttemptError
@@ -18,13 +18,15 @@ from workers.reference.fingerprint import namespace
 from workers.reference.handover import PassState, ScoreFeed, write_state
 from workers.reference.passes import plan
 from workers.reference.scorer import score
-from workers.reference.store import PairScore, ReferenceStore
+from workers.reference.store import ReferenceStore, Score
 
 
 @pytest.fixture(scope="module")
-def pairs(tokenizer: PreTrainedTokenizerFast) -> list[Pair]:
+def pairs(tokenizer: PreTrainedTokenizerFast) -> list[Example]:
     encode = RowTokenizer(tokenizer, 512, Truncation.KEEP_END)
-    return [encode(Row(i, f"What is {i}? " * (1 + i % 5), f"It is {i}. " * (1 + i % 3), f"No {i}.")) for i in range(17)]
+    return [
+        encode(Row(i, f"What is {i}? " * (1 + i % 5), (f"It is {i}. " * (1 + i % 3), f"No {i}."))) for i in range(17)
+    ]
 
 
 ARCHITECTURES = {
@@ -38,13 +40,13 @@ ARCHITECTURES = {
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_scores_equal_a_plain_forward_of_one_sequence_at_a_time(
-    architecture: str, pairs: list[Pair], tmp_path: Path
+    architecture: str, pairs: list[Example], tmp_path: Path
 ) -> None:
     path = make_model(tmp_path, architecture, **ARCHITECTURES[architecture])
     scores = score(split(load_model(path).eval()), pairs, Precision.FLOAT32, batch_tokens=256)
     plain = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     for pair, ours in zip(pairs, scores, strict=True):
-        for answer, got in ((pair.chosen, ours.chosen), (pair.rejected, ours.rejected)):
+        for answer, got in ((pair.answers[0], ours[0]), (pair.answers[1], ours[1])):
             ids = torch.tensor(np.concatenate([pair.prompt, answer.ids]), dtype=torch.int64)[None]
             with torch.no_grad():
                 logps = plain(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
@@ -59,33 +61,33 @@ def test_logits_that_are_more_than_head_of_body_are_found_out(tmp_path: Path) ->
     assert split(load_model(plain)).body is not None
 
 
-def scores_of(pairs: list[Pair]) -> list[tuple[bytes, PairScore]]:
+def scores_of(pairs: list[Example]) -> list[tuple[bytes, Score]]:
     return [
-        (pair.key, PairScore(np.full(pair.chosen.num_counted, -i, np.float32), np.full(1, -i, np.float32)))
+        (pair.key, (np.full(pair.answers[0].num_counted, -i, np.float32), np.full(1, -i, np.float32)))
         for i, pair in enumerate(pairs)
     ]
 
 
-def planned(store: ReferenceStore, pairs: list[Pair], tmp_path: Path) -> list[int]:
-    write_pairs(tmp_path / "pairs.parquet", pairs)
-    return plan(store, PairFile(tmp_path / "pairs.parquet"), range(len(pairs))).to_score
+def planned(store: ReferenceStore, pairs: list[Example], tmp_path: Path) -> list[int]:
+    write_examples(tmp_path / "pairs.parquet", pairs)
+    return plan(store, ExampleFile(tmp_path / "pairs.parquet"), range(len(pairs))).to_score
 
 
-def test_what_one_job_scored_another_finds(pairs: list[Pair], tmp_path: Path) -> None:
+def test_what_one_job_scored_another_finds(pairs: list[Example], tmp_path: Path) -> None:
     store = ReferenceStore(tmp_path, "space")
     store.commit(scores_of(pairs[:10]))
     assert planned(store, pairs, tmp_path) == list(range(10, 17))
     reader = store.reader([pair.key for pair in pairs[:10]])
     reader.refresh()
     assert reader.missing() == frozenset()
-    assert reader.scores[pairs[3].key].chosen.tolist() == [-3.0] * pairs[3].chosen.num_counted
+    assert reader.scores[pairs[3].key][0].tolist() == [-3.0] * pairs[3].answers[0].num_counted
 
 
-def test_a_pair_that_stands_twice_in_the_data_is_scored_once(pairs: list[Pair], tmp_path: Path) -> None:
+def test_a_pair_that_stands_twice_in_the_data_is_scored_once(pairs: list[Example], tmp_path: Path) -> None:
     assert planned(ReferenceStore(tmp_path, "space"), [pairs[0], pairs[1], pairs[0]], tmp_path) == [0, 1]
 
 
-def test_a_shard_without_its_manifest_does_not_count(pairs: list[Pair], tmp_path: Path) -> None:
+def test_a_shard_without_its_manifest_does_not_count(pairs: list[Example], tmp_path: Path) -> None:
     store = ReferenceStore(tmp_path, "space")
     store.commit(scores_of(pairs))
     next((tmp_path / "space" / "manifests").iterdir()).unlink()
@@ -93,7 +95,9 @@ def test_a_shard_without_its_manifest_does_not_count(pairs: list[Pair], tmp_path
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
-def test_a_damaged_shard_is_seen_and_its_pairs_are_scored_again(damage: str, pairs: list[Pair], tmp_path: Path) -> None:
+def test_a_damaged_shard_is_seen_and_its_pairs_are_scored_again(
+    damage: str, pairs: list[Example], tmp_path: Path
+) -> None:
     store = ReferenceStore(tmp_path, "space")
     store.commit(scores_of(pairs[:5]))
     shard = next((tmp_path / "space" / "shards").iterdir())
@@ -122,7 +126,7 @@ def test_the_namespace_changes_with_weights_and_precision_but_not_with_the_path(
 
 
 def test_a_trainer_gets_scores_that_land_while_it_waits_and_none_after_a_failure(
-    pairs: list[Pair], tmp_path: Path
+    pairs: list[Example], tmp_path: Path
 ) -> None:
     store, state = ReferenceStore(tmp_path, "space"), tmp_path / "run" / "reference.state"
     keys = [pair.key for pair in pairs]

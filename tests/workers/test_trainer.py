@@ -4,14 +4,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from service.spec import AlignmentJob, Precision, Truncation
 from service.spec.rows import Row
+from workers.data.examples import Example
 from workers.data.order import TrainingOrder
-from workers.data.pairs import Pair
 from workers.data.tokenize import RowTokenizer
 from workers.engine import checkpoint
 from workers.engine.models import adapt, load_model, split
@@ -19,20 +20,20 @@ from workers.engine.trainer import Rank, Trainer
 from workers.errors import AttemptError
 from workers.export import export
 from workers.reference.scorer import score
-from workers.reference.store import PairScore
+from workers.reference.store import Score
 
 PAIRS = 24
 LORA = {"type": "lora", "rank": 4}
 
 
 @pytest.fixture(scope="module")
-def pairs(tokenizer: PreTrainedTokenizerFast) -> list[Pair]:
+def pairs(tokenizer: PreTrainedTokenizerFast) -> list[Example]:
     encode = RowTokenizer(tokenizer, 512, Truncation.KEEP_END)
-    return [encode(Row(i, f"What is {i}? " * (1 + i % 4), f"It is {i}. " * (1 + i % 3), "No.")) for i in range(PAIRS)]
+    return [encode(Row(i, f"What is {i}? " * (1 + i % 4), (f"It is {i}. " * (1 + i % 3), "No."))) for i in range(PAIRS)]
 
 
 @pytest.fixture(scope="module")
-def scores(model_path: Path, pairs: list[Pair]) -> list[PairScore]:
+def scores(model_path: Path, pairs: list[Example]) -> list[Score]:
     return score(split(load_model(model_path).eval()), pairs, Precision.FLOAT32, 1024)
 
 
@@ -57,7 +58,7 @@ class Run:
         self.order = TrainingOrder(job, PAIRS)
         self.trainer = Trainer(job, self.model, lm, self.order, Rank())
 
-    def steps(self, start: int, stop: int, pairs: list[Pair], scores: list[PairScore]) -> list[float]:
+    def steps(self, start: int, stop: int, pairs: list[Example], scores: list[Score]) -> list[float]:
         losses = []
         for step in range(start, stop):
             positions = self.order.step(step)
@@ -68,7 +69,7 @@ class Run:
 
 @pytest.mark.parametrize("method", [{"type": "full"}, LORA], ids=["full", "lora"])
 def test_the_first_loss_is_log_two_and_the_policy_learns(
-    method: dict[str, Any], model_path: Path, pairs: list[Pair], scores: list[PairScore]
+    method: dict[str, Any], model_path: Path, pairs: list[Example], scores: list[Score]
 ) -> None:
     only_sigmoid = job(method=method).model_copy(update={"losses": job().losses[:1]})
     losses = Run(model_path, only_sigmoid).steps(0, 6, pairs, scores)
@@ -80,7 +81,7 @@ def test_the_first_loss_is_log_two_and_the_policy_learns(
     "variant", [{"micro_batch_tokens": 64}, {"micro_batch_tokens": 300}, {"gradient_checkpointing": True}]
 )
 def test_packing_and_checkpointing_do_not_change_the_result(
-    variant: dict[str, Any], model_path: Path, pairs: list[Pair], scores: list[PairScore]
+    variant: dict[str, Any], model_path: Path, pairs: list[Example], scores: list[Score]
 ) -> None:
     expected = Run(model_path, job()).steps(0, 5, pairs, scores)
     assert Run(model_path, job(**variant)).steps(0, 5, pairs, scores) == pytest.approx(expected, abs=1e-5)
@@ -88,7 +89,7 @@ def test_packing_and_checkpointing_do_not_change_the_result(
 
 @pytest.mark.parametrize("method", [{"type": "full"}, LORA], ids=["full", "lora"])
 def test_a_resumed_run_has_the_losses_of_one_that_was_not_interrupted(
-    method: dict[str, Any], model_path: Path, pairs: list[Pair], scores: list[PairScore], tmp_path: Path
+    method: dict[str, Any], model_path: Path, pairs: list[Example], scores: list[Score], tmp_path: Path
 ) -> None:
     whole = Run(model_path, job(method=method)).steps(0, 6, pairs, scores)
     first = Run(model_path, job(method=method))
@@ -100,11 +101,11 @@ def test_a_resumed_run_has_the_losses_of_one_that_was_not_interrupted(
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(
-    model_path: Path, pairs: list[Pair], scores: list[PairScore]
+    model_path: Path, pairs: list[Example], scores: list[Score]
 ) -> None:
     run = Run(model_path, job())
     before = [parameter.clone() for parameter in run.trainer.parameters.values()]
-    broken = [PairScore(one.chosen * float("nan"), one.rejected) for one in scores]
+    broken = [(one[0] * np.float32("nan"), one[1]) for one in scores]
     with pytest.raises(AttemptError) as error:
         run.steps(0, 1, pairs, broken)
     assert error.value.code == "non_finite_loss"
@@ -119,7 +120,7 @@ def test_unknown_lora_targets_are_the_users_to_correct(model_path: Path) -> None
 
 @pytest.mark.parametrize("method", [{"type": "full"}, LORA], ids=["full", "lora"])
 def test_the_export_loads_in_transformers_and_gives_the_trained_policys_numbers(
-    method: dict[str, Any], model_path: Path, pairs: list[Pair], scores: list[PairScore], tmp_path: Path
+    method: dict[str, Any], model_path: Path, pairs: list[Example], scores: list[Score], tmp_path: Path
 ) -> None:
     run = Run(model_path, job(method=method))
     run.steps(0, 3, pairs, scores)

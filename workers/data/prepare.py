@@ -11,7 +11,7 @@ import jinja2
 
 from service.spec import AlignmentJob
 from service.spec.rows import Row, RowError, RowProblem, read_rows
-from workers.data.pairs import Pair, write_pairs
+from workers.data.examples import Example, write_examples
 from workers.data.tokenize import RowTokenizer
 from workers.errors import AttemptError
 
@@ -43,7 +43,7 @@ def prepare(
     tokenizer: "PreTrainedTokenizerBase",
     on_progress: Callable[[int], None],
 ) -> DataReport:
-    """Tokenise `source` into `target` (see `workers.data.pairs`); a second call with the same target reuses it.
+    """Tokenise `source` into `target` (see `workers.data.examples`); a second call with the same target reuses it.
 
     Raises AttemptError `dataset_invalid` when no row is usable or more than `data.max_bad_rows` are not.
     """
@@ -56,28 +56,28 @@ def prepare(
     problems: list[RowProblem] = []
     counts = {"rows": 0, "prompt_tokens": 0, "answer_tokens": 0, "longest": 0}
 
-    def pairs() -> Iterator[Pair]:
-        for row in read_rows(source, "pairs" if job.needs_rejected else "answers"):
+    def examples() -> Iterator[Example]:
+        for row in read_rows(source, job.data_shape):
             counts["rows"] += 1
             if counts["rows"] % _PROGRESS_EVERY == 0:
                 on_progress(counts["rows"])
-            pair = _encode(row, encode)
-            if isinstance(pair, RowProblem):
-                problems.append(pair)
+            example = _encode(row, encode)
+            if isinstance(example, RowProblem):
+                problems.append(example)
                 continue
-            counts["prompt_tokens"] += len(pair.prompt)
-            counts["answer_tokens"] += sum(len(answer.ids) for answer in pair.answers)
-            counts["longest"] = max(counts["longest"], pair.max_length)
-            yield pair
+            counts["prompt_tokens"] += len(example.prompt)
+            counts["answer_tokens"] += sum(len(answer.ids) for answer in example.answers)
+            counts["longest"] = max(counts["longest"], example.max_length)
+            yield example
 
-    used = write_pairs(target, pairs())
+    used = write_examples(target, examples())
     if problems and problems[-1].fatal:
         last = problems[-1]
         raise AttemptError(
-            "dataset_invalid", f"The file cannot be read past line {last.line}: {last.message}. Upload it again."
+            "dataset_invalid", f"The file cannot be read past row {last.row}: {last.message}. Upload it again."
         )
     if len(problems) > job.data.max_bad_rows or not used:
-        shown = "; ".join(f"line {p.line}: {p.message} ({p.code})" for p in problems[:_SHOWN])
+        shown = "; ".join(f"row {p.row}: {p.message} ({p.code})" for p in problems[:_SHOWN])
         raise AttemptError(
             "dataset_invalid",
             f"{len(problems)} of {counts['rows']} rows cannot be used, data.max_bad_rows is {job.data.max_bad_rows}: "
@@ -96,12 +96,12 @@ def prepare(
     return report
 
 
-def _encode(row: Row | RowProblem, encode: RowTokenizer) -> Pair | RowProblem:
+def _encode(row: Row | RowProblem, encode: RowTokenizer) -> Example | RowProblem:
     if isinstance(row, RowProblem):
         return row
     try:
         return encode(row)
     except RowError as error:
-        return RowProblem(row.line, error.code, str(error), error.field)
+        return RowProblem(row.number, error.code, str(error), error.field)
     except (jinja2.TemplateError, ValueError) as error:  # templates refuse, say, two user turns in a row
-        return RowProblem(row.line, "template_refused", f"the model's chat template refuses the dialogue: {error}")
+        return RowProblem(row.number, "template_refused", f"the model's chat template refuses the dialogue: {error}")

@@ -6,23 +6,22 @@ what the model is given when it is served. Only assistant messages count, each w
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from service.spec import Truncation
 from service.spec.rows import Message, Row, RowError, Text
-from workers.data.pairs import Answer, Pair
+from workers.data.examples import Answer, Example
 from workers.errors import AttemptError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_NO_ANSWER = Answer(np.empty(0, np.int32), np.empty(0, np.bool_))
-
 
 class RowTokenizer:
-    """Turns a `Row` into a `Pair`; raises `RowError` for a row that has no usable form."""
+    """Turns a `Row` into an `Example`; raises `RowError` for a row that has no usable form."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int, truncation: Truncation) -> None:
         if tokenizer.eos_token_id is None:
@@ -36,19 +35,20 @@ class RowTokenizer:
         self._truncation = truncation
         self.num_truncated = 0
 
-    def __call__(self, row: Row) -> Pair:
+    def __call__(self, row: Row) -> Example:
         prompt = self._prompt(row.prompt)
         if not prompt:
             raise RowError("prompt_empty", "the prompt is empty and the tokenizer adds no token of its own", "prompt")
-        chosen = self._answer(row.prompt, row.chosen)
-        rejected = self._answer(row.prompt, row.rejected) if row.rejected is not None else _NO_ANSWER
-        pair = self._fit(Pair(row.line, np.asarray(prompt, np.int32), chosen, rejected))
-        for name, answer in zip(("chosen", "rejected"), pair.answers, strict=False):
+        answers = tuple(self._answer(row.prompt, answer) for answer in row.answers)
+        example = self._fit(
+            Example(row.number, np.asarray(prompt, np.int32), answers, row.label, row.weight, row.margin)
+        )
+        for name, answer in zip(("chosen", "rejected"), example.answers, strict=False):
             if answer.num_counted == 0:
                 raise RowError("answer_empty", "no token of the answer counts after truncation", name)
-        if len(rejected.ids) and np.array_equal(pair.chosen.ids, pair.rejected.ids):
+        if len(answers) > 1 and np.array_equal(example.answers[0].ids, example.answers[1].ids):
             raise RowError("answers_equal", "the answers are equal as tokens, after truncation to data.max_length")
-        return pair
+        return example
 
     def _prompt(self, prompt: Text) -> list[int]:
         if isinstance(prompt, str):
@@ -104,20 +104,20 @@ class RowTokenizer:
                 break
         return len(ids)
 
-    def _fit(self, pair: Pair) -> Pair:
-        if pair.max_length <= self._max_length:
-            return pair
+    def _fit(self, example: Example) -> Example:
+        if example.max_length <= self._max_length:
+            return example
         if self._truncation is Truncation.ERROR:
-            raise RowError("row_too_long", f"{pair.max_length} tokens, data.max_length is {self._max_length}")
+            raise RowError("row_too_long", f"{example.max_length} tokens, data.max_length is {self._max_length}")
         self.num_truncated += 1
-        prompt = pair.prompt
+        prompt = example.prompt
         if self._truncation is Truncation.KEEP_END:
-            room = self._max_length - max(len(answer.ids) for answer in pair.answers)
+            room = self._max_length - max(len(answer.ids) for answer in example.answers)
             prompt = prompt[len(prompt) - max(room, 1) :] if room < len(prompt) else prompt
         room = self._max_length - len(prompt)
         if room < 1:
             raise RowError("prompt_too_long", f"the prompt alone has {len(prompt)} tokens", "prompt")
-        return Pair(pair.line, prompt, _cut(pair.chosen, room), _cut(pair.rejected, room))
+        return replace(example, prompt=prompt, answers=tuple(_cut(answer, room) for answer in example.answers))
 
     def _render(self, messages: list[Message], *, generation_prompt: bool) -> str:
         if self._tokenizer.chat_template is None:

@@ -31,20 +31,22 @@ def token_logps(lm: CausalLM, batch: Batch) -> Tensor:
 
 def pair_sums(token_logps_N: Tensor, batch: Batch) -> tuple[PairLogps, PairCounts]:
     """Sums over each answer's counted tokens, and their numbers; rejected ones are zero in a batch without any."""
-    num_sequences = batch.input_ids_ST.shape[0]
-    sums_S = token_logps_N.new_zeros(num_sequences).index_add(0, batch.owner_N, token_logps_N)
-    counts_S = torch.bincount(batch.owner_N, minlength=num_sequences).to(token_logps_N.dtype)
-    if not batch.paired:
-        zeros = torch.zeros_like(counts_S)
-        return PairLogps(sums_S, zeros), PairCounts(counts_S, zeros)
-    half = num_sequences // 2
-    return PairLogps(sums_S[:half], sums_S[half:]), PairCounts(counts_S[:half], counts_S[half:])
+    slots = len(batch.positions) * batch.num_answers
+    sums_BK = token_logps_N.new_zeros(slots).index_add(0, batch.slot_N, token_logps_N).view(-1, batch.num_answers)
+    counts_BK = torch.bincount(batch.slot_N, minlength=slots).to(token_logps_N.dtype).view(-1, batch.num_answers)
+    if batch.num_answers == 1:
+        zeros = torch.zeros_like(counts_BK[:, 0])
+        return PairLogps(sums_BK[:, 0], zeros), PairCounts(counts_BK[:, 0], zeros)
+    return PairLogps(sums_BK[:, 0], sums_BK[:, 1]), PairCounts(counts_BK[:, 0], counts_BK[:, 1])
 
 
-def split_by_answer(token_logps_N: Tensor, batch: Batch) -> list[Tensor]:
-    """The token log-probs of each sequence of the batch, on the CPU."""
-    counts = torch.bincount(batch.owner_N, minlength=batch.input_ids_ST.shape[0])
-    return list(torch.split(token_logps_N.cpu(), counts.tolist()))
+def split_by_answer(token_logps_N: Tensor, batch: Batch) -> list[list[Tensor]]:
+    """The token log-probs of each example's answers, on the CPU."""
+    slots = len(batch.positions) * batch.num_answers
+    counts = torch.bincount(batch.slot_N, minlength=slots).tolist()
+    answers = torch.split(token_logps_N.cpu(), counts)
+    rows = (answers[i : i + batch.num_answers] for i in range(0, slots, batch.num_answers))
+    return [[answer for answer in row if len(answer)] for row in rows]
 
 
 def _head_logps(head: nn.Module, hidden_NH: Tensor, targets_N: Tensor) -> Tensor:

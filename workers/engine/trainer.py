@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, distributed, nn
 
 from service.spec import AlignmentJob
+from workers.data.examples import Example
 from workers.data.order import TrainingOrder
-from workers.data.pairs import Pair
 from workers.engine.batching import Batch, micro_batches
 from workers.engine.logprobs import pair_sums, token_logps
 from workers.engine.metrics import StepSums, metric_names
@@ -18,7 +18,7 @@ from workers.engine.models import CausalLM, autocast, trainable
 from workers.engine.optimizer import learning_rate, make_optimizer
 from workers.errors import AttemptError
 from workers.losses import PairLogps, StepTotals, combine
-from workers.reference.store import PairScore
+from workers.reference.store import Score
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Trainer:
             lm.model.enable_input_require_grads()  # frozen embeddings would cut the graph under LoRA
             _train_without_dropout(lm.model)
 
-    def step(self, step: int, pairs: Sequence[Pair], scores: Sequence[PairScore] | None) -> dict[str, float]:
+    def step(self, step: int, examples: Sequence[Example], scores: Sequence[Score] | None) -> dict[str, float]:
         """Update on the pairs of one optimizer step, in training order and the same for every worker.
 
         Returns the metrics of the step, taken before the update. Raises AttemptError `non_finite_loss` before the
@@ -59,7 +59,7 @@ class Trainer:
         rate = learning_rate(self._job, step, self._order.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        metrics = self._accumulate(pairs, scores)
+        metrics = self._accumulate(examples, scores)
         if self._rank.count > 1:
             for parameter in self.parameters.values():
                 if parameter.grad is None:  # a worker whose share of the step is empty
@@ -76,17 +76,17 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return metrics | {"grad_norm": norm, "learning_rate": rate, "epoch": self._order.epoch_at(step + 1)}
 
-    def evaluate(self, pairs: Sequence[Pair], scores: Sequence[PairScore] | None) -> dict[str, float]:
+    def evaluate(self, examples: Sequence[Example], scores: Sequence[Score] | None) -> dict[str, float]:
         """The same metrics on other pairs, without an update."""
         with torch.no_grad():
-            return self._accumulate(pairs, scores)
+            return self._accumulate(examples, scores)
 
-    def _accumulate(self, pairs: Sequence[Pair], scores: Sequence[PairScore] | None) -> dict[str, float]:
+    def _accumulate(self, examples: Sequence[Example], scores: Sequence[Score] | None) -> dict[str, float]:
         """Run this worker's share of the pairs; leaves the gradient of the step's loss, summed over no one else."""
-        totals = StepTotals(len(pairs), sum(pair.chosen.num_counted for pair in pairs))
-        share = range(self._rank.index, len(pairs), self._rank.count)
+        totals = StepTotals(len(examples), sum(example.answers[0].num_counted for example in examples))
+        share = range(self._rank.index, len(examples), self._rank.count)
         sums = StepSums()
-        local = [pairs[i] for i in share]
+        local = [examples[i] for i in share]
         local_scores = [scores[i] for i in share] if scores is not None else None
         for batch in micro_batches(local, self._job.training.micro_batch_tokens, self._device):
             with autocast(self._device, self._job.training.precision):
@@ -97,7 +97,7 @@ class Trainer:
             if torch.is_grad_enabled():
                 torch.autograd.backward(output.per_pair_B.sum() / totals.pairs)
             sums.add(output, terms, policy, num_tokens=batch.num_tokens)
-        return sums.means(len(pairs), self._names, self._device)
+        return sums.means(len(examples), self._names, self._device)
 
 
 def _train_without_dropout(model: nn.Module) -> None:
@@ -110,7 +110,6 @@ def _train_without_dropout(model: nn.Module) -> None:
             setattr(module, "attention_dropout", 0.0)  # noqa: B010 - not a Module or Tensor, which mypy expects
 
 
-def _reference(scores: Sequence[PairScore], batch: Batch, like: Tensor) -> PairLogps:
-    chosen = [float(np.sum(scores[i].chosen, dtype=np.float64)) for i in batch.positions]
-    rejected = [float(np.sum(scores[i].rejected, dtype=np.float64)) for i in batch.positions]
-    return PairLogps(like.new_tensor(chosen), like.new_tensor(rejected))
+def _reference(scores: Sequence[Score], batch: Batch, like: Tensor) -> PairLogps:
+    sums = [[float(np.sum(answer, dtype=np.float64)) for answer in scores[i]] for i in batch.positions]
+    return PairLogps(like.new_tensor([one[0] for one in sums]), like.new_tensor([one[-1] for one in sums]))

@@ -13,8 +13,8 @@ from ray.train import Checkpoint
 from service.spec import AlignmentJob, Lora
 from service.spec.reports import EventReport, MetricsReport, ProgressReport, Report
 from service.spec.stages import Stage
+from workers.data.examples import ExampleFile
 from workers.data.order import TrainingOrder
-from workers.data.pairs import PairFile
 from workers.device import pick_device
 from workers.engine import checkpoint
 from workers.engine.models import adapt, load_model, split
@@ -22,7 +22,7 @@ from workers.engine.trainer import Rank, Trainer
 from workers.errors import AttemptError
 from workers.export import export
 from workers.reference.handover import ScoreFeed
-from workers.reference.store import PairScore, ReferenceStore
+from workers.reference.store import ReferenceStore, Score
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 class WorkerConfig:
     job: AlignmentJob
     model: Path
-    pairs: Path
+    examples: Path
     export: Path  # where rank 0 leaves the trained model
     mailbox: Any  # handle of the Mailbox actor
     store_root: Path | None = None  # None when no loss needs a reference
@@ -59,8 +59,8 @@ def _train(config: WorkerConfig) -> None:
         if rank.index == 0:
             config.mailbox.put.remote(report)
 
-    pairs = PairFile(config.pairs)
-    order = TrainingOrder(job, len(pairs))
+    examples = ExampleFile(config.examples)
+    order = TrainingOrder(job, len(examples))
     seed = job.training.seed
     base = load_model(config.model, random_seed=seed if job.model.weights == "random" else None).to(device)
     lm = split(base)
@@ -69,10 +69,10 @@ def _train(config: WorkerConfig) -> None:
         # peft replaced linear layers inside the model it wraps; body and head are found again
         lm = replace(lm, head=base.get_output_embeddings())
     trainer = Trainer(job, model, lm, order, rank)
-    feed = _feed(config, pairs, order)
+    feed = _feed(config, examples, order)
 
-    def scores(positions: list[int]) -> list[PairScore] | None:
-        return feed.get([pairs[i].key for i in positions]) if feed else None
+    def scores(positions: list[int]) -> list[Score] | None:
+        return feed.get([examples[i].key for i in positions]) if feed else None
 
     saved = ray.train.get_checkpoint()
     done = 0
@@ -93,7 +93,7 @@ def _train(config: WorkerConfig) -> None:
         waited_before = feed.waited_s if feed else 0.0
         batch_scores = scores(positions)
         started = time.monotonic()
-        metrics = trainer.step(done, [pairs[i] for i in positions], batch_scores)
+        metrics = trainer.step(done, [examples[i] for i in positions], batch_scores)
         elapsed = time.monotonic() - started
         done += 1
         metrics["tokens_per_s"] = metrics["tokens"] / elapsed
@@ -113,16 +113,16 @@ def _train(config: WorkerConfig) -> None:
             )
     if len(order.held_out):
         positions = order.held_out.tolist()
-        values = trainer.evaluate([pairs[i] for i in positions], scores(positions))
+        values = trainer.evaluate([examples[i] for i in positions], scores(positions))
         tell(MetricsReport(step=done, split="held_out", values=values))
     if rank.index == 0:
         export(model, config.model, config.export)
 
 
-def _feed(config: WorkerConfig, pairs: PairFile, order: TrainingOrder) -> ScoreFeed | None:
+def _feed(config: WorkerConfig, examples: ExampleFile, order: TrainingOrder) -> ScoreFeed | None:
     if config.store_root is None or config.pass_state is None:
         return None
-    keys = {pairs[i].key for i in order.first_visits().tolist()}
+    keys = {examples[i].key for i in order.first_visits().tolist()}
     reader = ReferenceStore(config.store_root, config.namespace).reader(keys)
     return ScoreFeed(reader, config.pass_state)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from service.spec.reports import Fault
 from workers.errors import AttemptError
-from workers.reference.store import PairScore, StoreReader
+from workers.reference.store import Score, StoreReader
 
 _POLL_S = 0.2
 
@@ -37,7 +37,7 @@ class ScoreFeed:
         self._state_path = state_path
         self.waited_s = 0.0
 
-    def get(self, keys: Collection[bytes]) -> list[PairScore]:
+    def get(self, keys: Collection[bytes]) -> list[Score]:
         """The scores of `keys`, waiting for the ones that are still being computed."""
         started = time.monotonic()
         while any(key not in self._reader.scores for key in keys):

@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError
 from service.spec import Resources
 from service.spec.pools import Pool
 from service.spec.reports import Fault
-from workers.data.pairs import PairFile
+from workers.data.examples import ExampleFile
 from workers.errors import AttemptError
 from workers.reference.scorer import Scorer, ScorerConfig
 from workers.reference.store import ReferenceStore
@@ -27,7 +27,7 @@ _FIRST_WINDOWS = (16, 32, 64, 128)  # ... and smaller at first, so that it start
 
 @dataclass(frozen=True)
 class Plan:
-    """`to_score` holds positions in the pair file, one for each missing key, in the order of first need."""
+    """`to_score` holds positions in the example file, one for each missing key, in the order of first need."""
 
     needed: int
     hits: int
@@ -35,11 +35,11 @@ class Plan:
     damaged_shards: int
 
 
-def plan(store: ReferenceStore, pairs: PairFile, visits: Sequence[int]) -> Plan:
+def plan(store: ReferenceStore, examples: ExampleFile, visits: Sequence[int]) -> Plan:
     """Compare what the job needs, `visits` in training order, with what the store holds."""
     first_position: dict[bytes, int] = {}
     for position in visits:
-        first_position.setdefault(pairs[position].key, position)
+        first_position.setdefault(examples[position].key, position)
     reader = store.reader(first_position)
     reader.refresh()
     missing = reader.missing()

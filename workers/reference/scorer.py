@@ -1,4 +1,4 @@
-"""Scoring pairs under a frozen model: a pure loop, and the Ray actor that runs it on the reference pool."""
+"""Scoring examples under a frozen model: a pure loop, and the Ray actor that runs it on the reference pool."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from pathlib import Path
 import torch
 
 from service.spec import Precision
-from workers.data.pairs import Pair, PairFile
+from workers.data.examples import Example, ExampleFile
 from workers.device import pick_device
 from workers.engine.batching import micro_batches
 from workers.engine.logprobs import split_by_answer, token_logps
 from workers.engine.models import CausalLM, autocast, load_model, split
-from workers.reference.store import PairScore, ReferenceStore
+from workers.reference.store import ReferenceStore, Score
 
 
 @dataclass(frozen=True)
 class ScorerConfig:
     model: Path
-    pairs: Path
+    examples: Path
     store_root: Path
     namespace: str
     precision: Precision
@@ -26,26 +26,24 @@ class ScorerConfig:
 
 
 @torch.inference_mode()
-def score(lm: CausalLM, pairs: Sequence[Pair], precision: Precision, batch_tokens: int) -> list[PairScore]:
-    """Log-probs of every counted answer token, float32, in the order of `pairs`."""
+def score(lm: CausalLM, examples: Sequence[Example], precision: Precision, batch_tokens: int) -> list[Score]:
+    """Log-probs of every counted answer token, float32, in the order of `examples`."""
     device = lm.model.device
-    scores: dict[int, PairScore] = {}
-    for batch in micro_batches(pairs, batch_tokens, device):
+    scores: dict[int, Score] = {}
+    for batch in micro_batches(examples, batch_tokens, device):
         with autocast(device, precision):
             logps = split_by_answer(token_logps(lm, batch), batch)
-        half = len(batch.positions)
-        for i, position in enumerate(batch.positions):
-            rejected = logps[half + i] if batch.paired else logps[i].new_empty(0)
-            scores[position] = PairScore(logps[i].numpy(), rejected.numpy())
-    return [scores[i] for i in range(len(pairs))]
+        for position, answers in zip(batch.positions, logps, strict=True):
+            scores[position] = tuple(answer.numpy() for answer in answers)
+    return [scores[i] for i in range(len(examples))]
 
 
 class Scorer:
-    """One worker of the reference pool. Each call scores one window of pairs and commits it as one shard."""
+    """One worker of the reference pool. Each call scores one window of examples and commits it as one shard."""
 
     def __init__(self, config: ScorerConfig) -> None:
         self._config = config
-        self._pairs = PairFile(config.pairs)
+        self._examples = ExampleFile(config.examples)
         self._store = ReferenceStore(config.store_root, config.namespace)
         model = load_model(config.model).to(pick_device()).eval().requires_grad_(False)
         self._lm = split(model)
@@ -54,8 +52,8 @@ class Scorer:
         """Returns when the model is loaded."""
 
     def score(self, positions: Sequence[int]) -> int:
-        """Score and commit the pairs at these positions; return their number."""
-        pairs = [self._pairs[i] for i in positions]
-        scores = score(self._lm, pairs, self._config.precision, self._config.batch_tokens)
-        self._store.commit((pair.key, one) for pair, one in zip(pairs, scores, strict=True))
-        return len(pairs)
+        """Score and commit the examples at these positions; return their number."""
+        examples = [self._examples[i] for i in positions]
+        scores = score(self._lm, examples, self._config.precision, self._config.batch_tokens)
+        self._store.commit((example.key, one) for example, one in zip(examples, scores, strict=True))
+        return len(examples)

@@ -1,10 +1,10 @@
-"""The reference store: log-probs of pairs under a reference model, addressed by content and shared by all jobs.
+"""The reference store: log-probs of examples under a reference model, addressed by content and shared by all jobs.
 
-    {root}/{namespace}/shards/{id}.parquet     key, chosen, rejected: one row a pair; never changed
+    {root}/{namespace}/shards/{id}.parquet     key, logps of each answer: one row an example; never changed
     {root}/{namespace}/manifests/{id}.json     {sha256, rows}: written after its shard, by a rename
 
 A shard counts when its manifest exists and its checksum holds. Writers never share a file, so any number of jobs may
-write at one time; a pair that two of them scored is stored twice and means the same.
+write at one time; an example that two of them scored is stored twice and means the same.
 """
 
 import hashlib
@@ -14,7 +14,6 @@ import logging
 import os
 import uuid
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +25,10 @@ logger = logging.getLogger(__name__)
 
 Logps = NDArray[np.float32]
 
-_SCHEMA = pa.schema([("key", pa.binary(32)), ("chosen", pa.list_(pa.float32())), ("rejected", pa.list_(pa.float32()))])
+_SCHEMA = pa.schema([("key", pa.binary(32)), ("logps", pa.list_(pa.list_(pa.float32())))])
 
 
-@dataclass(frozen=True)
-class PairScore:
-    """Log-probs of a pair's counted answer tokens, in order; `rejected` is empty where the pair has none."""
-
-    chosen: Logps
-    rejected: Logps
+Score = tuple[Logps, ...]  # of an example: the log-probs of each answer's counted tokens, in order
 
 
 class ReferenceStore:
@@ -42,14 +36,13 @@ class ReferenceStore:
         self._shards = root / namespace / "shards"
         self._manifests = root / namespace / "manifests"
 
-    def commit(self, scores: Iterable[tuple[bytes, PairScore]]) -> None:
+    def commit(self, scores: Iterable[tuple[bytes, Score]]) -> None:
         """Write one shard; it is visible to readers whole, or not at all."""
         rows = list(scores)
         table = pa.table(
             [
                 pa.array([key for key, _ in rows], pa.binary(32)),
-                [score.chosen for _, score in rows],
-                [score.rejected for _, score in rows],
+                [list(score) for _, score in rows],
             ],
             schema=_SCHEMA,
         )
@@ -73,7 +66,7 @@ class StoreReader:
         self._manifests = manifests
         self._keys = frozenset(keys)
         self._seen: set[str] = set()
-        self.scores: dict[bytes, PairScore] = {}
+        self.scores: dict[bytes, Score] = {}
         self.damaged: list[str] = []
 
     def refresh(self) -> None:
@@ -91,17 +84,19 @@ class StoreReader:
         content = self._intact(name)
         if content is None:
             self.damaged.append(name)
-            logger.warning("reference shard %s is damaged and is ignored; its pairs are scored again", name)
+            logger.warning("reference shard %s is damaged and is ignored; its examples are scored again", name)
             return
         keys = pq.read_table(pa.BufferReader(content), columns=["key"])["key"].to_pylist()
         wanted = [i for i, key in enumerate(keys) if key in self._keys and key not in self.scores]
         if not wanted:
             return
         table = pq.read_table(pa.BufferReader(content)).take(wanted).combine_chunks()
-        chosen, rejected = table["chosen"].chunk(0), table["rejected"].chunk(0)
+        column = table["logps"].chunk(0)
+        answers, tokens = column.offsets.to_numpy(), column.values.offsets.to_numpy()
+        logps = column.values.values.to_numpy()
         for row, i in enumerate(wanted):
-            self.scores[keys[i]] = PairScore(
-                chosen[row].values.to_numpy(zero_copy_only=False), rejected[row].values.to_numpy(zero_copy_only=False)
+            self.scores[keys[i]] = tuple(
+                logps[tokens[k] : tokens[k + 1]] for k in range(answers[row], answers[row + 1])
             )
 
     def _intact(self, name: str) -> bytes | None:

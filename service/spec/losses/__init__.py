@@ -4,7 +4,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
-from service.spec.losses.base import DataShape, LossKind, LossTerm
+from service.spec.losses.base import LossKind, LossTerm
 from service.spec.losses.likelihood import AlphaPoLoss, CpoForm, CpoLoss, OrpoLoss, SftLoss, SimpoLoss
 from service.spec.losses.margin import (
     DiscoPopLoss,
@@ -54,7 +54,6 @@ __all__ = [
     "BcoPairLoss",
     "CpoForm",
     "CpoLoss",
-    "DataShape",
     "DiscoPopLoss",
     "Divergence",
     "ExoPairLoss",

@@ -7,13 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from service.spec.base import SpecModel
-
-
-class DataShape(StrEnum):
-    """Which rows a loss learns from."""
-
-    PAIRS = "pairs"  # prompt, chosen, rejected
-    ANSWERS = "answers"  # prompt, completion; of pairs the chosen answer
+from service.spec.shapes import DataShape
 
 
 class LossKind(StrEnum):
