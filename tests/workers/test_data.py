@@ -10,9 +10,10 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from service.spec import AlignmentJob
-from workers.data.examples import ExampleFile
+from service.spec.data_report import DataReport
+from workers.data.example_file import ExampleFile
 from workers.data.order import TrainingOrder
-from workers.data.prepare import DataReport, prepare
+from workers.data.prepare import prepare, require_usable
 from workers.errors import AttemptError
 
 
@@ -27,7 +28,9 @@ def rows(path: Path, *values: Any) -> Path:
 
 
 def run(job: AlignmentJob, source: Path, tokenizer: PreTrainedTokenizerFast) -> DataReport:
-    return prepare(job, source, source.parent / "pairs.parquet", tokenizer, lambda _: None)
+    report = prepare(job, source, source.parent / "pairs.arrow", tokenizer, lambda _: None)
+    require_usable(report, job.data.max_bad_rows)
+    return report
 
 
 GOOD = {"prompt": "a", "chosen": "b", "rejected": "c"}
@@ -37,7 +40,7 @@ EQUAL = {"prompt": "a", "chosen": "b", "rejected": "b"}
 def test_pairs_come_back_from_the_file_as_they_went_in(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     source = rows(tmp_path / "rows.jsonl", GOOD, {"prompt": "what", "chosen": "yes yes", "rejected": "no"})
     report = run(job(), source, tokenizer)
-    pairs = ExampleFile(tmp_path / "pairs.parquet")
+    pairs = ExampleFile(tmp_path / "pairs.arrow")
     assert (report.rows, report.used, len(pairs)) == (2, 2, 2)
     assert tokenizer.decode(pairs[1].prompt) == "what"
     assert tokenizer.decode(pairs[1].answers[0].ids) == "yes yes<|im_end|>"
@@ -57,7 +60,7 @@ def test_bad_rows_within_the_allowance_are_left_out_and_listed(
     allowed = job(data={"train": "file-" + "0" * 21, "max_bad_rows": 1})
     report = run(allowed, rows(tmp_path / "rows.jsonl", GOOD, EQUAL), tokenizer)
     assert (report.used, report.bad) == (1, 1)
-    assert report.problems[0]["row"] == 2
+    assert report.problems[0].row == 2
 
 
 def test_an_empty_file_refuses_the_job(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,14 +1,13 @@
-"""The boundary between prompt and answer, the end of the answer, and truncation."""
+"""The boundary between prompt and answer, and the end of the answer."""
 
 import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from service.spec import Truncation
 from service.spec.rows import Message, Row, RowError
+from tests.encoding import encoder
 from tests.models import CHATML, make_tokenizer
 from workers.data.examples import Answer
-from workers.data.tokenize import RowTokenizer
 from workers.errors import AttemptError
 
 USER = {"role": "user", "content": "What is 3?"}
@@ -16,10 +15,6 @@ USER = {"role": "user", "content": "What is 3?"}
 
 def says(text: str) -> list[Message]:
     return [{"role": "assistant", "content": text}]
-
-
-def encoder(tokenizer: PreTrainedTokenizerFast, max_length: int = 512, how: str = "keep_end") -> RowTokenizer:
-    return RowTokenizer(tokenizer, max_length, Truncation(how))
 
 
 def counted(tokenizer: PreTrainedTokenizerFast, answer: Answer) -> str:
@@ -79,39 +74,6 @@ def test_a_tokenizer_without_eos_is_refused() -> None:
     with pytest.raises(AttemptError) as error:
         encoder(endless)
     assert error.value.code == "tokenizer_unusable"
-
-
-LONG = Row(1, "0 1 2 3 4 5 6 7 8 9", ("yes yes yes yes", "no"))
-
-
-def test_keep_end_cuts_the_start_of_the_prompt(tokenizer: PreTrainedTokenizerFast) -> None:
-    whole = encoder(tokenizer)(LONG)
-    encode = encoder(tokenizer, whole.max_length - 3, "keep_end")
-    pair = encode(LONG)
-    assert pair.prompt.tolist() == whole.prompt[3:].tolist()
-    assert pair.answers[0].ids.tolist() == whole.answers[0].ids.tolist()
-    assert encode.num_truncated == 1
-
-
-def test_keep_start_cuts_the_end_of_the_answer(tokenizer: PreTrainedTokenizerFast) -> None:
-    whole = encoder(tokenizer)(LONG)
-    pair = encoder(tokenizer, whole.max_length - 3, "keep_start")(LONG)
-    assert pair.prompt.tolist() == whole.prompt.tolist()
-    assert pair.answers[0].ids.tolist() == whole.answers[0].ids[:-3].tolist()
-
-
-@pytest.mark.parametrize(("how", "code"), [("error", "row_too_long"), ("keep_start", "prompt_too_long")])
-def test_a_row_that_cannot_be_made_to_fit_says_why(tokenizer: PreTrainedTokenizerFast, how: str, code: str) -> None:
-    with pytest.raises(RowError) as error:
-        encoder(tokenizer, 5, how)(LONG)
-    assert error.value.code == code
-
-
-def test_answers_that_truncation_made_equal_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    row = Row(1, "a", ("0 1 2 3 4 5 6 7 8 9 8", "0 1 2 3 4 5 6 7 8 9 7"))
-    with pytest.raises(RowError) as error:
-        encoder(tokenizer, 8, "keep_start")(row)
-    assert error.value.code == "answers_equal"
 
 
 def test_the_key_of_a_pair_changes_with_ids_and_masks_and_nothing_else(tokenizer: PreTrainedTokenizerFast) -> None:
