@@ -15,10 +15,12 @@ from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.data.tokenize import RowTokenizer
 from workers.engine import checkpoint
+from workers.engine.accumulate import Rank
 from workers.engine.models import adapt, load_model, split
-from workers.engine.trainer import Rank, Trainer
+from workers.engine.trainer import Trainer
 from workers.errors import AttemptError
 from workers.export import export
+from workers.health import HealthMonitor
 from workers.reference.scorer import score
 from workers.reference.store import Score
 
@@ -94,9 +96,9 @@ def test_a_resumed_run_has_the_losses_of_one_that_was_not_interrupted(
     whole = Run(model_path, job(method=method)).steps(0, 6, pairs, scores)
     first = Run(model_path, job(method=method))
     first.steps(0, 3, pairs, scores)
-    checkpoint.save(tmp_path, first.trainer, 3)
+    checkpoint.save(tmp_path, first.trainer, HealthMonitor(1, 6), 3)
     second = Run(model_path, job(method=method))
-    assert checkpoint.load(tmp_path, second.trainer) == 3
+    assert checkpoint.load(tmp_path, second.trainer)[0] == 3
     assert second.steps(3, 6, pairs, scores) == whole[3:]  # bit-equal
 
 
