@@ -1,6 +1,5 @@
 """Rows to examples in a test, one at a time."""
 
-from collections.abc import Callable
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -11,14 +10,14 @@ from workers.data.examples import Example
 from workers.data.tokenize import RowTokenizer
 
 
-def encoder(tokenizer: PreTrainedTokenizerBase, **data: Any) -> Callable[[Row], Example]:
+class RowEncoder:
     """`data` are fields of DataSpec. A row that cannot be used raises its RowError."""
-    encode = RowTokenizer(tokenizer, DataSpec.model_validate({"train": "file-" + "0" * 21} | data))
 
-    def one(row: Row) -> Example:
-        (result,) = encode([row])
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, **data: Any) -> None:
+        self._encode = RowTokenizer(tokenizer, DataSpec.model_validate({"train": "file-" + "0" * 21} | data))
+
+    def __call__(self, row: Row) -> Example:
+        (result,) = self._encode([row])
         if isinstance(result, RowProblem):
             raise RowError(result.code, result.message, result.field)
         return result.example
-
-    return one

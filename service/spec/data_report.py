@@ -85,6 +85,9 @@ class DataReport(ReportPart):
     """All counts are of rows as the job sees them: for losses of unpaired rows a pair is two of them."""
 
     read_as: str = Field("", description="What the file's rows were taken for.")
+    ignored_columns: dict[str, int] = Field(
+        default_factory=dict, description="Columns that rows have but nothing reads, and how many rows have them."
+    )
     unit: Literal["tokens", "characters"] = Field(description="Of all lengths; characters without a tokenizer.")
     rows: int
     used: int

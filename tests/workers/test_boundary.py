@@ -6,7 +6,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from service.spec.rows import Row, RowError
-from tests.encoding import encoder
+from tests.encoding import RowEncoder
 from tests.tokenizers import CHATML, GEMMA, LLAMA3, THINKING, VANISHING, byte_level, metaspace
 from workers.data.examples import Answer, Example
 
@@ -42,13 +42,13 @@ def answer_of(tokenizer: PreTrainedTokenizerFast, answer: Answer) -> list[str]:
 
 def refusal(tokenizer: PreTrainedTokenizerFast, row: Row, **data: Any) -> RowError:
     with pytest.raises(RowError) as error:
-        encoder(tokenizer, **data)(row)
+        RowEncoder(tokenizer, **data)(row)
     return error.value
 
 
 def test_the_newline_that_chatml_puts_after_the_end_of_turn_is_not_trained() -> None:
     tokenizer = chatml()
-    example = encoder(tokenizer)(Row(1, CHAT, (says("ok"), says("no"))))
+    example = RowEncoder(tokenizer)(Row(1, CHAT, (says("ok"), says("no"))))
     assert prompt_of(tokenizer, example) == ASKED
     assert answer_of(tokenizer, example.answers[0]) == ["ok", "<|im_end|>"]
     assert answer_of(tokenizer, example.answers[1]) == ["no", "<|im_end|>"]
@@ -56,13 +56,13 @@ def test_the_newline_that_chatml_puts_after_the_end_of_turn_is_not_trained() -> 
 
 def test_an_end_of_turn_that_is_not_eos_ends_the_answer_alone() -> None:
     tokenizer = byte_level(CHATML, WORDS, IM, eos="<|endoftext|>")
-    example = encoder(tokenizer)(Row(1, CHAT, (says("ok"),)))
+    example = RowEncoder(tokenizer)(Row(1, CHAT, (says("ok"),)))
     assert answer_of(tokenizer, example.answers[0]) == ["ok", "<|im_end|>"]
 
 
 def test_user_turns_and_headers_within_an_answer_do_not_count() -> None:
     tokenizer = chatml()
-    example = encoder(tokenizer)(Row(1, CHAT, ([*says("ok"), *asks("sure"), *says("fine")],)))
+    example = RowEncoder(tokenizer)(Row(1, CHAT, ([*says("ok"), *asks("sure"), *says("fine")],)))
     between = ["Ċ", "<|im_start|>", "user", "Ċ", "sure", "<|im_end|>", "Ċ", "<|im_start|>", "assistant", "Ċ"]
     assert answer_of(tokenizer, example.answers[0]) == [
         *("ok", "<|im_end|>"),
@@ -74,7 +74,7 @@ def test_user_turns_and_headers_within_an_answer_do_not_count() -> None:
 def test_with_train_on_completion_everything_after_the_prompt_counts() -> None:
     tokenizer = chatml()
     answer = [*says("ok"), *asks("sure"), *says("fine")]
-    example = encoder(tokenizer, train_on="completion")(Row(1, CHAT, (answer,)))
+    example = RowEncoder(tokenizer, train_on="completion")(Row(1, CHAT, (answer,)))
     assert prompt_of(tokenizer, example) == ASKED
     assert answer_of(tokenizer, example.answers[0]) == [
         *("ok", "<|im_end|>", "Ċ", "<|im_start|>", "user", "Ċ", "sure", "<|im_end|>", "Ċ"),
@@ -85,7 +85,7 @@ def test_with_train_on_completion_everything_after_the_prompt_counts() -> None:
 def test_answers_that_start_with_a_tool_message_share_a_prompt_without_generation_prompt() -> None:
     tokenizer = chatml()
     prompt = [*asks("hi"), *says("ok")]
-    example = encoder(tokenizer)(Row(1, prompt, ([{"role": "tool", "content": "x"}, *says("fine")],)))
+    example = RowEncoder(tokenizer)(Row(1, prompt, ([{"role": "tool", "content": "x"}, *says("fine")],)))
     assert prompt_of(tokenizer, example) == [*ASKED, "ok", "<|im_end|>", "Ċ"]
     header = ["<|im_start|>", "tool", "Ċ", "x", "<|im_end|>", "Ċ", "<|im_start|>", "assistant", "Ċ"]
     assert answer_of(tokenizer, example.answers[0]) == [*(f"({piece})" for piece in header), "fine", "<|im_end|>"]
@@ -93,7 +93,7 @@ def test_answers_that_start_with_a_tool_message_share_a_prompt_without_generatio
 
 def test_a_prefill_is_continued_within_its_turn() -> None:
     tokenizer = chatml()
-    example = encoder(tokenizer)(Row(1, [*asks("hi"), *says("sure,")], (says(" ok"), says(" no"))))
+    example = RowEncoder(tokenizer)(Row(1, [*asks("hi"), *says("sure,")], (says(" ok"), says(" no"))))
     assert prompt_of(tokenizer, example) == [*ASKED, "sure", ","]
     assert answer_of(tokenizer, example.answers[0]) == ["Ġ", "ok", "<|im_end|>"]
     assert answer_of(tokenizer, example.answers[1]) == ["Ġ", "no", "<|im_end|>"]
@@ -104,7 +104,7 @@ def test_a_prefill_whose_trailing_space_the_template_trims_gives_it_to_the_answe
         LLAMA3, WORDS, ["<|begin|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
         eos="<|eot_id|>", bos="<|begin|>",
     )  # fmt: skip
-    example = encoder(tokenizer)(Row(1, [*asks("hi"), *says("sure, ")], (says("ok"),)))
+    example = RowEncoder(tokenizer)(Row(1, [*asks("hi"), *says("sure, ")], (says("ok"),)))
     assert prompt_of(tokenizer, example)[-2:] == ["sure", ","]
     assert answer_of(tokenizer, example.answers[0]) == ["Ġ", "ok", "<|eot_id|>"]
 
@@ -127,7 +127,7 @@ def llama3() -> PreTrainedTokenizerFast:
 
 def test_bos_stands_once_where_both_template_and_tokenizer_write_it() -> None:
     tokenizer = llama3()
-    example = encoder(tokenizer)(Row(1, CHAT, (says("ok"), says("no"))))
+    example = RowEncoder(tokenizer)(Row(1, CHAT, (says("ok"), says("no"))))
     assert prompt_of(tokenizer, example) == LLAMA3_PROMPT
     assert answer_of(tokenizer, example.answers[0]) == ["ok", "<|eot_id|>"]
 
@@ -135,7 +135,7 @@ def test_bos_stands_once_where_both_template_and_tokenizer_write_it() -> None:
 def test_bos_stands_once_before_strings_whether_they_spell_it_or_not() -> None:
     tokenizer = llama3()
     for prompt in ("hi", "<|begin|>hi"):
-        example = encoder(tokenizer)(Row(1, prompt, ("ok", "no")))
+        example = RowEncoder(tokenizer)(Row(1, prompt, ("ok", "no")))
         assert prompt_of(tokenizer, example) == ["<|begin|>", "hi"]
         assert answer_of(tokenizer, example.answers[0]) == ["ok", "<|eot_id|>"]
 
@@ -143,7 +143,7 @@ def test_bos_stands_once_before_strings_whether_they_spell_it_or_not() -> None:
 def test_a_gemma_turn_ends_at_its_end_of_turn_and_not_at_eos_or_newline() -> None:
     special = ["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"]
     tokenizer = byte_level(GEMMA, WORDS, special, eos="<eos>", bos="<bos>")
-    example = encoder(tokenizer)(Row(1, CHAT, (says("ok"), says("no"))))
+    example = RowEncoder(tokenizer)(Row(1, CHAT, (says("ok"), says("no"))))
     assert prompt_of(tokenizer, example) == [
         *("<bos>", "<start_of_turn>", "user", "Ċ", "hi", "<end_of_turn>", "Ċ", "<start_of_turn>", "model", "Ċ")
     ]
@@ -156,7 +156,7 @@ def test_a_template_without_an_end_of_turn_gets_eos_in_place_of_its_white_space(
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     tokenizer = chatml(plain)
-    example = encoder(tokenizer)(Row(1, CHAT, ([*says("ok"), *asks("x"), *says("no")],)))
+    example = RowEncoder(tokenizer)(Row(1, CHAT, ([*says("ok"), *asks("x"), *says("no")],)))
     assert prompt_of(tokenizer, example) == ["user", ":", "Ġ", "hi", "Ċ", "assistant", ":", "Ġ"]
     assert answer_of(tokenizer, example.answers[0]) == [
         *("ok", "(Ċ)", "(user)", "(:)", "(Ġ)", "(x)", "(Ċ)", "(assistant)", "(:)", "(Ġ)", "no", "<|im_end|>")
@@ -166,14 +166,14 @@ def test_a_template_without_an_end_of_turn_gets_eos_in_place_of_its_white_space(
 def test_eos_stands_once_at_the_end_of_a_string_however_often_it_is_spelled() -> None:
     tokenizer = chatml()
     row = Row(1, "hi", ("ok", "no<|im_end|>", "sure<|im_end|><|im_end|>"))
-    answers = [answer_of(tokenizer, answer) for answer in encoder(tokenizer)(row).answers]
+    answers = [answer_of(tokenizer, answer) for answer in RowEncoder(tokenizer)(row).answers]
     assert answers == [["ok", "<|im_end|>"], ["no", "<|im_end|>"], ["sure", "<|im_end|>"]]
 
 
 def test_an_empty_thinking_block_of_the_generation_prompt_belongs_to_the_prompt() -> None:
     tokenizer = chatml(THINKING)
     row = Row(1, CHAT, (says("ok"), says("no")), template_kwargs={"enable_thinking": False})
-    example = encoder(tokenizer)(row)
+    example = RowEncoder(tokenizer)(row)
     assert prompt_of(tokenizer, example) == [*ASKED, *EMPTY_THOUGHT]
     assert answer_of(tokenizer, example.answers[0]) == ["ok", "<|im_end|>"]
 
@@ -181,14 +181,14 @@ def test_an_empty_thinking_block_of_the_generation_prompt_belongs_to_the_prompt(
 def test_an_empty_thinking_block_that_only_the_generation_prompt_has_is_kept_before_the_answer() -> None:
     tokenizer = chatml(VANISHING)
     row = Row(1, CHAT, (says("ok"), says("no")), template_kwargs={"enable_thinking": False})
-    example = encoder(tokenizer)(row)
+    example = RowEncoder(tokenizer)(row)
     assert prompt_of(tokenizer, example) == [*ASKED, *EMPTY_THOUGHT]
     assert answer_of(tokenizer, example.answers[0]) == ["ok", "<|im_end|>"]
 
 
 def test_with_thinking_on_the_answer_holds_its_thoughts() -> None:
     tokenizer = chatml(THINKING)
-    example = encoder(tokenizer)(Row(1, CHAT, (says("<think>\nsure\n</think>\n\nok"), says("no"))))
+    example = RowEncoder(tokenizer)(Row(1, CHAT, (says("<think>\nsure\n</think>\n\nok"), says("no"))))
     assert prompt_of(tokenizer, example) == ASKED
     thought = ["<think>", "Ċ", "sure", "Ċ", "</think>", "Ċ", "Ċ"]
     assert answer_of(tokenizer, example.answers[0]) == [*thought, "ok", "<|im_end|>"]
@@ -197,7 +197,7 @@ def test_with_thinking_on_the_answer_holds_its_thoughts() -> None:
 
 def test_in_several_turns_each_is_rendered_as_the_whole_dialogue_shows_it() -> None:
     tokenizer = chatml(THINKING)
-    example = encoder(tokenizer)(Row(1, CHAT, ([*says("ok"), *asks("x"), *says("no")],)))
+    example = RowEncoder(tokenizer)(Row(1, CHAT, ([*says("ok"), *asks("x"), *says("no")],)))
     between = ["Ċ", "<|im_start|>", "user", "Ċ", "x", "<|im_end|>", "Ċ", "<|im_start|>", "assistant", "Ċ"]
     assert answer_of(tokenizer, example.answers[0]) == [
         *("ok", "<|im_end|>"),
@@ -219,7 +219,7 @@ def test_a_multi_turn_answer_whose_earlier_prompt_held_a_thinking_block_is_refus
 def test_thoughts_of_earlier_turns_in_the_prompt_are_shown_as_they_are_served() -> None:
     tokenizer = chatml(THINKING)
     prompt = [*asks("hi"), *says("<think>\nsure\n</think>\n\nok"), *asks("x")]
-    example = encoder(tokenizer)(Row(1, prompt, (says("no"),), template_kwargs={"enable_thinking": False}))
+    example = RowEncoder(tokenizer)(Row(1, prompt, (says("no"),), template_kwargs={"enable_thinking": False}))
     assert prompt_of(tokenizer, example) == [
         *(*ASKED, "ok", "<|im_end|>", "Ċ", "<|im_start|>", "user", "Ċ", "x", "<|im_end|>", "Ċ"),
         *("<|im_start|>", "assistant", "Ċ", *EMPTY_THOUGHT),
@@ -251,7 +251,7 @@ TOOL = {"type": "function", "function": {"name": "x", "description": "", "parame
 
 def test_tools_are_shown_by_the_template() -> None:
     tokenizer = chatml(TOOLED)
-    example = encoder(tokenizer)(Row(1, CHAT, (says("ok"),), tools=[TOOL]))
+    example = RowEncoder(tokenizer)(Row(1, CHAT, (says("ok"),), tools=[TOOL]))
     assert prompt_of(tokenizer, example) == ["[", "x", "]", *ASKED]
 
 
@@ -271,7 +271,7 @@ def test_tools_and_arguments_that_the_template_ignores_are_refused() -> None:
 @pytest.mark.parametrize("scheme", ["always", "first", "never"])
 def test_an_answer_that_continues_a_word_neither_merges_with_it_nor_gets_a_space(scheme: str) -> None:
     tokenizer = metaspace(["▁x", "▁capital", "ital"], eos="</s>", scheme=scheme)
-    example = encoder(tokenizer)(Row(1, "x cap", ("ital", "tain")))
+    example = RowEncoder(tokenizer)(Row(1, "x cap", ("ital", "tain")))
     first = ["▁x"] if scheme != "never" else ["x"]
     assert tokenizer.convert_ids_to_tokens(tokenizer("x capital")["input_ids"]) == ["<s>", *first, "▁capital"]
     assert prompt_of(tokenizer, example) == ["<s>", *first, "▁cap"]
@@ -285,14 +285,14 @@ def test_a_sentencepiece_answer_after_a_template_has_the_one_space_that_it_write
         "{% else %} {{ m.content }} </s>{% endif %}{% endfor %}"
     )
     tokenizer = metaspace(["▁ok", "▁[/i]"], eos="</s>", scheme="always", template=template)
-    example = encoder(tokenizer)(Row(1, CHAT, (says("ok"),)))
+    example = RowEncoder(tokenizer)(Row(1, CHAT, (says("ok"),)))
     assert prompt_of(tokenizer, example) == ["<s>", "▁[", "i", "]", "▁", "h", "i", "▁[/i]"]
     assert answer_of(tokenizer, example.answers[0]) == ["▁ok", "▁", "</s>"]
 
 
 def test_no_token_merges_over_the_seam_of_byte_level_texts() -> None:
     tokenizer = byte_level(None, ["is", "Ġblack", "ack"], IM, eos="<|im_end|>")
-    example = encoder(tokenizer)(Row(1, "is bl", ("ack", "ue")))
+    example = RowEncoder(tokenizer)(Row(1, "is bl", ("ack", "ue")))
     assert tokenizer.convert_ids_to_tokens(tokenizer("is black")["input_ids"]) == ["is", "Ġblack"]
     assert prompt_of(tokenizer, example) == ["is", "Ġbl"]
     assert answer_of(tokenizer, example.answers[0]) == ["ack", "<|im_end|>"]

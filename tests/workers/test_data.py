@@ -75,6 +75,44 @@ def test_a_second_attempt_reuses_what_the_first_prepared(tmp_path: Path, tokeniz
     assert run(job(), source, tokenizer) == first
 
 
+def test_several_processes_prepare_the_same_file_and_report_as_one(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    values = [{"prompt": f"q {i}", "chosen": f"a {i % 7}", "rejected": f"b {i % 7}"} for i in range(2000)]
+    source = rows(tmp_path / "rows.jsonl", *values, EQUAL, EQUAL)
+    made = []
+    for processes in (1, 2):
+        target = tmp_path / f"{processes}.arrow"
+        report = prepare(job(), source, target, tokenizer, lambda _: None, processes=processes)
+        made.append((target.read_bytes(), report))
+    assert made[0] == made[1]
+    assert (report.used, report.bad) == (2000, 2)
+
+
+def test_a_loss_with_a_kl_term_gets_partners_of_the_first_answers(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    values = [{"prompt": p, "completion": c, "label": True} for p, c in [("a", "b"), ("a", "c"), ("d", "e")]]
+    source = rows(tmp_path / "rows.jsonl", *values)
+    run(job(losses=[{"type": "kto"}]), source, tokenizer)
+    made = ExampleFile(tmp_path / "pairs.arrow")
+    answers = [[tokenizer.decode(answer.ids) for answer in made[i].answers] for i in range(3)]
+    assert answers == [
+        ["b<|im_end|>", "e<|im_end|>"],
+        ["c<|im_end|>", "e<|im_end|>"],
+        ["e<|im_end|>", "b<|im_end|>"],
+    ]
+
+
+def test_the_report_of_a_refused_job_says_why(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    source = rows(tmp_path / "rows.jsonl", GOOD, EQUAL)
+    report = prepare(job(), source, tmp_path / "pairs.arrow", tokenizer, lambda _: None)
+    assert [(reason.code, reason.rows) for reason in report.reasons] == [("answers_equal", [2])]
+    with pytest.raises(AttemptError, match="dataset_invalid"):
+        require_usable(report, 0)
+    require_usable(report, 1)
+
+
 def order(num_pairs: int, **training: Any) -> TrainingOrder:
     return TrainingOrder(job(training=training, evaluation={"held_out_fraction": 0.1}), num_pairs)
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from service.spec import Precision
 from service.spec.rows import Row
-from tests.encoding import encoder
+from tests.encoding import RowEncoder
 from tests.models import make_model
 from workers.data.example_file import ExampleFile, write_examples
 from workers.data.examples import Example
@@ -24,7 +24,7 @@ from workers.reference.store import ReferenceStore, Score
 
 @pytest.fixture(scope="module")
 def pairs(tokenizer: PreTrainedTokenizerFast) -> list[Example]:
-    encode = encoder(tokenizer, max_length=512)
+    encode = RowEncoder(tokenizer, max_length=512)
     return [
         encode(Row(i, f"What is {i}? " * (1 + i % 5), (f"It is {i}. " * (1 + i % 3), f"No {i}."))) for i in range(17)
     ]

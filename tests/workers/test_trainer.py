@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from service.spec import AlignmentJob, Precision
 from service.spec.rows import Row
-from tests.encoding import encoder
+from tests.encoding import RowEncoder
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.engine import checkpoint
@@ -31,7 +31,7 @@ LORA = {"type": "lora", "rank": 4}
 
 @pytest.fixture(scope="module")
 def pairs(tokenizer: PreTrainedTokenizerFast) -> list[Example]:
-    encode = encoder(tokenizer, max_length=512)
+    encode = RowEncoder(tokenizer, max_length=512)
     return [encode(Row(i, f"What is {i}? " * (1 + i % 4), (f"It is {i}. " * (1 + i % 3), "No."))) for i in range(PAIRS)]
 
 

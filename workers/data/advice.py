@@ -65,6 +65,13 @@ def _advice(report: DataReport, job: AlignmentJob, exact: bool) -> Iterator[tupl
             "what makes it better. Balance the lengths, or use `sigmoid_norm` or `simpo`, which compare answers per "
             "token.",
         )
+    if report.ignored_columns:
+        names = ", ".join(f"'{name}' ({count})" for name, count in sorted(report.ignored_columns.items()))
+        yield (
+            "columns_ignored",
+            f"Nothing reads these columns of the rows: {names}. Check that none of them was meant to be an answer, a "
+            "weight or a label.",
+        )
     if not exact:
         yield (
             "continuation_inexact",

@@ -32,12 +32,10 @@ def prepare(
     tokenizer: "PreTrainedTokenizerBase",
     on_progress: Callable[[int], None],
     *,
-    kl_answers: bool = False,
     processes: int | None = None,
 ) -> DataReport:
     """Tokenise `source` into `target` (see `workers.data.example_file`); a second call with the same target reuses it.
 
-    kl_answers: give each example a KL partner.
     processes: by default one for each core that this process may use.
     The report tells whether the rows are good enough for the job: see `require_usable`.
     """
@@ -60,7 +58,7 @@ def prepare(
             if statistics.rows % _PROGRESS_EVERY == 0:
                 on_progress(statistics.rows)
 
-    write_examples(target, examples(), kl_max_length=job.data.max_length if kl_answers else None)
+    write_examples(target, examples(), kl_max_length=job.data.max_length if job.needs_kl_answers else None)
     report = statistics.report(job)
     temporary = report_path.with_name(f".{report_path.name}.{os.getpid()}")
     temporary.write_text(report.model_dump_json())
@@ -69,7 +67,10 @@ def prepare(
 
 
 def inspect(
-    job: AlignmentJob, source: Path, tokenizer: "PreTrainedTokenizerBase | None", *, processes: int | None = None
+    job: AlignmentJob,
+    source: Path,
+    tokenizer: "PreTrainedTokenizerBase | None",
+    on_progress: Callable[[int], None],
 ) -> DataReport:
     """The report alone, of a file that no job has yet; without a tokenizer it counts characters."""
     rows = read_rows(source, job.data_shape)
@@ -80,12 +81,14 @@ def inspect(
     else:
         encoder = TokenEncoder(tokenizer, job.data)
         statistics = Statistics(has_tokens=True, exact=encoder.exact)
-        results = map_chunks(encoder, rows, processes or usable_cpus(), approximate_size)
+        results = map_chunks(encoder, rows, usable_cpus(), approximate_size)
     for result in results:
         if isinstance(result, RowProblem):
             statistics.add_problem(result)
         else:
             statistics.add(result.facts)
+        if statistics.rows % _PROGRESS_EVERY == 0:
+            on_progress(statistics.rows)
     return statistics.report(job)
 
 

@@ -7,6 +7,7 @@ answers. Two different ones among a million rows meet with a probability of 3e-8
 import hashlib
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -110,8 +111,10 @@ class Statistics:
         self._opposites.append(opposite)
         self._claimants.append(row.number)
 
-    def report(self, job: AlignmentJob, read_as: str = "") -> DataReport:
-        """Everything there is to say, with advice."""
+    def report(
+        self, job: AlignmentJob, *, read_as: str = "", ignored_columns: Mapping[str, int] | None = None
+    ) -> DataReport:
+        """Everything there is to say, with advice. `read_as`, `ignored_columns`: what the reader says of the file."""
         reasons = sorted(
             (
                 Reason(code=code, message=tally.message, count=tally.count, rows=tally.rows)
@@ -122,6 +125,7 @@ class Statistics:
         equal = next((reason for reason in reasons if reason.code == "answers_equal"), RowSet())
         report = DataReport(
             read_as=read_as,
+            ignored_columns=dict(ignored_columns or {}),
             unit="tokens" if self._has_tokens else "characters",
             rows=self._rows,
             used=self._used,
