@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 CHATML = (
@@ -59,11 +59,18 @@ def byte_level(
 
 
 def metaspace(words: Sequence[str], *, eos: str, scheme: str, template: str | None = None) -> PreTrainedTokenizerFast:
-    """BPE as of SentencePiece: a space is a letter, and put before texts. `words` may begin with it: "▁cap"."""
+    """BPE as of SentencePiece: a space is a letter, and put before texts. `words` may begin with it: "▁cap".
+
+    scheme: `always`, `first` or `never`, or `legacy`: Llama 2's normaliser, which puts it before every stretch of text.
+    """
     letters = ["▁", "\n", *"abcdefghijklmnopqrstuvwxyz0123456789.,?[]/"]
     bpe = Tokenizer(_bpe(letters, words))
-    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
-    bpe.decoder = decoders.Metaspace(prepend_scheme=scheme, split=False)
+    if scheme == "legacy":
+        bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        bpe.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    else:
+        bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+        bpe.decoder = decoders.Metaspace(prepend_scheme=scheme, split=False)
     bpe.add_special_tokens([AddedToken(token, special=True) for token in ("<s>", eos)])
     return _wrapped(bpe, template, eos, "<s>")
 

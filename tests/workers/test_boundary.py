@@ -1,14 +1,20 @@
 """The traps between prompt and answer, each with the tokens written out by hand."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from service.spec import AlignmentJob
 from service.spec.rows import Row, RowError
 from tests.encoding import RowEncoder
 from tests.tokenizers import CHATML, GEMMA, LLAMA3, THINKING, VANISHING, byte_level, metaspace
 from workers.data.examples import Answer, Example
+from workers.data.prepare import inspect
 
 WORDS = ["user", "assistant", "system", "tool", "model", "hi", "ok", "no", "sure", "fine", "x"]
 IM = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
@@ -226,6 +232,25 @@ def test_thoughts_of_earlier_turns_in_the_prompt_are_shown_as_they_are_served() 
     ]
 
 
+CHATS = {
+    template: byte_level(
+        template,
+        WORDS,
+        [
+            *IM,
+            "<|begin|>",
+            "<|start_header_id|>",
+            "<|end_header_id|>",
+            "<|eot_id|>",
+            "<start_of_turn>",
+            "<end_of_turn>",
+        ],
+        eos="<|im_end|>",
+        bos="<|begin|>",
+        marks=["<think>", "</think>"],
+    )
+    for template in (CHATML, LLAMA3, GEMMA, THINKING, VANISHING)
+}
 STRIPPING = CHATML.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}")
 
 
@@ -268,7 +293,7 @@ def test_tools_and_arguments_that_the_template_ignores_are_refused() -> None:
     assert refusal(tokenizer, Row(1, "hi", ("ok",), tools=[TOOL])).code == "tools_without_messages"
 
 
-@pytest.mark.parametrize("scheme", ["always", "first", "never"])
+@pytest.mark.parametrize("scheme", ["always", "first", "never", "legacy"])
 def test_an_answer_that_continues_a_word_neither_merges_with_it_nor_gets_a_space(scheme: str) -> None:
     tokenizer = metaspace(["▁x", "▁capital", "ital"], eos="</s>", scheme=scheme)
     example = RowEncoder(tokenizer)(Row(1, "x cap", ("ital", "tain")))
@@ -297,3 +322,55 @@ def test_no_token_merges_over_the_seam_of_byte_level_texts() -> None:
     assert prompt_of(tokenizer, example) == ["is", "Ġbl"]
     assert answer_of(tokenizer, example.answers[0]) == ["ack", "<|im_end|>"]
     assert answer_of(tokenizer, example.answers[1]) == ["u", "e", "<|im_end|>"]
+
+
+def test_a_tokenizer_that_cannot_continue_a_word_says_so(tmp_path: Path) -> None:
+    words = Tokenizer(models.WordLevel({"[unk]": 0, "b": 1, "a": 2, "1": 3, "[end]": 4}, unk_token="[unk]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.add_special_tokens(["[end]"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="[end]", unk_token="[unk]")
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"prompt": "b", "chosen": "a", "rejected": "1"}')
+    job = AlignmentJob.model_validate({"model": "/m", "data": {"train": "file-" + "0" * 21}})
+    report = inspect(job, source, tokenizer, lambda _: None)
+    assert report.used == 1
+    assert [advice.code for advice in report.warnings] == ["continuation_inexact"]
+
+
+TEXTS = st.lists(
+    st.sampled_from(["hi", "ok", " ", "\n", "\n\n", "<think>", "</think>", "é", "▁", "x,", "<|im_end|>", "user\n"]),
+    max_size=6,
+).map("".join)
+
+
+@settings(deadline=None)
+@given(
+    template=st.sampled_from([CHATML, LLAMA3, GEMMA, THINKING, VANISHING]),
+    question=TEXTS,
+    answer=TEXTS,
+    thinks=st.sampled_from([None, True, False]),
+)
+def test_prompt_and_answer_are_the_templates_text_to_the_letter_or_an_error(
+    template: str, question: str, answer: str, thinks: bool | None
+) -> None:
+    tokenizer = CHATS[template]
+    kwargs = {"enable_thinking": thinks} if thinks is not None and "enable_thinking" in template else {}
+    row = Row(1, asks(question), (says(answer),), template_kwargs=kwargs)
+    try:
+        example = RowEncoder(tokenizer)(row)
+    except RowError as error:
+        assert error.code in {"template_drops_text", "template_not_incremental"}  # noqa: PT017 - one of two outcomes
+        return
+    opened = tokenizer.apply_chat_template(asks(question), tokenize=False, add_generation_prompt=True, **kwargs)
+    whole = tokenizer.apply_chat_template([*asks(question), *says(answer)], tokenize=False, **kwargs)
+    assert tokenizer.decode(example.prompt) == opened
+    said = tokenizer.decode(example.answers[0].ids)
+    header = opened.removesuffix("<think>\n\n</think>\n\n")
+    if whole.startswith(opened):
+        header = opened
+    end = "<|im_end|>"
+    expected = whole[len(header) :].rstrip()
+    while expected.endswith(end + end):  # EOS that the row spells itself
+        expected = expected.removesuffix(end)
+    assert said == expected
+    assert said.endswith(("<|im_end|>", "<|eot_id|>", "<end_of_turn>"))

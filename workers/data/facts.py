@@ -10,6 +10,8 @@ from typing import Any
 from service.spec.rows import Row, Text
 from workers.data.tokenize import Encoded
 
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -78,7 +80,7 @@ def _digests(row: Row) -> tuple[int, tuple[int, ...]]:
 
 
 def _digest(value: Any) -> int:
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    text = value if isinstance(value, str) else _canonical(value)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

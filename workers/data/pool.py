@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 _CHUNK_ITEMS = 128
 _CHUNK_SIZE = 4 * 2**20
 _HEAD = 8  # chunks that are worked off here: starting processes takes longer than a small file
+_MAX_PROCESSES = 32  # more would wait for this process, which reads and writes alone
 _WAITING = 3  # chunks on the way for each process
 
 _function: Callable[..., object]  # of a pool's process
@@ -64,14 +65,14 @@ def map_chunks(
 
 
 def usable_cpus() -> int:
-    """Cores that this process may keep busy: its affinity, or less where its container has a quota."""
+    """Cores that this process may keep busy: its affinity, or less where its container has a quota; at most 32."""
     cpus = len(os.sched_getaffinity(0))
     quota = Path("/sys/fs/cgroup/cpu.max")
     if quota.exists():
         limit, _, period = quota.read_text().partition(" ")
         if limit != "max":
             cpus = min(cpus, int(limit) // int(period))
-    return max(cpus, 1)
+    return max(1, min(cpus, _MAX_PROCESSES))
 
 
 def _start(function: Callable[..., object]) -> None:

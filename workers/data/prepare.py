@@ -39,7 +39,7 @@ def prepare(
     processes: by default one for each core that this process may use.
     The report tells whether the rows are good enough for the job: see `require_usable`.
     """
-    report_path = target.with_suffix(".json")
+    report_path = target.with_suffix(".report.json")
     if report_path.exists():  # written last, so the examples are whole
         return DataReport.model_validate_json(report_path.read_bytes())
     target.parent.mkdir(parents=True, exist_ok=True)

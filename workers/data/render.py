@@ -22,6 +22,8 @@ from workers.errors import AttemptError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_SHOWN = 300
+
 Dialogue = Sequence[Mapping[str, Any]]
 
 _EMPTY_THOUGHT = r"<(\w*think\w*)>\s*</\1>\s*"
@@ -147,7 +149,8 @@ class _Template:
             )
         except (jinja2.TemplateError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             # a template is a program over the row: it refuses, say, two user turns in a row, or stumbles on a null
-            raise RowError("template_refused", f"the model's chat template refuses the dialogue: {error}") from error
+            reason = str(error).partition("\n")[0][:_SHOWN]  # some quote the whole dialogue
+            raise RowError("template_refused", f"the model's chat template refuses the dialogue: {reason}") from error
         return text
 
 
