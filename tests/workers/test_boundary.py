@@ -20,6 +20,7 @@ WORDS = ["user", "assistant", "system", "tool", "model", "hi", "ok", "no", "sure
 IM = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
 CHAT = [{"role": "user", "content": "hi"}]
 ASKED = ["<|im_start|>", "user", "Ċ", "hi", "<|im_end|>", "Ċ", "<|im_start|>", "assistant", "Ċ"]
+LLAMA3_SPECIAL = ["<|begin|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 EMPTY_THOUGHT = ["<think>", "Ċ", "Ċ", "</think>", "Ċ", "Ċ"]
 
 
@@ -106,10 +107,7 @@ def test_a_prefill_is_continued_within_its_turn() -> None:
 
 
 def test_a_prefill_whose_trailing_space_the_template_trims_gives_it_to_the_answer() -> None:
-    tokenizer = byte_level(
-        LLAMA3, WORDS, ["<|begin|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
-        eos="<|eot_id|>", bos="<|begin|>",
-    )  # fmt: skip
+    tokenizer = llama3()
     example = RowEncoder(tokenizer)(Row(1, [*asks("hi"), *says("sure, ")], (says("ok"),)))
     assert prompt_of(tokenizer, example)[-2:] == ["sure", ","]
     assert answer_of(tokenizer, example.answers[0]) == ["Ġ", "ok", "<|eot_id|>"]
@@ -127,8 +125,7 @@ LLAMA3_PROMPT = [
 
 
 def llama3() -> PreTrainedTokenizerFast:
-    special = ["<|begin|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
-    return byte_level(LLAMA3, WORDS, special, eos="<|eot_id|>", bos="<|begin|>")
+    return byte_level(LLAMA3, WORDS, LLAMA3_SPECIAL, eos="<|eot_id|>", bos="<|begin|>")
 
 
 def test_bos_stands_once_where_both_template_and_tokenizer_write_it() -> None:
@@ -236,15 +233,7 @@ CHATS = {
     template: byte_level(
         template,
         WORDS,
-        [
-            *IM,
-            "<|begin|>",
-            "<|start_header_id|>",
-            "<|end_header_id|>",
-            "<|eot_id|>",
-            "<start_of_turn>",
-            "<end_of_turn>",
-        ],
+        [*IM, *LLAMA3_SPECIAL, "<start_of_turn>", "<end_of_turn>"],
         eos="<|im_end|>",
         bos="<|begin|>",
         marks=["<think>", "</think>"],
