@@ -1,6 +1,7 @@
 """Log-probs of answer tokens, without ever holding the logits of a whole batch."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +31,8 @@ class TokenStats:
 def token_logps(lm: CausalLM, batch: Batch) -> Tensor:
     """log p(token | all before it), float32, shape [N] in the order of `batch.targets_N`. Without a gradient."""
     if lm.body is None:
-        logits_NV = lm.model(input_ids=batch.input_ids_ST, use_cache=False).logits[batch.predicts_ST]
-        return _logps(logits_NV.float(), batch.targets_N)
-    hidden_NH = lm.body(input_ids=batch.input_ids_ST, use_cache=False).last_hidden_state[batch.predicts_ST]
+        return _logps(_logits(lm, batch).float(), batch.targets_N)
+    hidden_NH = _hidden(lm.body, batch)
     chunks = zip(torch.split(hidden_NH, _HEAD_CHUNK), torch.split(batch.targets_N, _HEAD_CHUNK), strict=True)
     return torch.cat([_logps(lm.head(hidden).float(), targets) for hidden, targets in chunks])
 
@@ -40,11 +40,10 @@ def token_logps(lm: CausalLM, batch: Batch) -> Tensor:
 def token_stats(lm: CausalLM, batch: Batch) -> TokenStats:
     """Log-probs with their gradient, and the rest."""
     if lm.body is None:
-        logits_NV = lm.model(input_ids=batch.input_ids_ST, use_cache=False).logits[batch.predicts_ST]
         stats: list[Tensor] = []
-        logps_N = _logps_noting(logits_NV.float(), batch.targets_N, stats)
+        logps_N = _logps_noting(_logits(lm, batch).float(), batch.targets_N, stats)
         return TokenStats(logps_N, *stats[0])
-    hidden_NH = lm.body(input_ids=batch.input_ids_ST, use_cache=False).last_hidden_state[batch.predicts_ST]
+    hidden_NH = _hidden(lm.body, batch)
     chunks = [
         _head_stats(lm.head, hidden, targets)
         for hidden, targets in zip(
@@ -83,6 +82,25 @@ def split_by_answer(token_logps_N: Tensor, batch: Batch) -> list[list[Tensor]]:
     return [[answer for answer in row if len(answer)] for row in rows]
 
 
+def _inputs(batch: Batch) -> dict[str, Any]:
+    inputs: dict[str, Any] = {"input_ids": batch.input_ids_ST, "use_cache": False}
+    if batch.layout is not None:
+        inputs |= {"position_ids": batch.position_ids_ST, "layout": batch.layout}
+    return inputs
+
+
+def _hidden(body: nn.Module, batch: Batch) -> Tensor:
+    hidden_STH: Tensor = body(**_inputs(batch)).last_hidden_state
+    return hidden_STH.flatten(0, 1)[batch.predicts_N]
+
+
+def _logits(lm: CausalLM, batch: Batch) -> Tensor:
+    """Of a model that is run whole: all at one time, but in a packed row of the positions of interest alone."""
+    if batch.layout is None:
+        return lm.model(**_inputs(batch)).logits.flatten(0, 1)[batch.predicts_N]  # type: ignore[no-any-return]
+    return lm.model(**_inputs(batch), logits_to_keep=batch.predicts_N).logits[0]  # type: ignore[no-any-return]
+
+
 def _by_slot(values_N: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Sums per answer [B, K] and per prompt [B]."""
     answers = batch.num_examples * batch.num_answers
@@ -114,8 +132,9 @@ def _logps_noting(logits_NV: Tensor, targets_N: Tensor, noted: list[Tensor]) -> 
     picked_N = logits_NV.gather(1, targets_N[:, None]).squeeze(1)
     normaliser_N = torch.logsumexp(logits_NV, dim=1)
     with torch.no_grad():
-        entropy_N = normaliser_N - (torch.softmax(logits_NV, 1) * logits_NV).sum(1)
-        log_sum_sq_N = torch.logsumexp(2 * logits_NV, dim=1) - 2 * normaliser_N
+        probs_NV = torch.exp(logits_NV - normaliser_N[:, None])
+        entropy_N = normaliser_N - torch.linalg.vecdot(probs_NV, logits_NV)
+        log_sum_sq_N = torch.linalg.vecdot(probs_NV, probs_NV).log()
         is_top_N = (picked_N >= logits_NV.amax(1)).float()
         noted.append(torch.stack([entropy_N, log_sum_sq_N, logits_NV.mean(1), is_top_N]))
     return picked_N - normaliser_N
