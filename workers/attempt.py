@@ -91,7 +91,7 @@ class Attempt:
         self._reporter.progress(Stage.PREPARE, report.rows, report.rows, "rows")
         self._reporter.event(
             "data.prepared",
-            f"{report.used} of {report.rows} rows are used, {report.bad} left out, {report.truncated} truncated",
+            f"{report.used} of {report.rows} rows are usable, {report.bad} are not, {report.truncated} are truncated",
             Stage.PREPARE,
             **report.model_dump(mode="json"),
         )

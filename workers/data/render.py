@@ -8,7 +8,8 @@ answer starts behind the block. What a template changes beyond that, or leaves o
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -128,7 +129,8 @@ class Renderer:
         kwargs = row.template_kwargs or {}
         if clash := sorted(self._reserved & set(kwargs)):
             raise RowError("template_kwarg_reserved", f"these are not for a row to set: {', '.join(clash)}")
-        source = self._tokenizer.get_chat_template(tools=row.tools)
+        with _refusals():
+            source = self._tokenizer.get_chat_template(tools=row.tools)
         if unknown := sorted(name for name in kwargs if not _mentions(source, name)):
             raise RowError("template_kwarg_unknown", f"the chat template knows no {', '.join(unknown)}")
         return _Template(self._tokenizer, row.tools, kwargs)
@@ -143,15 +145,21 @@ class _Template:
     kwargs: Mapping[str, Any]
 
     def __call__(self, messages: Dialogue, **how: bool) -> str:
-        try:
+        with _refusals():
             text: str = self.tokenizer.apply_chat_template(
                 list(messages), tools=self.tools, tokenize=False, **how, **self.kwargs
             )
-        except (jinja2.TemplateError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            # a template is a program over the row: it refuses, say, two user turns in a row, or stumbles on a null
-            reason = str(error).partition("\n")[0][:_SHOWN]  # some quote the whole dialogue
-            raise RowError("template_refused", f"the model's chat template refuses the dialogue: {reason}") from error
         return text
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """A template is a program over the row: it refuses, say, two user turns in a row, or stumbles on a null."""
+    try:
+        yield
+    except (jinja2.TemplateError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0][:_SHOWN]  # some quote the whole dialogue
+        raise RowError("template_refused", f"the model's chat template refuses the dialogue: {reason}") from error
 
 
 def _after(whole: str, before: str) -> str:
