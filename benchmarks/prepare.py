@@ -5,8 +5,8 @@
 Rows of the size of UltraFeedback's: a prompt of about 300 tokens and two answers of about 350, in chat messages of
 made-up words with Zipf's frequencies, and a byte-level BPE tokenizer of 32,000 tokens with the pre-tokenizer of Llama
 3 and Qwen, trained on such text. The limit is one call of the tokenizer on a list of the very texts that preparation
-encodes, on one core. What runs in one process is timed in its CPU seconds, which other work on the machine disturbs
-little; several processes are timed by the clock. Runs are interleaved.
+encodes, on one core. Rates are per CPU second, summed over all processes, which other work on the machine disturbs
+little; the seconds by the clock stand beside them. Runs are interleaved.
 """
 
 import argparse
@@ -19,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # when run as a script
@@ -43,6 +44,12 @@ SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _ALONE = "--one-run"  # this script, asked by itself to prepare once and say how much memory that took
+
+
+@dataclass(frozen=True)
+class Timing:
+    wall_s: float
+    cpu_s: float
 
 
 class Writer:
@@ -113,14 +120,20 @@ def texts(path: Path, tokenizer: PreTrainedTokenizerFast) -> Iterator[str]:
         yield from (piece.text for answer in rendered.answers for piece in answer)
 
 
-def prepare_once(rows: Path, model: Path, processes: int, target: Path) -> float:
-    """Seconds, without the import of libraries."""
+def timed(what: Callable[[], object]) -> Timing:
+    def cpu() -> float:
+        return sum(os.times()[:4])  # with the children that have ended
+
+    wall_s, cpu_s = time.perf_counter(), cpu()
+    what()
+    return Timing(time.perf_counter() - wall_s, cpu() - cpu_s)
+
+
+def prepare_once(rows: Path, model: Path, processes: int, target: Path) -> Timing:
+    """Without the import of libraries in this process."""
     target.with_suffix(".report.json").unlink(missing_ok=True)
     tokenizer = load_tokenizer(model)
-    clock = time.process_time if processes == 1 else time.perf_counter
-    started = clock()
-    prepare(JOB, rows, target, tokenizer, lambda _: None, processes=processes)
-    return clock() - started
+    return timed(lambda: prepare(JOB, rows, target, tokenizer, lambda _: None, processes=processes))
 
 
 def peak_memory_mib(rows: Path, model: Path) -> float:
@@ -129,12 +142,14 @@ def peak_memory_mib(rows: Path, model: Path) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1024
 
 
-def table_row(name: str, seconds: list[float], pairs: int, cores: int, limit: float) -> float:
-    rates = [pairs / second * 60 / cores for second in seconds]
+def table_row(name: str, timings: list[Timing], pairs: int, limit: float) -> float:
+    rates = [pairs / timing.cpu_s * 60 for timing in timings]
+    walls = [timing.wall_s for timing in timings]
     middle = statistics.median(rates)
     share = f"{middle / limit:.0%}" if limit else "100%"
     spread = f"[{min(rates):,.0f}-{max(rates):,.0f}]"
-    print(f"| {name} | {statistics.median(seconds):.1f} | {middle:,.0f} {spread} | {share} |", flush=True)
+    wall = f"{statistics.median(walls):.1f} [{min(walls):.1f}-{max(walls):.1f}]"
+    print(f"| {name} | {middle:,.0f} {spread} | {share} | {wall} |", flush=True)
     return middle
 
 
@@ -158,24 +173,20 @@ def main() -> None:
         encoded = list(texts(rows, tokenizer))
         alone, one, all_, checks = [], [], [], []
         for _ in range(arguments.runs):
-            started = time.process_time()
-            tokenizer(encoded, add_special_tokens=False)
-            alone.append(time.process_time() - started)
+            alone.append(timed(lambda: tokenizer(encoded, add_special_tokens=False)))
             one.append(prepare_once(rows, model, 1, target))
             if cores > 1:
                 all_.append(prepare_once(rows, model, cores, target))
-            started = time.process_time()
-            inspect(JOB, rows, None, lambda _: None)
-            checks.append(time.process_time() - started)
+            checks.append(timed(lambda: inspect(JOB, rows, None, lambda _: None)))
         example = ExampleFile(target)[0]
         sizes = [len(example.prompt), *(len(answer.ids) for answer in example.answers)]
         print(f"{pairs} pairs, the first of {sizes} tokens; {arguments.runs} runs; {cores} cores")
-        print("\n| | seconds | pairs / minute / core | of the limit |\n|---|---|---|---|")
-        limit = table_row("tokenizer alone, one core", alone, pairs, 1, 0)
-        table_row("prepare, one process", one, pairs, 1, limit)
+        print("\n| | pairs / minute / core | of the limit | seconds by the clock |\n|---|---|---|---|")
+        limit = table_row("tokenizer alone, one core", alone, pairs, 0)
+        table_row("prepare, one process", one, pairs, limit)
         if all_:
-            table_row(f"prepare, {cores} processes and their start", all_, pairs, cores, limit)
-        table_row("check without a model", checks, pairs, 1, limit)
+            table_row(f"prepare, {cores} processes and their start", all_, pairs, limit)
+        table_row("check without a model", checks, pairs, limit)
         quarter = Path(home, "quarter.jsonl")
         make_rows(quarter, pairs // 4)
         small, large = peak_memory_mib(quarter, model), peak_memory_mib(rows, model)
