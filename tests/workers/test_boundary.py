@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from service.spec import AlignmentJob
-from service.spec.rows import Row, RowError
+from service.spec import AlignmentJob, DataSpec
+from service.spec.rows import Row, RowError, RowProblem
 from tests.encoding import RowEncoder
 from tests.tokenizers import CHATML, GEMMA, LLAMA3, THINKING, VANISHING, byte_level, metaspace
 from workers.data.examples import Answer, Example
 from workers.data.prepare import inspect
+from workers.data.tokenize import Encoded, RowTokenizer
 
 WORDS = ["user", "assistant", "system", "tool", "model", "hi", "ok", "no", "sure", "fine", "x"]
 IM = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
@@ -96,6 +97,18 @@ def test_answers_that_start_with_a_tool_message_share_a_prompt_without_generatio
     assert prompt_of(tokenizer, example) == [*ASKED, "ok", "<|im_end|>", "Ċ"]
     header = ["<|im_start|>", "tool", "Ċ", "x", "<|im_end|>", "Ċ", "<|im_start|>", "assistant", "Ċ"]
     assert answer_of(tokenizer, example.answers[0]) == [*(f"({piece})" for piece in header), "fine", "<|im_end|>"]
+
+
+def test_such_a_prompt_shows_its_last_turn_as_the_dialogue_goes_on_to_show_it() -> None:
+    tokenizer = chatml(THINKING)  # alone, the prompt's last turn would have an empty thinking block
+    prompt = [*asks("hi"), *says("ok")]
+    example = RowEncoder(tokenizer)(Row(1, prompt, ([*asks("x"), *says("fine")], [*asks("no"), *says("no")])))
+    assert prompt_of(tokenizer, example) == [*ASKED, "ok", "<|im_end|>", "Ċ"]
+    header = ["<|im_start|>", "user", "Ċ", "x", "<|im_end|>", "Ċ", "<|im_start|>", "assistant", "Ċ"]
+    assert answer_of(tokenizer, example.answers[0]) == [
+        *(f"({piece})" for piece in header),
+        *(*EMPTY_THOUGHT, "fine", "<|im_end|>"),
+    ]
 
 
 def test_a_prefill_is_continued_within_its_turn() -> None:
@@ -267,6 +280,18 @@ def test_tools_are_shown_by_the_template() -> None:
     tokenizer = chatml(TOOLED)
     example = RowEncoder(tokenizer)(Row(1, CHAT, (says("ok"),), tools=[TOOL]))
     assert prompt_of(tokenizer, example) == ["[", "x", "]", *ASKED]
+
+
+def test_one_row_that_is_not_text_does_not_spoil_its_neighbours() -> None:
+    encode = RowTokenizer(chatml(TOOLED), DataSpec(train="file-" + "0" * 21))
+    torn = {"type": "function", "function": {"name": "\ud800"}}
+    rows = [Row(1, CHAT, (says("ok"),)), Row(2, CHAT, (says("ok"),), tools=[torn]), Row(3, "hi", ("ok",))]
+    first, second, third = encode(rows)
+    assert isinstance(first, Encoded)
+    assert isinstance(second, RowProblem)
+    assert (second.row, second.code) == (2, "row_not_utf8")
+    assert isinstance(third, Encoded)
+    assert first.example.answers[0].ids.tolist() == third.example.answers[0].ids.tolist()
 
 
 def test_tools_and_arguments_that_the_template_ignores_are_refused() -> None:

@@ -81,7 +81,7 @@ def _digests(row: Row) -> tuple[int, tuple[int, ...]]:
 
 def _digest(value: Any) -> int:
     text = value if isinstance(value, str) else _canonical(value)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _characters(text: Text) -> int:

@@ -74,8 +74,10 @@ class Renderer:
             opened = render(prompt, continue_final_message=True)
             continued = _beginning(prompt, all(starts))
             prompt = prompt[:-1]
+        elif all(starts):
+            opened = render(prompt, add_generation_prompt=True)
         else:
-            opened = render(prompt, add_generation_prompt=all(starts))
+            opened = _closed(render, prompt, answers)
         _check_tools(row.tools, opened)
         pieces = tuple(self._pieces(render, opened, prompt, answer, continued, all(starts)) for answer in answers)
         return Rendered(opened, pieces, templated=True)
@@ -160,6 +162,16 @@ def _refusals() -> Iterator[None]:
     except (jinja2.TemplateError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         reason = str(error).partition("\n")[0][:_SHOWN]  # some quote the whole dialogue
         raise RowError("template_refused", f"the model's chat template refuses the dialogue: {reason}") from error
+
+
+def _closed(render: _Template, prompt: Dialogue, answers: Sequence[Dialogue]) -> str:
+    """The prompt without a header for its answers, some of which start with a user or tool message."""
+    closed = render(prompt)
+    followed = [render([*prompt, answer[0]]) for answer in answers]
+    if all(text.startswith(closed) for text in followed) or len(prompt) == 1:
+        return closed
+    before = render(prompt[:-1], add_generation_prompt=True)
+    return before + _turn(followed[0], before, closed)
 
 
 def _after(whole: str, before: str) -> str:

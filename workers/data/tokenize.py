@@ -11,6 +11,7 @@ Prompt and answer are rendered as text (`workers.data.render`), cut where the an
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,9 +81,16 @@ class RowTokenizer:
 
     def _rendered(self, row: Row) -> Rendered | RowError:
         try:
-            return self._render(row)
+            rendered = self._render(row)
         except RowError as error:
             return error
+        try:  # one text that is none would fail the whole call of the tokenizer
+            rendered.prompt.encode()
+            for piece in chain(*rendered.answers):
+                piece.text.encode()
+        except UnicodeEncodeError as error:
+            return RowError("row_not_utf8", f"a lone surrogate at character {error.start} is not text")
+        return rendered
 
     def _encoded(self, row: Row, prompt: list[int], answers: list[list[tuple[list[int] | None, bool]]]) -> Encoded:
         if not prompt:
