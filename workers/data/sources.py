@@ -1,0 +1,86 @@
+"""Training rows from elsewhere: fetched once into the job's run directory, so that every attempt reads the same bytes.
+
+    fetched/rows/           the files, in order
+    fetched/manifest.json   where they came from, their sizes and SHA-256
+
+The directory is renamed into place when it is whole. Credentials and endpoints are those of the worker's environment
+(AWS_*, GOOGLE_*, HF_TOKEN, HF_ENDPOINT...); a job cannot bring any.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+from service.spec.sources import SourceKind, hub_source, source_kind
+from workers.data.remote import buckets, https, hub
+
+_BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class FetchedFile:
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What was fetched. commit: of a dataset on the hub, what the name meant at the first attempt."""
+
+    source: str
+    commit: str | None
+    files: list[FetchedFile]
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+
+def fetch(train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Network]) -> tuple[Path, Fetched]:
+    """The file, or the directory of files, that `read_rows` takes; and what is known of it.
+
+    directory: where it is kept; whatever is whole there is taken instead of fetching again.
+    allowed: private networks that https:// sources may lie in.
+    Raises AttemptError `source_not_found`, `source_refused`, `source_unclear`, or `source_unreachable` (retried).
+    """
+    manifest = directory / "manifest.json"
+    if not manifest.is_file():
+        temporary = directory.with_name(f".{directory.name}.{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        rows = temporary / "rows"
+        rows.mkdir(parents=True)
+        try:
+            commit = _download(train, rows, allowed)
+            files = [_describe(path) for path in sorted(rows.iterdir())]
+            (temporary / "manifest.json").write_text(json.dumps(asdict(Fetched(train, commit, files))))
+            temporary.rename(directory)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    told = json.loads(manifest.read_text())
+    fetched = Fetched(told["source"], told["commit"], [FetchedFile(**file) for file in told["files"]])
+    rows = directory / "rows"
+    return (rows / fetched.files[0].name if len(fetched.files) == 1 else rows), fetched
+
+
+def _download(train: str, rows: Path, allowed: Sequence[IPv4Network | IPv6Network]) -> str | None:
+    if source_kind(train) is SourceKind.HUB:
+        return hub.download(hub_source(train), rows)
+    if train.startswith("https://"):
+        https.download(train, rows / "00000", allowed)
+    else:
+        buckets.download(train, rows / "00000")
+    return None
+
+
+def _describe(path: Path) -> FetchedFile:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return FetchedFile(path.name, path.stat().st_size, digest.hexdigest())
