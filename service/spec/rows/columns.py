@@ -109,4 +109,4 @@ def _difference(value: dict[str, Any], dialogue: Dialogue) -> float:
             "scores_unclear",
             f"data.scores takes the difference of two scores; this row has {len(dialogue.answers)} answers",
         )
-    return scores[0] - scores[1]
+    return number(scores[0] - scores[1], "score_chosen")  # two huge ones may be infinitely far apart

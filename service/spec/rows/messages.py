@@ -51,7 +51,7 @@ def message(value: Any, where: str) -> Message:
     if not isinstance(role, str) or role not in _ROLES:
         raise _malformed(f"'role' must be one of {', '.join(_ROLES)}", where)
     if unknown := sorted(set(given) - _FIELDS):
-        raise _malformed(f"unknown message fields: {', '.join(unknown)}"[:200], where)
+        raise _malformed(f"unknown message fields: {', '.join(map(repr, unknown))}"[:200], where)
     made: Message = {"role": _ROLES[role], "content": ""}
     if "tool_calls" in given:
         if role != "assistant":

@@ -17,7 +17,9 @@ def openai(value: dict[str, Any]) -> Dialogue:
     if not isinstance(given, dict) or given.get("messages") is None:
         raise RowError("column_type", "'input' must be an object with 'messages'", "input")
     if unknown := sorted(set(given) - _INPUT):
-        raise RowError("column_type", f"unknown fields in 'input': {', '.join(unknown)}"[:200], "input")
+        raise RowError("column_type", f"unknown fields in 'input': {', '.join(map(repr, unknown))}"[:200], "input")
+    if given.get("tools") is not None and value.get("tools") is not None:
+        raise RowError("tools_twice", "the row has tools both in 'input' and in a column", "tools")
     prompt = messages(given["messages"], "input.messages")
     answers: dict[str, Text] = {
         name: messages(value[name], name) for name in ("preferred_output", "non_preferred_output")

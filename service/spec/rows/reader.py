@@ -13,6 +13,7 @@ from service.spec.rows.row import Row, RowError, RowProblem
 from service.spec.rows.shaping import RowNeeds
 
 PEEKED = 64
+_LONGEST_NAME = 100
 _MAX_NAMES = 100  # rows with ever new columns must not fill the memory
 
 
@@ -57,7 +58,8 @@ class RowReader:
         except RowError as error:
             yield RowProblem(record.number, error.code, str(error), error.field)
             return
-        for name in value.keys() - used_columns(self.read_as.format, self._needs.scores):
+        for column in value.keys() - used_columns(self.read_as.format, self._needs.scores):
+            name = column.encode(errors="backslashreplace").decode()[:_LONGEST_NAME]
             if name in self.ignored_columns or len(self.ignored_columns) < _MAX_NAMES:
                 self.ignored_columns[name] += 1
         yield from rows
@@ -90,7 +92,7 @@ def _choose(first: list[Record], needs: RowNeeds) -> ReadAs | None:
 
 
 def _unknown(value: dict[str, Any]) -> RowError:
-    names = ", ".join(repr(name) for name in list(value)[:10]) or "none"
+    names = ", ".join(repr(name) for name in list(value)[:10])[:300] or "none"
     return RowError(
         "format_unknown",
         f"the columns ({names}) are those of no known format; a pair, for example, has prompt, chosen and rejected",

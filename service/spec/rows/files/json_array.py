@@ -73,7 +73,7 @@ class _Text:
         held = len(self._window) - self._at
         if held > MAX_ROW_BYTES:
             raise FileDamage("row_too_long", f"the value is not JSON, or longer than {MAX_ROW_BYTES} bytes")
-        return self._read(max(held, _CHUNK))
+        return self._read(max(min(held, MAX_ROW_BYTES + 1 - held), _CHUNK))
 
     def _read(self, size: int) -> bool:
         """Add `size` bytes to the window, and drop what is behind; whether there were any."""

@@ -12,6 +12,7 @@ from service.spec.rows.files.record import FileDamage, ReaderMissing, Record
 
 MAGIC = b"PAR1"
 _ROWS_PER_BATCH = 128  # a dictionary-encoded column may repeat a cell of megabytes in each row
+_BUFFER = 2**20  # of one column; otherwise a whole row group is read ahead
 
 
 def read_parquet(path: Path) -> Iterator[Record]:
@@ -30,7 +31,7 @@ def read_parquet(path: Path) -> Iterator[Record]:
             source = stack.enter_context(tempfile.TemporaryFile())
             shutil.copyfileobj(stack.enter_context(open_bytes(path)), source)
         try:
-            file = stack.enter_context(pq.ParquetFile(source))
+            file = stack.enter_context(pq.ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER))
             groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
             if sum(group.total_byte_size for group in groups) > bytes_allowed(path):
                 raise FileDamage("compression_bomb", "the file holds far more than its own size")
