@@ -15,7 +15,7 @@ def download(url: str, target: Path) -> None:
     try:
         # Not `fsspec.open`, which takes patterns and chains of URLs ("::") apart
         files = fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False)
-        if not files.isfile(path):
+        if files.info(path)["type"] != "file":  # `isfile` takes any trouble for a no
             raise FileNotFoundError(url)
         files.get_file(path, str(target))
     except (FileNotFoundError, PermissionError) as error:

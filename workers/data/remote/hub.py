@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from posixpath import basename, dirname
 
-import httpx
+import httpx2  # what huggingface_hub raises from
 from huggingface_hub import HfApi, HfFileSystem
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -38,7 +38,7 @@ def download(source: HubSource, rows: Path) -> str:
             f"Hugging Face dataset {name} could not be fetched: {error}. Check the name, the revision, and HF_TOKEN of "
             "the workers for gated or private datasets.",
         ) from error
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         raise _unreachable(name, error) from error
     return commit
 
