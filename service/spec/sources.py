@@ -72,5 +72,5 @@ def _check_url(url: str) -> None:
         raise ValueError("the URL must name a host or bucket, and a file there")
     if user is not None:
         raise ValueError("a URL with a user name or password would be stored as it is: leave them out")
-    if any(character.isspace() or not character.isprintable() for character in url):
+    if not url.isprintable() or (parts.scheme == "https" and " " in url):
         raise ValueError("the URL has characters that must be percent-encoded")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # the job holds a DataSpec, which holds a format: at run time
 class RowNeeds:
     """What a job asks of its rows.
 
-    uses_weight, uses_margin: whether a loss of the job takes them. A row that has one for nothing is refused.
+    uses_weight, uses_margin: whether the losses of the job take them. A row that has one for nothing is refused.
     """
 
     shape: DataShape
@@ -36,7 +36,7 @@ def shape_row(row: Row, needs: RowNeeds) -> Iterator[Row]:
     Raises RowError for a row that cannot have that shape, and for a weight or a margin that no loss would use.
     """
     if row.weight != 1 and not needs.uses_weight:
-        raise RowError("weight_unused", "the row has a weight, and no loss of the job uses weights", "weight")
+        raise RowError("weight_unused", "the row has a weight, which a loss of the job cannot use", "weight")
     if row.margin != 0 and not needs.uses_margin:
         raise RowError("margin_unused", "the row has a margin, and no loss of the job uses margins", "margin")
     match needs.shape:
