@@ -16,6 +16,7 @@ from workers.data.order import TrainingOrder
 from workers.data.tokenize import RowTokenizer
 from workers.engine import checkpoint
 from workers.engine.accumulate import Rank
+from workers.engine.live_reference import LiveReference
 from workers.engine.models import adapt, load_model, split
 from workers.engine.trainer import Trainer
 from workers.errors import AttemptError
@@ -58,7 +59,9 @@ class Run:
         lm = split(base)
         self.model = adapt(base, job.training.method, job.training.seed)
         self.order = TrainingOrder(job, PAIRS)
-        self.trainer = Trainer(job, self.model, lm, self.order, Rank())
+        sync = job.training.reference_sync
+        live = LiveReference(split(load_model(path)), sync) if sync else None
+        self.trainer = Trainer(job, self.model, lm, self.order, Rank(), live)
 
     def steps(self, start: int, stop: int, pairs: list[Example], scores: list[Score]) -> list[float]:
         losses = []

@@ -20,7 +20,7 @@ def save(directory: Path, trainer: Trainer, health: HealthMonitor, steps_done: i
             "optimizer": trainer.optimizer.state_dict(),
             "reference": trainer.live_reference.parameters if trainer.live_reference else {},
             "health": health.state,
-            "baselines": {kind: (one.mean, one.weight) for kind, one in trainer.baselines.items()},
+            "baselines": {str(kind): (one.mean, one.weight) for kind, one in trainer.baselines.items()},
         },
         directory / _FILE,
     )

@@ -114,8 +114,9 @@ def _logps_noting(logits_NV: Tensor, targets_N: Tensor, noted: list[Tensor]) -> 
     picked_N = logits_NV.gather(1, targets_N[:, None]).squeeze(1)
     normaliser_N = torch.logsumexp(logits_NV, dim=1)
     with torch.no_grad():
-        entropy_N = normaliser_N - (torch.softmax(logits_NV, 1) * logits_NV).sum(1)
-        log_sum_sq_N = torch.logsumexp(2 * logits_NV, dim=1) - 2 * normaliser_N
+        probs_NV = torch.exp(logits_NV - normaliser_N[:, None])
+        entropy_N = normaliser_N - torch.linalg.vecdot(probs_NV, logits_NV)
+        log_sum_sq_N = torch.linalg.vecdot(probs_NV, probs_NV).log()
         is_top_N = (picked_N >= logits_NV.amax(1)).float()
         noted.append(torch.stack([entropy_N, log_sum_sq_N, logits_NV.mean(1), is_top_N]))
     return picked_N - normaliser_N
