@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from service.spec.rows import ReadAs, Row, RowError, RowFormat, RowNeeds, RowProblem, ScoreUse, read_rows, rows_of
 from service.spec.shapes import DataShape
 from tests.spec.test_rows import BAD, CALL, GOOD, TOOLS, USER
+from tests.spec.test_rows_files import COMPRESSIONS, WRITERS
 
 EXTRAS = {"tools": TOOLS, "chat_template_kwargs": {"a": 1}, "weight": 2.0, "margin": 0.5}
 SCORES = {"score_chosen": 2, "score_rejected": 1}
@@ -188,3 +189,26 @@ def test_a_file_of_near_misses_accounts_for_every_row(values: list[Any], shape: 
         rows = list(read_rows(Path(file.name), RowNeeds(shape, True, True)))
     numbers = {row.number if isinstance(row, Row) else row.row for row in rows}
     assert numbers == set(range(1, len(values) + 1))
+
+
+WHOLE_FILES = {
+    f"{kind}-{compression}": compress(write([GOOD_ROWS[RowFormat.EXPLICIT] | EXTRAS] * 20))
+    for kind, write in WRITERS.items()
+    for compression, compress in COMPRESSIONS.items()
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_FILES)
+@RELAXED
+@given(st.data())
+def test_a_damaged_file_of_any_kind_is_rows_or_problems(name: str, data: st.DataObject) -> None:
+    content = bytearray(WHOLE_FILES[name])
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
+        content = content or bytearray(b" ")
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        for row in read_rows(Path(file.name), RowNeeds(DataShape.PAIRS, True, True)):
+            assert isinstance(row, RowProblem | Row)
