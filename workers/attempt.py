@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
-from ipaddress import ip_network
 from pathlib import Path
 
 import ray
@@ -24,7 +23,7 @@ from service.spec.stages import Stage
 from workers.data.examples import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.data.prepare import DataReport, prepare
-from workers.data.sources import fetch
+from workers.data.sources import training_file
 from workers.engine.models import load_tokenizer
 from workers.engine.worker import WorkerConfig
 from workers.mailbox import Forwarder
@@ -84,7 +83,7 @@ class Attempt:
         tokenizer = load_tokenizer(self._model)
         report = prepare(
             self._job,
-            self._training_file(),
+            training_file(self._brief, self._run_dir, self._reporter),
             self._examples,
             tokenizer,
             lambda rows: self._reporter.progress(Stage.PREPARE, rows, 0, "rows"),
@@ -97,21 +96,6 @@ class Attempt:
             **vars(report),
         )
         return report
-
-    def _training_file(self) -> Path:
-        if self._brief.train_file is not None:
-            return self._storage.root / self._brief.train_file
-        networks = [ip_network(network) for network in self._brief.allow_private_urls]
-        path, fetched = fetch(self._job.data.train, self._run_dir / "fetched", networks)
-        self._reporter.event(
-            "data.fetched",
-            f"{len(fetched.files)} files, {fetched.bytes} bytes from {fetched.source}",
-            Stage.PREPARE,
-            source=fetched.source,
-            commit=fetched.commit,
-            files=[asdict(file) for file in fetched.files[:20]],
-        )
-        return path
 
     def _score_and_train(self, config: WorkerConfig) -> None:
         """Training reads scores from the store as they land, so both run at one time where the cluster has room."""

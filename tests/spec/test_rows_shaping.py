@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from service.spec import AlignmentJob
 from service.spec.rows import Row, RowFormat, RowNeeds, RowProblem, RowReader, ScoreUse, read_rows
@@ -75,6 +76,16 @@ def test_what_a_job_needs_comes_from_its_losses_and_its_data() -> None:
     assert needs == RowNeeds(DataShape.PAIRS, True, True, RowFormat.HH, ScoreUse.MARGIN)
     coupled = AlignmentJob.model_validate(fields | {"losses": [{"type": "ipo"}, {"type": "aot"}]})
     assert not RowNeeds.of(coupled).uses_weight
+
+
+@pytest.mark.parametrize(
+    ("losses", "scores", "said"),
+    [([{"type": "sft"}], "margin", "none of the losses sft"), ([{"type": "aot"}], "weight", "not all of the losses")],
+)
+def test_scores_that_no_loss_would_take_are_refused_with_the_job(losses: Any, scores: str, said: str) -> None:
+    fields = {"model": "/m", "data": {"train": "hf:owner/name", "scores": scores}, "losses": losses}
+    with pytest.raises(ValidationError, match=said):
+        AlignmentJob.model_validate(fields)
 
 
 WHOLE = {"prompt": "Hi", "chosen": [USER, GOOD], "rejected": [USER, BAD]}

@@ -20,13 +20,16 @@ import boto3
 import pytest
 import trustme
 
+from service.spec import AlignmentJob
+from service.spec.reports import AttemptBrief, EventReport
 from service.spec.rows import Row, RowNeeds, read_rows
 from service.spec.shapes import DataShape
 from service.spec.sources import HubSource
 from tests.workers.hub_server import COMMIT, hub
 from workers.data.remote.hub import choose_files
-from workers.data.sources import fetch
+from workers.data.sources import fetch, training_file
 from workers.errors import AttemptError
+from workers.reporting import Reporter
 
 ROWS = b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 3
 PACKED = gzip.compress(ROWS)
@@ -137,6 +140,42 @@ def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path, site: str
     error = error_of(f"{site.replace('localhost', '127.0.0.1')}/rows.jsonl.gz", tmp_path / "fetched")
     assert error.code == "source_unreachable"
     assert "certificate" in error.message.lower()
+
+
+@pytest.mark.parametrize("train_file", ["files/rows.jsonl", "/data/rows.jsonl"])
+def test_a_file_on_the_storage_is_where_the_brief_says(tmp_path: Path, train_file: str) -> None:
+    path = training_file(brief("/data/rows.jsonl", tmp_path, train_file), tmp_path, silent())
+    assert path == tmp_path / train_file  # an absolute path stays as it is
+
+
+def test_what_an_attempt_fetches_is_in_its_events(tmp_path: Path, site: str) -> None:
+    reporter = silent()
+    path = training_file(brief(f"{site}/rows.jsonl.gz", tmp_path, None), tmp_path / "run", reporter)
+    assert path.read_bytes() == PACKED
+    (event,) = list(reporter._pending)
+    assert isinstance(event, EventReport)
+    assert event.type == "data.fetched"
+    assert event.data["files"] == [
+        {"name": "00000", "bytes": len(PACKED), "sha256": hashlib.sha256(PACKED).hexdigest()}
+    ]
+
+
+def brief(train: str, storage: Path, train_file: str | None) -> AttemptBrief:
+    return AttemptBrief(
+        attempt_id="a",
+        attempt_number=1,
+        job_id="j",
+        spec=AlignmentJob.model_validate({"model": "/m", "data": {"train": train}}),
+        storage=str(storage),
+        train_file=train_file,
+        allow_private_urls=["127.0.0.1/32"],
+        heartbeat_every_s=1,
+    )
+
+
+def silent() -> Reporter:
+    """A reporter that is not started, so that what it was told can be looked at."""
+    return Reporter("http://127.0.0.1:9", "a", "token", on_stop=lambda: None)
 
 
 def _free_port() -> int:

@@ -13,13 +13,17 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
+from service.spec.reports import AttemptBrief
 from service.spec.sources import SourceKind, hub_source, source_kind
+from service.spec.stages import Stage
 from workers.data.remote import buckets, https, hub
+from workers.reporting import Reporter
 
 _BLOCK = 2**20
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,26 @@ class Fetched:
     @property
     def bytes(self) -> int:
         return sum(file.bytes for file in self.files)
+
+
+def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> Path:
+    """The attempt's training file or directory of files, fetched into `run_dir` if it is not on the storage.
+
+    Raises what `fetch` raises.
+    """
+    if brief.train_file is not None:
+        return Path(brief.storage) / brief.train_file
+    networks = [ip_network(network) for network in brief.allow_private_urls]
+    path, fetched = fetch(brief.spec.data.train, run_dir / "fetched", networks)
+    reporter.event(
+        "data.fetched",
+        f"{len(fetched.files)} files with {fetched.bytes} bytes from {fetched.source}",
+        Stage.PREPARE,
+        source=fetched.source,
+        commit=fetched.commit,
+        files=[asdict(file) for file in fetched.files[:_SHOWN]],
+    )
+    return path
 
 
 def fetch(train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Network]) -> tuple[Path, Fetched]:
