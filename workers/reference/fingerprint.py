@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service.spec import Precision
 
-_NUMERICS = 2  # raise when the scoring code, its kernels included, changes the numbers it gives
+_NUMERICS = 3  # raise when the scoring code, its kernels included, changes the numbers it gives
 
 
 def namespace(model: Path, precision: Precision) -> str:
