@@ -1,5 +1,5 @@
-"""Fetching training files: from a real S3 server, a real HTTPS server with its own certificate, and a stand-in for the
-Hugging Face Hub (tests.workers.hub_server)."""
+"""Fetching training files: from servers that speak S3 and GCS, an HTTPS server with its own certificate, and a
+stand-in for the Hugging Face Hub (tests.workers.hub_server)."""
 
 import gzip
 import hashlib
@@ -17,8 +17,10 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import boto3
+import httpx
 import pytest
 import trustme
+from gcp_storage_emulator.server import create_server
 
 from service.spec import AlignmentJob
 from service.spec.reports import AttemptBrief, EventReport
@@ -233,6 +235,18 @@ def test_a_bucket_that_does_not_answer_is_our_trouble(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     error = error_of(f"{bucket}/data/rows[1].jsonl.gz", tmp_path / "fetched")
     assert (error.code, error.fault) == ("source_unreachable", "system")
+
+
+def test_a_file_in_a_bucket_of_google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = _free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
+    with create_server("127.0.0.1", port, in_memory=True, default_bucket="team"):
+        upload = f"{endpoint}/upload/storage/v1/b/team/o?uploadType=media&name=data/rows.jsonl.gz"
+        httpx.post(upload, content=PACKED, headers={"Content-Type": "application/octet-stream"}).raise_for_status()
+        path, _ = fetch("gs://team/data/rows.jsonl.gz", tmp_path / "one" / "fetched", [])
+        assert path.read_bytes() == PACKED
+        assert error_of("gs://team/data/nothing", tmp_path / "two" / "fetched").code == "source_not_found"
 
 
 HUB_FILES = {
