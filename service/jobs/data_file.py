@@ -1,5 +1,6 @@
 """Training files that a client names by their path on the server: where they may lie."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ def find_data_file(path: str, roots: Sequence[Path], storage: Path) -> Path:
     """The file, with links and `..` resolved; DatasetInvalid unless it then lies under one of `roots`.
 
     storage: never part of a root, since it holds what other owners have uploaded. The answer is the same for what does
-    not exist and for what lies elsewhere: clients do not get to look around.
+    not exist, cannot be read or lies elsewhere: clients do not get to look around.
     """
     try:
         file = Path(path).resolve(strict=True)
@@ -19,6 +20,7 @@ def find_data_file(path: str, roots: Sequence[Path], storage: Path) -> Path:
     if (
         file is None
         or not file.is_file()
+        or not os.access(file, os.R_OK)
         or not any(file.is_relative_to(root.resolve()) for root in roots)
         or file.is_relative_to(storage.resolve())
     ):

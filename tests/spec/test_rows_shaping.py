@@ -1,6 +1,9 @@
 """What the losses of a job make of rows: which shapes fit, and what becomes of weights, margins and scores."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +172,31 @@ def test_the_order_of_columns_says_nothing(tmp_path: Path) -> None:
     for names in (list(value), list(reversed(value)), sorted(value)):
         rows = reader(tmp_path, RowNeeds(DataShape.PAIRS), {name: value[name] for name in names})
         assert list(rows) == [Row(1, [USER], ([GOOD], [BAD]))]
+
+
+def test_neither_the_format_nor_the_report_depends_on_the_hash_seed(tmp_path: Path) -> None:
+    """TRL takes UltraFeedback's layout for strings or for messages by the order of a set."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(BINARIZED | {f"column {i}": i for i in range(200)}))
+    script = """
+import sys
+from pathlib import Path
+from service.spec.rows import RowNeeds, read_rows
+from service.spec.shapes import DataShape
+rows = read_rows(Path(sys.argv[1]), RowNeeds(DataShape.PAIRS))
+print(list(rows), rows.read_as.describe(), rows.ignored_columns)
+"""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script, str(path)],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(said) == 1
+    assert b"conversational, prompt beside whole dialogues" in said.pop()
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,12 @@ def test_a_second_attempt_reads_what_the_first_fetched(tmp_path: Path, site: str
     assert len(_Pages.requests) == 1
 
 
+def test_what_a_killed_attempt_left_half_done_is_cleared_away(tmp_path: Path, site: str) -> None:
+    (tmp_path / ".fetched.1" / "rows").mkdir(parents=True)
+    fetch(f"{site}/rows.jsonl.gz", tmp_path / "fetched", HERE)
+    assert not (tmp_path / ".fetched.1").exists()
+
+
 def test_a_private_address_is_refused_and_never_asked(tmp_path: Path, site: str) -> None:
     error = error_of(f"{site}/rows.jsonl.gz", tmp_path / "fetched", [])
     assert error.code == "source_refused"

@@ -75,8 +75,9 @@ def fetch(train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Netwo
     """
     manifest = directory / "manifest.json"
     if not manifest.is_file():
+        for left in directory.parent.glob(f".{directory.name}.*"):  # by an attempt that was killed
+            shutil.rmtree(left, ignore_errors=True)
         temporary = directory.with_name(f".{directory.name}.{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
         rows = temporary / "rows"
         rows.mkdir(parents=True)
         try:

@@ -58,7 +58,10 @@ class RowReader:
         except RowError as error:
             yield RowProblem(record.number, error.code, str(error), error.field)
             return
-        for column in value.keys() - used_columns(self.read_as.format, self._needs.scores):
+        used = used_columns(self.read_as.format, self._needs.scores)
+        for column in value:
+            if column in used:
+                continue
             name = column.encode(errors="backslashreplace").decode()[:_LONGEST_NAME]
             if name in self.ignored_columns or len(self.ignored_columns) < _MAX_NAMES:
                 self.ignored_columns[name] += 1
