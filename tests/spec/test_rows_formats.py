@@ -172,12 +172,24 @@ def test_sharegpt_with_ranking_system_and_tools() -> None:
     value = {
         "conversations": SHAREGPT,
         "system": "Be kind.",
-        "tools": '[{"type": "function", "function": {"name": "weather"}}]',
+        "tools": '[{"name": "weather"}]',
         "chosen": {"from": "gpt", "value": "Mild."},
         "rejected": {"from": "gpt", "value": "Look out."},
     }
     tools = [{"type": "function", "function": {"name": "weather"}}]
     assert parse(value) == Row(1, ASKED, (says("Mild."), says("Look out.")), tools=tools)
+
+
+def test_a_system_turn_of_sharegpt_takes_the_place_of_the_system_column() -> None:
+    turns = [{"from": "system", "value": "Be kind."}, {"from": "human", "value": "Hi"}]
+    turns.append({"from": "gpt", "value": "Hello!"})
+    assert parse({"conversations": turns, "system": "Be rude."}).prompt == [SYSTEM, USER]
+
+
+@pytest.mark.parametrize("column", ["image", "images", "videos", "audios"])
+def test_rows_with_pictures_or_sound_are_refused(column: str) -> None:
+    assert refused({"prompt": "a", "chosen": "b", "rejected": "c", column: ["x.png"]}).code == "media_unsupported"
+    assert parse({"prompt": "a", "chosen": "b", "rejected": "c", column: []}).answers == ("b", "c")
 
 
 def test_sharegpt_without_ranking_ends_with_its_answer_and_may_have_a_label() -> None:

@@ -26,6 +26,14 @@ _RESERVED = frozenset(
         "truncation",
     }
 )
+_MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+
+
+def refuse_media(value: dict[str, Any]) -> None:
+    """Raises RowError for a row with pictures or sound: without them its text would mean something else."""
+    for name in _MEDIA:
+        if value.get(name):
+            raise RowError("media_unsupported", f"the row has '{name}', and only text is learned from", name)
 
 
 def tools(value: Any, where: str) -> list[dict[str, Any]] | None:

@@ -1,8 +1,9 @@
-"""ShareGPT and Alpaca rows, as LLaMA-Factory documents them in data/README.md: ranked, with a KTO tag, or plain."""
+"""ShareGPT and Alpaca rows, as LLaMA-Factory's data/README.md documents them: ranked, with a KTO tag, or plain."""
 
+from dataclasses import replace
 from typing import Any
 
-from service.spec.rows.columns import label
+from service.spec.rows.columns import label, tools
 from service.spec.rows.messages import called, from_json, need, string
 from service.spec.rows.row import Dialogue, Message, RowError, Text
 from service.spec.rows.single import last_answer
@@ -25,7 +26,14 @@ def sharegpt(value: dict[str, Any]) -> Dialogue:
     turns = value["conversations"]
     if not isinstance(turns, list) or not turns:
         raise RowError("column_type", "'conversations' must be a non-empty list of {from, value}", "conversations")
-    dialogue = _system(value) + [_turn(turn, f"conversations[{i}]") for i, turn in enumerate(turns)]
+    dialogue = [_turn(turn, f"conversations[{i}]") for i, turn in enumerate(turns)]
+    if dialogue[0]["role"] != "system":  # a system turn takes the column's place
+        dialogue = _system(value) + dialogue
+    found = _sharegpt_answers(value, dialogue)
+    return replace(found, tools=_wrapped(tools(value.get("tools"), "tools")))
+
+
+def _sharegpt_answers(value: dict[str, Any], dialogue: list[Message]) -> Dialogue:
     if _ranked(value):
         if dialogue[-1]["role"] == "assistant":
             raise RowError(
@@ -94,6 +102,13 @@ def _turn(value: Any, where: str) -> Message:
 
 def _system(value: dict[str, Any]) -> list[Message]:
     return [] if value.get("system") in (None, "") else [_said("system", value["system"], "system")]
+
+
+def _wrapped(given: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """Tools as chat templates have them; here they are mostly the bare {name, description, parameters}."""
+    if given is None:
+        return None
+    return [tool if "function" in tool else {"type": "function", "function": tool} for tool in given]
 
 
 def _history(value: dict[str, Any]) -> list[Any]:

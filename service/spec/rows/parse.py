@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.spec.rows import llama_factory, preference, ranked, single
-from service.spec.rows.columns import template_kwargs, tools, weight_and_margin
+from service.spec.rows.columns import refuse_media, template_kwargs, tools, weight_and_margin
 from service.spec.rows.formats import COMMON_COLUMNS, SCORE_COLUMNS, RowFormat, ScoreUse, detect
 from service.spec.rows.messages import kind
 from service.spec.rows.openai import openai
@@ -47,7 +47,8 @@ class ReadAs:
 
 def parse_value(value: Any, number: int, read_as: RowFormat, scores: ScoreUse = ScoreUse.IGNORE) -> Row:
     """The row that `value` is in the format `read_as` (any but `auto`); raises RowError if it is none."""
-    dialogue = _READERS[read_as](as_object(value))
+    refuse_media(as_object(value))
+    dialogue = _READERS[read_as](value)
     _check_answers(dialogue)
     weight, margin = weight_and_margin(value, dialogue, scores)
     return Row(
