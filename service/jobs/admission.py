@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from service.db.session import Database
 from service.errors import DatasetInvalid, ModelNotFound, ModelUnusable, NotFound
 from service.files.repository import FileRepository
 from service.ids import is_id
-from service.jobs.model_directory import check_model_directory, find_model_directory
+from service.jobs.model_directory import check_adapted_modules, check_model_directory, find_model_directory
 from service.jobs.repository import JobRepository
+from service.jobs.servable import why_not_served
 from service.jobs.states import JobState
 from service.settings import Settings
-from service.spec import AlignmentJob, ModelRef, Storage
+from service.spec import AlignmentJob, Lora, ModelRef, Storage
 from service.spec.rows import RowProblem, read_rows
 
 SHOWN_ROWS = 20
@@ -37,13 +39,31 @@ async def check(database: Database, settings: Settings, owner: str, spec: Alignm
                 f"There is no file {spec.data.train} among yours: upload it with POST /v1/files and use its ID.",
                 field="data.train",
             ) from error
-    await _check_model(database, settings, owner, spec.model, "model")
+    await _check_policy(settings, spec, await _find_model(database, settings, owner, spec.model, "model"))
     if spec.reference is not None:
-        await _check_model(database, settings, owner, spec.reference, "reference")
+        await _find_model(database, settings, owner, spec.reference, "reference")
     await asyncio.to_thread(check_rows, Storage(settings.storage_root).files / file.id, file.filename, spec)
 
 
-async def _check_model(database: Database, settings: Settings, owner: str, model: ModelRef, field: str) -> None:
+async def _check_policy(settings: Settings, spec: AlignmentJob, found: tuple[Path, dict[str, Any]] | None) -> None:
+    """What is asked of the model to train beyond being there: modules for its adapters, and vLLM's support."""
+    if found is None:
+        return
+    directory, config = found
+    method = spec.training.method
+    if isinstance(method, Lora) and spec.model.weights == "pretrained" and not method.continue_adapter:
+        await asyncio.to_thread(check_adapted_modules, directory, config, method)
+    reason = why_not_served(config, on_cpu=settings.serving_device == "cpu") if spec.serve else None
+    if reason:
+        raise ModelUnusable(
+            f"The result could not be served: {reason}. Set `serve: false` to train it all the same.", field="serve"
+        )
+
+
+async def _find_model(
+    database: Database, settings: Settings, owner: str, model: ModelRef, field: str
+) -> tuple[Path, dict[str, Any]] | None:
+    """The checked model's directory and config.json; None for `hf:`, which the attempt's prepare stage checks."""
     storage = Storage(settings.storage_root)
     directory: Path
     if model.job_id is not None:
@@ -67,8 +87,11 @@ async def _check_model(database: Database, settings: Settings, owner: str, model
             # what jobs published lies under `models` too, and belongs to their owners
             raise ModelNotFound("Name the result of a job by the job, as 'job:ID', not by its path.", field=field)
     else:
-        return  # hf: the attempt's prepare stage finds out
-    await asyncio.to_thread(check_model_directory, directory, field, needs_weights=model.weights == "pretrained")
+        return None
+    config = await asyncio.to_thread(
+        check_model_directory, directory, field, needs_weights=model.weights == "pretrained"
+    )
+    return directory, config
 
 
 def check_rows(path: Path, filename: str, spec: AlignmentJob) -> None:

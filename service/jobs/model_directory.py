@@ -1,13 +1,18 @@
 """Model directories that a client names by path: where they may lie, and what must be in them."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from service.errors import ModelNotFound, ModelUnusable
+from service.errors import InvalidRequest, ModelNotFound, ModelUnusable
+from service.spec.modules import DamagedWeights, modules_of, tensor_shapes, unknown_modules
+from service.spec.training import Lora
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+_NO_LANGUAGE_MODEL = re.compile(r"\w*For(?!CausalLM|ConditionalGeneration)\w+|(?!\w*LMHead)\w*Model")
 
 
 def find_model_directory(path: str, roots: Sequence[Path], field: str) -> Path:
@@ -32,28 +37,86 @@ def find_model_directory(path: str, roots: Sequence[Path], field: str) -> Path:
     return directory
 
 
-def check_model_directory(directory: Path, field: str, *, needs_weights: bool) -> None:
-    """Raises ModelUnusable unless the directory has what transformers' `save_pretrained` writes."""
+def check_model_directory(directory: Path, field: str, *, needs_weights: bool) -> dict[str, Any]:
+    """Its config.json. Raises ModelUnusable unless the directory has what transformers' `save_pretrained` writes."""
     if not directory.is_dir():
         raise ModelNotFound(f"The model directory {directory.name} is not in the storage any more.", field=field)
-    config = directory / "config.json"
-    if not config.is_file():
-        raise ModelUnusable("The model has no config.json: save it with transformers' `save_pretrained`.", field=field)
-    try:
-        is_object = isinstance(json.loads(config.read_bytes()), dict)
-    except (ValueError, RecursionError):
-        is_object = False
-    if not is_object:
-        raise ModelUnusable("The model's config.json is not a JSON object: save the model again.", field=field)
+    config = _config(directory, field)
     if not any((directory / name).is_file() for name in TOKENIZER_FILES):
         raise ModelUnusable(
             f"The model has no tokenizer ({', '.join(TOKENIZER_FILES)}): save it beside the weights with the "
             "tokenizer's `save_pretrained`.",
             field=field,
         )
-    if needs_weights and not any(any(directory.glob(pattern)) for pattern in WEIGHT_FILES):
+    if not needs_weights:
+        return config
+    if not any(any(directory.glob(pattern)) for pattern in WEIGHT_FILES):
         raise ModelUnusable(
             f'The model has no weights ({", ".join(WEIGHT_FILES)}): add them, or set weights to "random" to train from '
             "scratch.",
+            field=field,
+        )
+    _check_kind(config, field)
+    return config
+
+
+def check_adapted_modules(directory: Path, config: dict[str, Any], method: Lora) -> None:
+    """Raises InvalidRequest for a module that the weights do not have, naming the nearest; ModelUnusable for damage.
+
+    Looks into safetensors files only: what other formats hold, the attempt's prepare stage finds out.
+    """
+    try:
+        shapes = tensor_shapes(directory)
+    except DamagedWeights as error:
+        raise ModelUnusable(f"The model's weights cannot be used: {error}. Copy them again.", field="model") from error
+    if not shapes:
+        return
+    matrices = {name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) == 2}
+    targets = [] if method.target_modules == "all-linear" else method.target_modules
+    modules = modules_of(shapes)
+    if config.get("tie_word_embeddings") is not False:
+        modules.add("lm_head")  # a tied head is no tensor of its own
+    for name, wanted, known in (
+        ("target_modules", targets, matrices),
+        ("modules_to_save", method.modules_to_save, modules),
+    ):
+        if problem := unknown_modules(wanted, known):
+            raise InvalidRequest(
+                f"training.method.{name}: {problem}. Names are those of its weights, whole or their last parts.",
+                field=f"training.method.{name}",
+            )
+
+
+def _config(directory: Path, field: str) -> dict[str, Any]:
+    path = directory / "config.json"
+    if not path.is_file():
+        raise ModelUnusable("The model has no config.json: save it with transformers' `save_pretrained`.", field=field)
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise ModelUnusable("The model's config.json is not a JSON object: save the model again.", field=field)
+    return config
+
+
+def _check_kind(config: dict[str, Any], field: str) -> None:
+    """transformers would load the body of another kind of model, and put a head of random weights on it."""
+    architectures = config.get("architectures")
+    for name in architectures if isinstance(architectures, list) else ():
+        if isinstance(name, str) and _NO_LANGUAGE_MODEL.fullmatch(name):
+            raise ModelUnusable(
+                f"The model is a {name}, which has no language-model head: name a causal language model.", field=field
+            )
+    if config.get("is_encoder_decoder") is True:
+        raise ModelUnusable(
+            "The model is an encoder with a decoder: only decoders alone (causal language models) are aligned here.",
+            field=field,
+        )
+    quantization = config.get("quantization_config")
+    if isinstance(quantization, dict):
+        raise ModelUnusable(
+            f"The model's weights are quantised ({quantization.get('quant_method', 'quantization_config')}), and only "
+            "float weights are trained: name the model that they were made from.",
             field=field,
         )

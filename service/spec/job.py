@@ -11,7 +11,7 @@ from service.spec.losses import Loss, SigmoidLoss
 from service.spec.model import ModelRef
 from service.spec.resources import Resources
 from service.spec.shapes import DataShape
-from service.spec.training import Training
+from service.spec.training import Lora, Training
 
 
 def _dpo() -> list[Loss]:
@@ -46,6 +46,10 @@ class AlignmentJob(SpecModel):
         return shapes.pop() if shapes else DataShape.ANSWERS
 
     @property
+    def continues_adapter(self) -> bool:
+        return isinstance(self.training.method, Lora) and self.training.method.continue_adapter
+
+    @property
     def reference_model(self) -> ModelRef:
         return self.reference or self.model
 
@@ -66,6 +70,8 @@ class AlignmentJob(SpecModel):
             raise ValueError(
                 "a reference with random weights carries no preference: train the model with the `sft` loss first"
             )
+        if self.continues_adapter and not self.model.job_id:
+            raise ValueError("`training.method.continue_adapter` needs a `model` of the form 'job:ID'")
         return self
 
     @property

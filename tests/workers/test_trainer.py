@@ -15,7 +15,8 @@ from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.data.tokenize import RowTokenizer
 from workers.engine import checkpoint
-from workers.engine.models import adapt, load_model, split
+from workers.engine.adapters import adapt
+from workers.engine.models import load_model, split
 from workers.engine.trainer import Rank, Trainer
 from workers.errors import AttemptError
 from workers.export import export

@@ -3,26 +3,28 @@
 import logging
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray.train
 from ray.train import Checkpoint
 
-from service.spec import AlignmentJob, Lora
+from service.spec import AlignmentJob
 from service.spec.reports import EventReport, MetricsReport, ProgressReport, Report
 from service.spec.stages import Stage
 from workers.data.examples import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.device import pick_device
 from workers.engine import checkpoint
-from workers.engine.models import adapt, load_model, split
+from workers.engine.adapters import adapt
+from workers.engine.models import load_model, split
 from workers.engine.trainer import Rank, Trainer
 from workers.errors import AttemptError
 from workers.export import export
 from workers.reference.handover import ScoreFeed
 from workers.reference.store import ReferenceStore, Score
+from workers.sources import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class WorkerConfig:
     job: AlignmentJob
-    model: Path
+    start: Weights
     examples: Path
     export: Path  # where rank 0 leaves the trained model
     mailbox: Any  # handle of the Mailbox actor
@@ -62,13 +64,9 @@ def _train(config: WorkerConfig) -> None:
     examples = ExampleFile(config.examples)
     order = TrainingOrder(job, len(examples))
     seed = job.training.seed
-    base = load_model(config.model, random_seed=seed if job.model.weights == "random" else None).to(device)
-    lm = split(base)
-    model = adapt(base, job.training.method, seed)
-    if isinstance(job.training.method, Lora):
-        # peft replaced linear layers inside the model it wraps; body and head are found again
-        lm = replace(lm, head=base.get_output_embeddings())
-    trainer = Trainer(job, model, lm, order, rank)
+    base = load_model(config.start.model, random_seed=seed if job.model.weights == "random" else None).to(device)
+    model = adapt(base, job.training.method, seed, config.start.adapter)
+    trainer = Trainer(job, model, split(base), order, rank)
     feed = _feed(config, examples, order)
 
     def scores(positions: list[int]) -> list[Score] | None:
@@ -116,7 +114,7 @@ def _train(config: WorkerConfig) -> None:
         values = trainer.evaluate([examples[i] for i in positions], scores(positions))
         tell(MetricsReport(step=done, split="held_out", values=values))
     if rank.index == 0:
-        export(model, config.model, config.export)
+        export(model, config.start.model, config.export)
 
 
 def _feed(config: WorkerConfig, examples: ExampleFile, order: TrainingOrder) -> ScoreFeed | None:

@@ -9,15 +9,17 @@ import torch
 from service.spec import Precision
 from workers.data.examples import Example, ExampleFile
 from workers.device import pick_device
+from workers.engine.adapters import merge
 from workers.engine.batching import micro_batches
 from workers.engine.logprobs import split_by_answer, token_logps
 from workers.engine.models import CausalLM, autocast, load_model, split
 from workers.reference.store import ReferenceStore, Score
+from workers.sources import Weights
 
 
 @dataclass(frozen=True)
 class ScorerConfig:
-    model: Path
+    weights: Weights
     examples: Path
     store_root: Path
     namespace: str
@@ -45,8 +47,10 @@ class Scorer:
         self._config = config
         self._examples = ExampleFile(config.examples)
         self._store = ReferenceStore(config.store_root, config.namespace)
-        model = load_model(config.model).to(pick_device()).eval().requires_grad_(False)
-        self._lm = split(model)
+        model = load_model(config.weights.model)
+        if config.weights.adapter is not None:
+            model = merge(model, config.weights.adapter)
+        self._lm = split(model.to(pick_device()).eval().requires_grad_(False))
 
     def ready(self) -> None:
         """Returns when the model is loaded."""
