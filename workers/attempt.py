@@ -23,6 +23,7 @@ from service.spec.stages import Stage
 from workers.data.examples import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.data.prepare import DataReport, prepare
+from workers.engine.adapters import check_modules
 from workers.engine.models import load_tokenizer
 from workers.engine.worker import WorkerConfig
 from workers.mailbox import Forwarder
@@ -77,6 +78,7 @@ class Attempt:
         return policy_weights(self._job, self._storage)
 
     def _prepare(self) -> DataReport:
+        check_modules(self._start.model, self._job.training.method)
         tokenizer = load_tokenizer(self._start.model)
         report = prepare(
             self._job,

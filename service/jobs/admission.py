@@ -52,7 +52,7 @@ async def _check_policy(settings: Settings, spec: AlignmentJob, found: tuple[Pat
     directory, config = found
     method = spec.training.method
     if isinstance(method, Lora) and spec.model.weights == "pretrained" and not method.continue_adapter:
-        await asyncio.to_thread(check_adapted_modules, directory, config, method)
+        await asyncio.to_thread(check_adapted_modules, directory, method)
     reason = why_not_served(config, on_cpu=settings.serving_device == "cpu") if spec.serve else None
     if reason:
         raise ModelUnusable(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import InvalidRequest, ModelNotFound, ModelUnusable
-from service.spec.modules import DamagedWeights, modules_of, tensor_shapes, unknown_modules
+from service.spec.modules import DamagedWeights, check_adapter
 from service.spec.training import Lora
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -60,31 +60,18 @@ def check_model_directory(directory: Path, field: str, *, needs_weights: bool) -
     return config
 
 
-def check_adapted_modules(directory: Path, config: dict[str, Any], method: Lora) -> None:
+def check_adapted_modules(directory: Path, method: Lora) -> None:
     """Raises InvalidRequest for a module that the weights do not have, naming the nearest; ModelUnusable for damage.
 
-    Looks into safetensors files only: what other formats hold, the attempt's prepare stage finds out.
+    Looks into safetensors files only: what other formats hold, the attempt finds out.
     """
     try:
-        shapes = tensor_shapes(directory)
+        found = check_adapter(directory, method)
     except DamagedWeights as error:
         raise ModelUnusable(f"The model's weights cannot be used: {error}. Copy them again.", field="model") from error
-    if not shapes:
-        return
-    matrices = {name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) == 2}
-    targets = [] if method.target_modules == "all-linear" else method.target_modules
-    modules = modules_of(shapes)
-    if config.get("tie_word_embeddings") is not False:
-        modules.add("lm_head")  # a tied head is no tensor of its own
-    for name, wanted, known in (
-        ("target_modules", targets, matrices),
-        ("modules_to_save", method.modules_to_save, modules),
-    ):
-        if problem := unknown_modules(wanted, known):
-            raise InvalidRequest(
-                f"training.method.{name}: {problem}. Names are those of its weights, whole or their last parts.",
-                field=f"training.method.{name}",
-            )
+    if found:
+        field = f"training.method.{found[0]}"
+        raise InvalidRequest(f"{field}: {found[1]}. Give names of its modules, whole or their last parts.", field=field)
 
 
 def _config(directory: Path, field: str) -> dict[str, Any]:

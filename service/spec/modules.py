@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from service.spec.training import Lora
+
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
@@ -22,6 +24,29 @@ def tensor_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
     for path in sorted(directory.glob("*.safetensors")):
         shapes.update(_header(path))
     return shapes
+
+
+def check_adapter(directory: Path, method: Lora) -> tuple[str, str] | None:
+    """Which option of the method names a module that the model in `directory` lacks, and a sentence about it.
+
+    None if there is none, or if the weights are not safetensors: their names cannot be read here. A matrix tells a
+    module that can be adapted. Raises DamagedWeights.
+    """
+    shapes = tensor_shapes(directory)
+    if not shapes:
+        return None
+    matrices = {name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) == 2}
+    modules = modules_of(shapes)
+    if json.loads((directory / "config.json").read_bytes()).get("tie_word_embeddings") is not False:
+        modules.add("lm_head")  # a tied head is no tensor of its own
+    targets = [] if method.target_modules == "all-linear" else method.target_modules
+    for option, wanted, known in (
+        ("target_modules", targets, matrices),
+        ("modules_to_save", method.modules_to_save, modules),
+    ):
+        if problem := unknown_modules(wanted, known):
+            return option, problem
+    return None
 
 
 def modules_of(tensors: Iterable[str]) -> set[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, distributed, nn
 from service.spec import AlignmentJob
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
+from workers.engine.adapters import LoraDropout
 from workers.engine.batching import Batch, micro_batches
 from workers.engine.logprobs import pair_sums, token_logps
 from workers.engine.metrics import StepSums, metric_names
@@ -32,7 +33,8 @@ class Rank:
 class Trainer:
     """Holds the policy and its optimizer; `step` makes one update over `batch_size` pairs of all workers.
 
-    Dropout stays off, as in every published DPO recipe, so a step depends on nothing but weights, pairs and scores.
+    The model's own dropout stays off, as in every published DPO recipe, so without dropout of adapters a step depends
+    on nothing but weights, pairs and scores.
     """
 
     def __init__(self, job: AlignmentJob, model: nn.Module, lm: CausalLM, order: TrainingOrder, rank: Rank) -> None:
@@ -45,6 +47,7 @@ class Trainer:
         self.parameters = trainable(model)
         self.optimizer = make_optimizer(job, self.parameters)
         model.eval()
+        self._dropout = LoraDropout(model, job.training.method, job.training.seed, rank.index)
         if job.training.gradient_checkpointing:
             lm.model.activation_checkpointing_enable({"use_reentrant": False})
             lm.model.enable_input_require_grads()  # frozen embeddings would cut the graph under LoRA
@@ -59,7 +62,8 @@ class Trainer:
         rate = learning_rate(self._job, step, self._order.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        metrics = self._accumulate(examples, scores)
+        with self._dropout.during(step):
+            metrics = self._accumulate(examples, scores)
         if self._rank.count > 1:
             for parameter in self.parameters.values():
                 if parameter.grad is None:  # a worker whose share of the step is empty
