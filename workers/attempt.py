@@ -23,7 +23,6 @@ from service.spec.stages import Stage
 from workers.data.examples import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.data.prepare import DataReport, prepare
-from workers.engine.adapters import check_modules
 from workers.engine.models import load_tokenizer
 from workers.engine.worker import WorkerConfig
 from workers.mailbox import Forwarder
@@ -35,7 +34,7 @@ from workers.reference.handover import PassState, write_state
 from workers.reference.scorer import ScorerConfig
 from workers.reference.store import ReferenceStore
 from workers.reporting import Reporter
-from workers.sources import Weights, policy_weights, reference_weights
+from workers.sources import Weights, check_model, policy_weights, reference_weights
 from workers.training import run_training
 
 
@@ -78,7 +77,7 @@ class Attempt:
         return policy_weights(self._job, self._storage)
 
     def _prepare(self) -> DataReport:
-        check_modules(self._start.model, self._job.training.method)
+        check_model(self._job, self._start)
         tokenizer = load_tokenizer(self._start.model)
         report = prepare(
             self._job,

@@ -8,7 +8,9 @@ import httpx
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from service.spec import AlignmentJob, ModelRef, Storage
+from service.spec import AlignmentJob, Lora, ModelRef, Storage
+from service.spec.model_config import has_cpu_engine, why_not_served, why_not_trained
+from service.spec.modules import DamagedWeights, check_adapter
 from workers.errors import AttemptError
 
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -48,6 +50,28 @@ def reference_weights(job: AlignmentJob, storage: Storage) -> Weights:
     Raises what `policy_weights` does.
     """
     return Weights(resolve(job.reference, storage)) if job.reference else policy_weights(job, storage)
+
+
+def check_model(job: AlignmentJob, start: Weights) -> None:
+    """What is refused at POST for a model that the control plane can see, and here for one from the hub.
+
+    Raises AttemptError `model_unusable`, `not_servable` or `lora_targets`. Opens headers only.
+    """
+    config = json.loads((start.model / "config.json").read_bytes())
+    method = job.training.method
+    if job.model.weights == "pretrained" and (reason := why_not_trained(config)):
+        raise AttemptError("model_unusable", f"The model {job.model.source} cannot be trained. {reason}")
+    if job.serve and (reason := why_not_served(config, on_cpu=has_cpu_engine())):
+        raise AttemptError("not_servable", f"The result could not be served: {reason}. Set serve: false to train it.")
+    if isinstance(method, Lora) and start.adapter is None:
+        try:
+            problem = check_adapter(start.model, method)
+        except DamagedWeights as error:
+            raise AttemptError(
+                "model_unusable", f"The weights of {job.model.source} cannot be used: {error}."
+            ) from error
+        if problem:
+            raise AttemptError("lora_targets", f"training.method.{problem[0]}: {problem[1]}.")
 
 
 def resolve(model: ModelRef, storage: Storage) -> Path:

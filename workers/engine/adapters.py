@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from service.spec import Lora
-from service.spec.modules import DamagedWeights, check_adapter, unknown_modules
+from service.spec.modules import unknown_modules
 from service.spec.training import Method
 from workers.errors import AttemptError
 
@@ -43,21 +43,6 @@ def adapt(model: PreTrainedModel, method: Method, seed: int, adapter: Path | Non
     except (ValueError, NotImplementedError) as error:
         raise AttemptError("lora_targets", f"training.method does not fit the model: {error}") from error
     return adapted
-
-
-def check_modules(model: Path, method: Method) -> None:
-    """Raises AttemptError `lora_targets` if the weights' headers show already that the method names what is not there.
-
-    Costs nothing, so it comes before the reference pass. What is trained from scratch has no weights to look into.
-    """
-    if not isinstance(method, Lora) or method.continue_adapter:
-        return
-    try:
-        problem = check_adapter(model, method)
-    except DamagedWeights as error:
-        raise AttemptError("model_unusable", f"The weights at {model} cannot be used: {error}.") from error
-    if problem:
-        raise AttemptError("lora_targets", f"training.method.{problem[0]}: {problem[1]}.")
 
 
 def merge(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:

