@@ -4,8 +4,8 @@ import difflib
 
 from service.spec.losses import DECLARATIONS, LossKind
 
-# Real losses that we cannot train yet: a similar name would be another loss.
-_NOT_YET = ("aot", "aot_unpaired", "aot_pair", "kto", "bco", "apo_zero_unpaired", "tpo", "online_dpo")
+# Real losses that we do not train: a similar name would be another loss.
+_NOT_OURS = ("tpo", "online_dpo")
 
 _OTHER_NAMES = {
     "dpo": "sigmoid",
@@ -20,6 +20,8 @@ _OTHER_NAMES = {
     "rpo": "sigmoid' beside 'sft",
     "mpo": "sigmoid' beside 'bco_pair' and 'sft",
     "nll": "sft",
+    "listwise": "plackett_luce",
+    "pl": "plackett_luce",
 }
 
 
@@ -27,8 +29,14 @@ def unknown_loss(name: str) -> str:
     """Why there is no such loss, and which was meant."""
     available = ", ".join(LossKind)
     wanted = name.lower().replace("-", "_")
-    if wanted in _NOT_YET:
-        return f"the loss '{wanted}' is not available yet; available are {available}"
+    if wanted == "aot_pair":
+        return (
+            "the loss 'aot_pair' has meant two things: take 'aot' (margins of pairs, sorted) or 'aot_unpaired' "
+            "(log-ratios of all chosen and of all rejected answers, each sorted), which TRL called aot_pair before "
+            "version 1"
+        )
+    if wanted in _NOT_OURS:
+        return f"the loss '{wanted}' is not available; available are {available}"
     near = difflib.get_close_matches(wanted, list(LossKind), n=1, cutoff=0.5)
     meant = _OTHER_NAMES.get(wanted) or (near[0] if near else None)
     hint = f". Did you mean '{meant}'?" if meant else ""

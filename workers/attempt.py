@@ -60,8 +60,10 @@ class Attempt:
             ray.init(address=os.environ["RAY_ADDRESS"])
             with Forwarder(self._reporter) as forwarder:
                 config = WorkerConfig(self._job, self._start, self._examples, self._export, forwarder.mailbox)
-                if self._job.needs_reference:
+                if self._job.needs_reference_pass:
                     self._score_and_train(config)
+                elif self._job.needs_reference:
+                    self._train(replace(config, reference=reference_weights(self._job, self._storage).model))
                 else:
                     self._train(config)
         with self._during(Stage.PUBLISH):

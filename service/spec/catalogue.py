@@ -15,13 +15,16 @@ NOTATION = (
     "s is the sigmoid. C = log p(chosen) - log q(chosen) with p the policy and q the reference, R the same of the "
     "rejected answer, d = C - R; all are sums over the answer's tokens, of which there are n_w and n_l. "
     "a_w = log p(chosen) / n_w, a_l = log p(rejected) / n_l. e is label_smoothing. "
-    "The loss is the mean over the pairs of an optimizer step. "
+    "Of unpaired rows, A is the log-ratio of the answer. "
+    "The loss is the mean over the rows of an optimizer step, weighted by their `weight`. Where a row has a `margin` "
+    "m, losses of a margin see d - m/beta. "
     "With reference_free, C and R are log p; with an f_divergence, f' of the log-ratios."
 )
 
 CURVE_SETTING = (
-    "Default options; two answers of 10 tokens with log-prob -30 each under the reference, -30 + d/2 (chosen) and "
-    "-30 - d/2 (rejected) under the policy. `gradient` is the derivative by d."
+    "Default options; a step of one pair, or of one desirable and one undesirable answer. The answers have 10 tokens "
+    "and log-prob -30 under the reference, -30 + d/2 (chosen) and -30 - d/2 (rejected) under the policy. `gradient` is "
+    "the derivative by d."
 )
 
 
@@ -53,7 +56,8 @@ class LossEntry(BaseModel):
     paper: str | None
     when_to_use: str
     data_shape: DataShape = Field(
-        description="`pairs`: rows with chosen and rejected. `answers`: a prompt and one answer suffice."
+        description="`pairs`: a chosen and a rejected answer. `ranked`: answers, best first, or pairs. `unpaired`: one "
+        "answer and a label, or pairs, which make two. `answers`: a prompt and one answer suffice."
     )
     needs_reference: bool = Field(description="Whether it reads the reference model, with its default options.")
     parameters: list[Parameter]

@@ -12,4 +12,15 @@ class Evaluation(SpecModel):
         le=0.5,
         description="Share of the rows kept out of training, on which loss and rewards are measured at the end.",
     )
+    every: int | None = Field(
+        None,
+        ge=1,
+        description="Measure the held-out rows after every so many optimizer steps too, not only at the end.",
+    )
+    kl_budget: float = Field(
+        0.5,
+        gt=0,
+        description="Nats a token that the policy may move from its reference (metric `kl`) before the alarm "
+        "kl_beyond_budget is raised. Training goes on.",
+    )
     held_out_max: int = Field(512, ge=1, le=100_000, description="At most this many rows are held out.")

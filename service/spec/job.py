@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from service.spec.base import SpecModel
 from service.spec.data import DataSpec
 from service.spec.evaluation import Evaluation
-from service.spec.losses import Loss, SigmoidLoss
+from service.spec.losses import Loss, LossKind, SigmoidLoss
 from service.spec.model import ModelRef
 from service.spec.resources import Resources
 from service.spec.shapes import DataShape
@@ -50,6 +50,29 @@ class AlignmentJob(SpecModel):
         return isinstance(self.training.method, Lora) and self.training.method.continue_adapter
 
     @property
+    def needs_reference_pass(self) -> bool:
+        """Whether scores are computed before training; a reference that moves is scored along with the policy."""
+        return self.needs_reference and self.training.reference_sync is None
+
+    @property
+    def needs_kl_answers(self) -> bool:
+        """Whether each row needs another row's answer, to estimate how far the policy is from its reference."""
+        return any(loss.type is LossKind.KTO for loss in self.losses)
+
+    @property
+    def uses_margin(self) -> bool:
+        return any(loss.uses_margin for loss in self.losses)
+
+    @property
+    def uses_weight(self) -> bool:
+        return all(loss.uses_weight for loss in self.losses)
+
+    @property
+    def couples_rows(self) -> bool:
+        """Whether a term's loss is no sum over rows, so that the whole optimizer step is needed at once."""
+        return any(loss.couples_rows for loss in self.losses)
+
+    @property
     def reference_model(self) -> ModelRef:
         return self.reference or self.model
 
@@ -64,6 +87,11 @@ class AlignmentJob(SpecModel):
             raise ValueError(f"the losses need different rows ({needs}): take those of one kind")
         if self.reference and not self.needs_reference:
             raise ValueError(f"`reference` is used by none of the losses {', '.join(kinds)}: leave it out")
+        if self.training.reference_sync and not self.needs_reference:
+            raise ValueError(
+                f"`training.reference_sync` moves the reference, which none of the losses {', '.join(kinds)} has: "
+                "leave it out"
+            )
         if self.model.weights == "random" and self.serve:
             raise ValueError("a model with random weights is no base to serve the result beside: set `serve: false`")
         if self.reference_model.weights == "random" and self.needs_reference:

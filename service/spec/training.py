@@ -87,6 +87,14 @@ class Schedule(StrEnum):
     COSINE = "cosine"  # to zero at the last step
 
 
+class ReferenceSync(SpecModel):
+    """A reference that follows the policy (TR-DPO, arXiv 2404.09656): every so many steps it becomes
+    alpha * policy + (1 - alpha) * reference, weight by weight."""
+
+    alpha: float = Field(0.6, gt=0, le=1, description="Share of the policy; 1 replaces the reference.")
+    every: int = Field(512, ge=1, le=10_000_000, description="Optimizer steps between two updates.")
+
+
 class Training(SpecModel):
     method: Method = Field(default_factory=FullFineTuning, description="`full` or `lora`.")
     epochs: float = Field(1.0, gt=0, le=1000, description="Passes over the training pairs.")
@@ -107,6 +115,11 @@ class Training(SpecModel):
     warmup_ratio: float = Field(0.1, ge=0, lt=1, description="Share of the steps with a linearly rising rate.")
     weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay of AdamW, on matrices only.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this global L2 norm.")
+    reference_sync: ReferenceSync | None = Field(
+        None,
+        description="Let the reference follow the policy (TR-DPO). It is then kept and scored on the policy pool, "
+        "beside the policy. Full fine-tuning only.",
+    )
     precision: Precision = Field(Precision.BF16, description="`bf16` (autocast, float32 weights) or `float32`.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in backward: less memory, slower.")
     micro_batch_tokens: int = Field(
@@ -117,3 +130,9 @@ class Training(SpecModel):
     seed: int = Field(
         0, ge=0, le=2**31 - 1, description="Order of the pairs, held-out split, initial adapters, their dropout."
     )
+
+    @model_validator(mode="after")
+    def _sync_needs_all_weights(self) -> "Training":
+        if self.reference_sync and self.method.type != "full":
+            raise ValueError("`reference_sync` mixes all weights of policy and reference: it needs `method: full`")
+        return self

@@ -14,9 +14,10 @@ from tests.parity.start import CURVES, NUM_STEPS, digest, make_job, make_rows, m
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.data.tokenize import RowTokenizer
+from workers.engine.accumulate import Rank
 from workers.engine.adapters import adapt
 from workers.engine.models import load_model, split
-from workers.engine.trainer import Rank, Trainer
+from workers.engine.trainer import Trainer
 from workers.reference.scorer import score
 from workers.reference.store import Score
 

@@ -35,6 +35,7 @@ def test_ranges_have_open_and_closed_ends() -> None:
         "beta": "(0, 100]",
         "f_alpha_divergence_coef": "[-10, 10]",
         "label_smoothing": "[0, 0.5)",
+        "ld_alpha": "[0, 1]",
         "weight": "(0, 1000]",
     }
 

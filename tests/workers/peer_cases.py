@@ -7,14 +7,17 @@ from typing import Any
 from service.spec.losses import (
     DECLARATIONS,
     AlphaPoLoss,
+    ApoZeroUnpairedLoss,
     CpoForm,
     CpoLoss,
     HingeLoss,
     IpoForm,
     IpoLoss,
+    KtoLoss,
     KtoPairLoss,
     Loss,
     LossKind,
+    NllTokens,
     OrpoLoss,
     SftLoss,
     SigmoidLoss,
@@ -25,7 +28,7 @@ Case = dict[str, Any]
 
 CASES: list[Case] = json.loads((Path(__file__).parents[1] / "data" / "loss_cases.json").read_text())["cases"]
 
-NEEDS_MORE_THAN_A_PAIR = ("aot", "kto/", "tpo/")  # batch-wide values, unpaired rows, a third answer
+NOT_OURS = ("tpo/",)  # a third answer
 
 
 def terms_of(case: Case) -> list[Loss] | None:
@@ -40,7 +43,9 @@ def terms_of(case: Case) -> list[Loss] | None:
         case "trl-1.16.0", "tpo" if not params["tpo_alpha"]:
             return [_tpo(name, params)]
         case "trl-1.16.0", "orpo":
-            return [OrpoLoss(beta=params["beta"])]
+            return [OrpoLoss(beta=params["beta"], nll_tokens=NllTokens.ALL)]
+        case "trl-1.16.0", "kto":
+            return [_trl_kto(name, params)]
         case "torchtune-0.6.1", "DPOLoss":
             return [SigmoidLoss(beta=params["beta"], label_smoothing=params["label_smoothing"])]
         case "torchtune-0.6.1", "RSOLoss":
@@ -78,6 +83,12 @@ def _trl_cpo(name: str, params: dict[str, Any]) -> Loss:
     if name == "alphapo":
         return AlphaPoLoss(beta=beta, gamma=params["simpo_gamma"], alpha=params["alpha"])
     return CpoLoss(beta=beta, form=CpoForm(name))
+
+
+def _trl_kto(name: str, params: dict[str, Any]) -> Loss:
+    declared = {"kto": KtoLoss, "apo_zero_unpaired": ApoZeroUnpairedLoss}[name]
+    sides = {side: params[side] for side in ("desirable_weight", "undesirable_weight")}
+    return declared(beta=params["beta"], **sides)
 
 
 def _tpo(name: str, params: dict[str, Any]) -> Loss:

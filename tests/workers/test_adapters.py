@@ -17,11 +17,13 @@ from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.data.tokenize import RowTokenizer
 from workers.engine import checkpoint
+from workers.engine.accumulate import Rank
 from workers.engine.adapters import adapt, merge
 from workers.engine.models import load_model, split
-from workers.engine.trainer import Rank, Trainer
+from workers.engine.trainer import Trainer
 from workers.errors import AttemptError
 from workers.export import export
+from workers.health import HealthMonitor
 from workers.reference.fingerprint import namespace
 from workers.reference.scorer import score
 from workers.reference.store import Score
@@ -154,9 +156,9 @@ def test_whole_modules_are_trained_and_kept_in_checkpoint_and_adapter(
 
     first = Run(job, Weights(base_path))
     first.steps(0, 3, pairs, scores)
-    checkpoint.save(tmp_path, first.trainer, 3)
+    checkpoint.save(tmp_path, first.trainer, HealthMonitor(1, 6), 3)
     second = Run(job, Weights(base_path))
-    assert checkpoint.load(tmp_path, second.trainer) == 3
+    assert checkpoint.load(tmp_path, second.trainer)[0] == 3
     assert second.steps(3, 6, pairs, scores) == losses[3:]  # bit-equal
 
     export(second.model, base_path, tmp_path / "out")
@@ -183,7 +185,7 @@ def test_dropout_of_adapters_acts_in_training_is_resumed_exactly_and_is_off_in_e
     held_out = [other.trainer.evaluate(pairs, scores) for _ in range(2)]
     assert held_out[0] == held_out[1]
     close(other.logits(pairs), other.logits(pairs))
-    checkpoint.save(tmp_path, other.trainer, 3)
+    checkpoint.save(tmp_path, other.trainer, HealthMonitor(1, 6), 3)
     resumed = make(0.4)
     checkpoint.load(tmp_path, resumed.trainer)
     torch.manual_seed(99)  # a new process has drawn other numbers
@@ -201,6 +203,21 @@ def test_dropout_does_not_bend_the_gradient_when_activations_are_recomputed(
         training = job.training.model_copy(update={"gradient_checkpointing": checkpointing})
         run = Run(job.model_copy(update={"training": training}), Weights(model_path))
         losses.append(run.steps(0, 6, pairs, scores))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_both_passes_of_a_loss_over_whole_steps_drop_the_same(
+    model_path: Path, pairs: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = reference_scores(Weights(model_path), pairs)
+    job = make_job(method=lora(dropout=0.4))
+    training = job.training.model_copy(update={"micro_batch_tokens": 300})
+    losses = []
+    for in_two_passes in (False, True):
+        monkeypatch.setattr(AlignmentJob, "couples_rows", in_two_passes)
+        losses.append(
+            Run(job.model_copy(update={"training": training}), Weights(model_path)).steps(0, 6, pairs, scores)
+        )
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 

@@ -8,8 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from service.spec.losses import DECLARATIONS, Divergence, Loss, LossKind, MarginLoss
-from workers.losses import PairCounts, PairLogps, StepTotals, combine
+from service.spec.losses import DECLARATIONS, Divergence, Loss, LossKind, MarginLoss, PairRatioLoss, WeightedRatioLoss
+from service.spec.shapes import DataShape
+from tests.workers.loss_inputs import facts, logps
+from workers.losses import Facts, Logps, StepTotals, combine
 
 settings.register_profile("losses", max_examples=15, deadline=None)  # many variants, on machines that are busy
 FEW = settings.get_profile("losses")
@@ -28,6 +30,12 @@ OPTIONS: dict[LossKind, list[dict[str, Any]]] = {
     LossKind.SIMPO: [{"label_smoothing": 0.3, "gamma": 2}],
     LossKind.ALPHAPO: [{"alpha": 3.0}, {"alpha": -3.0}],
     LossKind.SFT: [{"per_sequence": True}],
+    LossKind.BCO_PAIR: [{"reward_baseline": "running_mean"}],
+    LossKind.BCO: [{"reward_baseline": "none"}],
+    LossKind.KTO: [{"desirable_weight": 0.5, "undesirable_weight": 1.5}],
+    LossKind.AOT: [{"label_smoothing": 0.3}],
+    LossKind.AOT_UNPAIRED: [{"label_smoothing": 0.3}],
+    LossKind.ORPO: [{"nll_tokens": "all"}],
 }
 DIVERGENCES: list[dict[str, Any]] = [
     *({"f_divergence": name} for name in Divergence if name is not Divergence.REVERSE_KL),
@@ -43,6 +51,10 @@ def variants() -> list[Loss]:
         options = [{}, *OPTIONS.get(kind, [])]
         if issubclass(declared, MarginLoss):
             options += [*DIVERGENCES, {"reference_free": True}]
+        if issubclass(declared, PairRatioLoss):
+            options.append({"ld_alpha": 0.3})
+        if issubclass(declared, WeightedRatioLoss):
+            options.append({"wpo": True})
         found += [declared.model_validate(chosen) for chosen in options]
     return found
 
@@ -55,21 +67,28 @@ def name(term: object) -> str:
     return f"{vars(term)['type']}-{said}"
 
 
-def logps(*values: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.tensor(values, dtype=dtype)
-
-
 def gradients(term: Loss, chosen: Tensor, rejected: Tensor, tokens: float = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of each pair and its gradient by both answers' log-probs, against a reference of zeros."""
+    """The loss of each row and its gradient by both answers' log-probs, against a reference of zeros. Unpaired losses
+    see the chosen answers as desirable and the rejected ones as not, each beside an answer to another prompt."""
     chosen, rejected = chosen.clone().requires_grad_(), rejected.clone().requires_grad_()
-    zeros, counts = torch.zeros_like(chosen), torch.full(chosen.shape, tokens)
-    totals = StepTotals(len(chosen), int(tokens * len(chosen)))
-    policy, reference = PairLogps(chosen, rejected), PairLogps(zeros, zeros)
-    output, _ = combine([term], policy, reference, PairCounts(counts, counts), totals)
-    output.per_pair_B.sum().backward()
+    if term.type.data_shape is DataShape.UNPAIRED:
+        answers = torch.cat([chosen, rejected])
+        policy = Logps(torch.stack([answers, answers.detach().roll(1)], 1))
+        labels = [True] * len(chosen) + [False] * len(rejected)
+        known = facts([[tokens, tokens]] * len(answers), desirable=labels, dtype=torch.float32)
+    else:
+        policy = Logps(
+            torch.stack([chosen, rejected], 1),
+            shared_BK=torch.stack([chosen, rejected], 1) / 2,
+            prompt_B=torch.zeros_like(chosen),
+            certainty_BK=torch.full((len(chosen), 2), -0.5),
+        )
+        known = facts([[tokens, tokens]] * len(chosen), dtype=torch.float32)
+    output = combine([term], policy, policy.zeros(), known, StepTotals.of(known))
+    output.per_example_B.sum().backward()
     none = torch.zeros_like(chosen)
     return (
-        output.per_pair_B.detach(),
+        output.per_example_B.detach(),
         chosen.grad if chosen.grad is not None else none,
         rejected.grad if rejected.grad is not None else none,
     )
@@ -101,12 +120,14 @@ def test_a_divergence_keeps_pulling_where_its_exponential_would_overflow(diverge
     assert abs((by_rejected if rising else by_chosen).item()) > 0.01
 
 
+OF_A_FALLING_SHAPE = {
+    *("sigmoid", "hinge", "robust", "sigmoid_norm", "bco_pair", "apo_zero", "kto_pair"),
+    *("simpo", "alphapo", "plackett_luce"),
+}
 MONOTONE = [
     term
     for term in VARIANTS
-    if term.type
-    in {"sigmoid", "hinge", "robust", "sigmoid_norm", "bco_pair", "apo_zero", "kto_pair", "simpo", "alphapo"}
-    and not getattr(term, "label_smoothing", 0)
+    if term.type in OF_A_FALLING_SHAPE and not term.couples_rows and not getattr(term, "label_smoothing", 0)
 ] + [DECLARATIONS[LossKind.ROBUST].model_validate({"label_smoothing": 0.4}), DECLARATIONS[LossKind.CPO]()]
 
 
@@ -133,56 +154,100 @@ def test_near_the_reference_a_likelier_chosen_answer_costs_less(term: Loss) -> N
     assert (by_rejected > 0).all()
 
 
-PAIR = st.tuples(st.floats(-60, -0.1), st.floats(-60, -0.1), st.integers(1, 30), st.integers(1, 30))
-STEP = st.lists(PAIR, min_size=2, max_size=8)
-Pairs = list[tuple[float, float, int, int]]
+ROW = st.tuples(st.floats(-60, -0.1), st.floats(-60, -0.1), st.integers(1, 30), st.integers(1, 30), st.booleans())
+STEP = st.lists(ROW, min_size=2, max_size=8)
+Rows = list[tuple[float, float, int, int, bool]]
+Step = tuple[Logps, Logps, Facts]
 
 
-def step(terms: list[Loss], pairs: Pairs, totals: StepTotals) -> Tensor:
-    """Per-pair losses in float64 against a reference that finds every token equally likely."""
-    chosen, rejected, chosen_tokens, rejected_tokens = (
-        logps(*side, dtype=torch.float64) for side in zip(*pairs, strict=True)
+def step_of(term: Loss, rows: Rows, weights: list[float] | None = None) -> Step:
+    """In float64, with a reference that finds every token equally likely."""
+    first, second, first_tokens, second_tokens, labels = zip(*rows, strict=True)
+    sums_BK = torch.stack([logps(*first), logps(*second)], 1)
+    unpaired = term.type.data_shape is DataShape.UNPAIRED
+    known = facts(
+        list(zip(first_tokens, second_tokens, strict=True)),
+        weights=weights,
+        margins=[0.1 * n for n in first_tokens],
+        desirable=list(labels) if unpaired else None,
+        prompt=list(second_tokens),
     )
-    counts = PairCounts(chosen_tokens, rejected_tokens)
-    reference = PairLogps(-2 * chosen_tokens, -2 * rejected_tokens)
-    return combine(terms, PairLogps(chosen, rejected), reference, counts, totals)[0].per_pair_B
+    policy = Logps(sums_BK, sums_BK / 2, prompt_B=logps(*second), certainty_BK=sums_BK / 60)
+    return policy, Logps(-2 * known.counts_BK, -known.counts_BK), known
 
 
-def totals_of(pairs: Pairs) -> StepTotals:
-    return StepTotals(len(pairs), sum(pair[2] for pair in pairs))
+def per_row(terms: list[Loss], step: Step, totals: StepTotals) -> Tensor:
+    policy, reference, known = step
+    return combine(terms, policy, reference, known, totals).per_example_B
+
+
+def mean(terms: list[Loss], step: Step) -> Tensor:
+    totals = StepTotals.of(step[2])
+    return per_row(terms, step, totals).sum() / totals.weight
+
+
+def part(step: Step, rows: Tensor) -> Step:
+    policy, reference, known = step
+    return (
+        Logps(*(None if x is None else x[rows] for x in vars(policy).values())),
+        Logps(*(None if x is None else x[rows] for x in vars(reference).values())),
+        known.at(rows),
+    )
 
 
 @pytest.mark.parametrize("term", VARIANTS, ids=name)
 @FEW
-@given(pairs=STEP, data=st.data())
-def test_neither_order_nor_micro_batches_change_the_result(term: Loss, pairs: Pairs, data: st.DataObject) -> None:
-    totals = totals_of(pairs)
-    whole = step([term], pairs, totals)
-    order = data.draw(st.permutations(range(len(pairs))))
-    torch.testing.assert_close(step([term], [pairs[i] for i in order], totals), whole[order])
-    cut = data.draw(st.integers(1, len(pairs) - 1))
-    parts = torch.cat([step([term], pairs[:cut], totals), step([term], pairs[cut:], totals)])
-    torch.testing.assert_close(parts, whole)
+@given(rows=STEP, data=st.data())
+def test_neither_order_nor_micro_batches_change_the_result(term: Loss, rows: Rows, data: st.DataObject) -> None:
+    step = step_of(term, rows)
+    totals = StepTotals.of(step[2])
+    whole = per_row([term], step, totals)
+    order = torch.tensor(data.draw(st.permutations(range(len(rows)))))
+    shuffled = per_row([term], part(step, order), totals)
+    if term.couples_rows:  # such a loss is never cut up; the trainer's tests cut up its log-probs
+        torch.testing.assert_close(shuffled.sum(), whole.sum())
+        return
+    torch.testing.assert_close(shuffled, whole[order])
+    cut = data.draw(st.integers(1, len(rows) - 1))
+    places = torch.arange(len(rows))
+    parts = [per_row([term], part(step, one), totals) for one in (places[:cut], places[cut:])]
+    torch.testing.assert_close(torch.cat(parts), whole)
 
 
-@pytest.mark.parametrize("term", VARIANTS, ids=name)
+@pytest.mark.parametrize("term", [term for term in VARIANTS if term.uses_weight], ids=name)
 @FEW
-@given(pairs=STEP)
-def test_weight_two_is_every_pair_twice_over_the_same_totals(term: Loss, pairs: Pairs) -> None:
-    totals = totals_of(pairs)
-    doubled = term.model_copy(update={"weight": 2 * term.weight})
-    torch.testing.assert_close(step([doubled], pairs, totals).sum(), step([term], pairs * 2, totals).sum())
-
-
-TERMS = st.lists(st.sampled_from(VARIANTS), min_size=1, max_size=5, unique_by=lambda term: term.type)
+@given(rows=STEP, data=st.data())
+def test_a_row_of_weight_two_is_the_row_twice(term: Loss, rows: Rows, data: st.DataObject) -> None:
+    twice = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
+    weighted = mean([term], step_of(term, rows, [2.0 if double else 1.0 for double in twice]))
+    repeated = [row for row, double in zip(rows, twice, strict=True) for _ in range(1 + double)]
+    torch.testing.assert_close(weighted, mean([term], step_of(term, repeated)))
 
 
 @FEW
-@given(terms=TERMS, weights=st.lists(st.floats(0.01, 100), min_size=5, max_size=5), pairs=STEP)
+@given(data=st.data(), weights=st.lists(st.floats(0.01, 100), min_size=5, max_size=5), rows=STEP)
 def test_the_total_is_the_weighted_sum_of_each_term_alone(
-    terms: list[Loss], weights: list[float], pairs: Pairs
+    data: st.DataObject, weights: list[float], rows: Rows
 ) -> None:
-    totals = totals_of(pairs)
+    shape = data.draw(st.sampled_from([DataShape.PAIRS, DataShape.UNPAIRED, DataShape.RANKED]))
+    fitting = [term for term in VARIANTS if term.type.data_shape in (shape, DataShape.ANSWERS)]
+    terms = data.draw(st.lists(st.sampled_from(fitting), min_size=1, max_size=5, unique_by=lambda term: term.type))
     weighted = [term.model_copy(update={"weight": weight}) for term, weight in zip(terms, weights, strict=False)]
-    alone = [term.weight * step([term.model_copy(update={"weight": 1.0})], pairs, totals) for term in weighted]
-    torch.testing.assert_close(step(weighted, pairs, totals), torch.stack(alone).sum(0))
+    step = step_of(next((term for term in terms if term.type.data_shape is shape), terms[0]), rows)
+    alone = [term.weight * mean([term.model_copy(update={"weight": 1.0})], step) for term in weighted]
+    torch.testing.assert_close(mean(weighted, step), torch.stack(alone).sum())
+
+
+@FEW
+@given(rewards=st.lists(st.lists(LOG_RATIO, min_size=2, max_size=6), min_size=1, max_size=5))
+def test_rankings_of_any_length_are_finite_at_any_log_ratio(rewards: list[list[float]]) -> None:
+    longest = max(map(len, rewards))
+    sums_BK = torch.tensor([row + [0.0] * (longest - len(row)) for row in rewards]).requires_grad_()
+    known = facts([[1.0] * len(row) + [0.0] * (longest - len(row)) for row in rewards], dtype=torch.float32)
+    term = DECLARATIONS[LossKind.PLACKETT_LUCE].model_validate({})
+    policy = Logps(sums_BK)
+    loss_B = combine([term], policy, policy.zeros(), known, StepTotals.of(known)).per_example_B
+    loss_B.sum().backward()
+    assert torch.isfinite(loss_B).all()
+    assert sums_BK.grad is not None
+    assert torch.isfinite(sums_BK.grad).all()

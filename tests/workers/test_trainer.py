@@ -15,11 +15,14 @@ from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.data.tokenize import RowTokenizer
 from workers.engine import checkpoint
+from workers.engine.accumulate import Rank
 from workers.engine.adapters import adapt
+from workers.engine.live_reference import LiveReference
 from workers.engine.models import load_model, split
-from workers.engine.trainer import Rank, Trainer
+from workers.engine.trainer import Trainer
 from workers.errors import AttemptError
 from workers.export import export
+from workers.health import HealthMonitor
 from workers.reference.scorer import score
 from workers.reference.store import Score
 
@@ -57,7 +60,9 @@ class Run:
         lm = split(base)
         self.model = adapt(base, job.training.method, job.training.seed)
         self.order = TrainingOrder(job, PAIRS)
-        self.trainer = Trainer(job, self.model, lm, self.order, Rank())
+        sync = job.training.reference_sync
+        live = LiveReference(split(load_model(path)), sync) if sync else None
+        self.trainer = Trainer(job, self.model, lm, self.order, Rank(), live)
 
     def steps(self, start: int, stop: int, pairs: list[Example], scores: list[Score]) -> list[float]:
         losses = []
@@ -95,9 +100,9 @@ def test_a_resumed_run_has_the_losses_of_one_that_was_not_interrupted(
     whole = Run(model_path, job(method=method)).steps(0, 6, pairs, scores)
     first = Run(model_path, job(method=method))
     first.steps(0, 3, pairs, scores)
-    checkpoint.save(tmp_path, first.trainer, 3)
+    checkpoint.save(tmp_path, first.trainer, HealthMonitor(1, 6), 3)
     second = Run(model_path, job(method=method))
-    assert checkpoint.load(tmp_path, second.trainer) == 3
+    assert checkpoint.load(tmp_path, second.trainer)[0] == 3
     assert second.steps(3, 6, pairs, scores) == whole[3:]  # bit-equal
 
 

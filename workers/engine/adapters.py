@@ -57,8 +57,8 @@ def merge(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
 class LoraDropout:
     """Dropout on the inputs of adapters: on inside `during`, off elsewhere.
 
-    What is dropped follows from seed, worker and step alone (and from how the step is packed), so that a resumed run
-    drops the same. All other dropout of the model stays off.
+    What is dropped follows from seed, worker, step and micro-batch alone: a resumed run drops the same, and so does the
+    second forward pass over a batch. All other dropout of the model stays off.
     """
 
     def __init__(self, model: nn.Module, method: Method, seed: int, rank: int) -> None:
@@ -68,22 +68,30 @@ class LoraDropout:
             from peft.tuners.lora import LoraLayer
 
             self._layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
-        self._seed = seed
-        self._rank = rank
+        self._seeds = (seed, rank)
+        self._step: int | None = None
         self._switch(on=False)
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self._layers) and self._step is not None
 
     @contextmanager
     def during(self, step: int) -> Iterator[None]:
-        """Forward and backward of one step of training. Seeds torch's generator."""
-        if not self._layers:
-            yield
-            return
-        torch.manual_seed(int(np.random.SeedSequence([self._seed, self._rank, step]).generate_state(1, np.uint64)[0]))
+        """Forward and backward of one step of training."""
+        self._step = step
         self._switch(on=True)
         try:
             yield
         finally:
+            self._step = None
             self._switch(on=False)
+
+    def seed(self, batch: int) -> None:
+        """Seed torch's generator for the forward pass over a micro-batch; does nothing while dropout is off."""
+        if self.is_on:
+            words = np.random.SeedSequence([*self._seeds, self._step or 0, batch]).generate_state(1, np.uint64)
+            torch.manual_seed(int(words[0]))
 
     def _switch(self, *, on: bool) -> None:
         for layer in self._layers:

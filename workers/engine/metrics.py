@@ -1,48 +1,116 @@
-"""Metrics of one optimizer step: sums that any number of micro-batches and workers add to, divided once."""
+"""Metrics of one optimizer step: means as a sum and a count each, to which any number of micro-batches and workers add,
+divided once. docs/metrics.md defines every name.
+"""
 
 from collections import defaultdict
 
 import torch
 from torch import Tensor, distributed
 
-from service.spec import LossKind
-from workers.losses import LossOutput, PairLogps
+from service.spec import AlignmentJob
+from service.spec.shapes import DataShape
+from workers.engine.batching import Batch
+from workers.engine.logprobs import TokenStats
+from workers.losses import Facts, LossOutput
+
+_SIDES = ["chosen", "rejected"]
 
 
 class StepSums:
-    """Sums over the pairs of a step. Every worker adds the same names in the same order, whatever its share."""
+    """What one worker saw of a step."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: AlignmentJob) -> None:
+        self._names = metric_names(job)
+        self._shape = job.data_shape
         self._sums: defaultdict[str, float] = defaultdict(float)
+        self._counts: defaultdict[str, float] = defaultdict(float)
 
-    def add(self, output: LossOutput, terms: dict[LossKind, Tensor], policy: PairLogps, *, num_tokens: int) -> None:
-        sums = self._sums
-        sums["tokens"] += num_tokens
-        sums["loss"] += float(output.per_pair_B.detach().sum())
-        for kind, per_pair_B in terms.items():
-            sums[f"loss/{kind}"] += float(per_pair_B.sum())
-        sums["logps/chosen"] += float(policy.chosen_B.detach().sum())
-        if output.chosen_rewards_B is not None and output.rejected_rewards_B is not None:
-            margins_B = output.chosen_rewards_B - output.rejected_rewards_B
-            sums["logps/rejected"] += float(policy.rejected_B.detach().sum())
-            sums["rewards/chosen"] += float(output.chosen_rewards_B.sum())
-            sums["rewards/rejected"] += float(output.rejected_rewards_B.sum())
-            sums["rewards/margins"] += float(margins_B.sum())
-            sums["rewards/accuracies"] += float((margins_B > 0).sum())
+    def add_tokens(self, stats: TokenStats, reference_N: Tensor | None, batch: Batch, facts: Facts) -> None:
+        """What is read off single tokens. reference_N: their log-probs under the reference, answers' tokens only."""
+        self._sums["tokens"] += batch.num_tokens
+        self._counts["tokens"] = 1
+        answers_N = batch.of_answers_N
+        slot_N = batch.slot_N[answers_N]
+        logps_N = stats.logps_N.detach()[answers_N]
+        side_N = self._sides(facts).flatten()[slot_N]  # 0 chosen, 1 rejected, 2 neither
+        for index, side in enumerate(_SIDES):
+            self._add(f"logps_per_token/{side}", logps_N[side_N == index])
+            self._add(f"logits/{side}", stats.mean_logit_N[answers_N][side_N == index])
+        self._add("entropy", stats.entropy_N[answers_N][side_N < 2])
+        self._add("token_accuracy", stats.is_top_N[answers_N][side_N == 0])
+        chosen_slots = slot_N[side_N == 0]
+        last = torch.ones_like(chosen_slots, dtype=torch.bool)
+        last[:-1] = chosen_slots[:-1] != chosen_slots[1:]
+        self._add("logps/chosen_end", logps_N[side_N == 0][last])
+        if reference_N is not None:
+            self._add("kl", 0.5 * (logps_N - reference_N)[side_N < 2] ** 2)
 
-    def means(self, num_pairs: int, names: list[str], device: torch.device) -> dict[str, float]:
-        """Over all workers: every sum divided by the step's number of pairs, but `tokens`, which stays a sum."""
-        totals = torch.tensor([self._sums[name] for name in names], dtype=torch.float64, device=device)
+    def add_losses(self, output: LossOutput, sums_BK: Tensor, facts: Facts) -> None:
+        """What is read off whole answers."""
+        weight = float(facts.weights_B.sum())
+        losses = {f"loss/{kind}": per_example_B for kind, per_example_B in output.terms.items()}
+        for name, per_example_B in (losses | {"loss": output.per_example_B.detach()}).items():
+            self._sums[name] += float(per_example_B.sum())
+            self._counts[name] += weight
+        for name, value in output.metrics.items():
+            self._sums[name] += value
+            self._counts[name] += 1
+        sides_BK = self._sides(facts)
+        for index, side in enumerate(_SIDES):
+            self._add(f"logps/{side}", sums_BK.detach()[sides_BK == index])
+            self._add(f"lengths/{side}", facts.counts_BK[sides_BK == index])
+        chosen_B, rejected_B = output.chosen_rewards_B, output.rejected_rewards_B
+        if chosen_B is None or rejected_B is None:
+            return
+        self._add("rewards/chosen", chosen_B[~chosen_B.isnan()])
+        self._add("rewards/rejected", rejected_B[~rejected_B.isnan()])
+        if self._shape is not DataShape.UNPAIRED:
+            self._add("rewards/margins", chosen_B - rejected_B)
+            self._add("rewards/accuracies", (chosen_B > rejected_B).double())
+
+    def means(self, device: torch.device) -> dict[str, float]:
+        """Over all workers. `tokens` stays a sum; what no row of the step had is left out."""
+        values = [[self._sums[name], self._counts[name]] for name in self._names]
+        totals = torch.tensor(values, dtype=torch.float64, device=device)
         if distributed.is_initialized():
             distributed.all_reduce(totals)
-        values = dict(zip(names, totals.tolist(), strict=True))
-        return {name: value if name == "tokens" else value / num_pairs for name, value in values.items()}
+        means = {}
+        for name, (value, count) in zip(self._names, totals.tolist(), strict=True):
+            if count:
+                means[name] = value if name == "tokens" else value / count
+        if self._shape is DataShape.UNPAIRED and {"rewards/chosen", "rewards/rejected"} <= means.keys():
+            means["rewards/margins"] = means["rewards/chosen"] - means["rewards/rejected"]
+        return means
+
+    def _add(self, name: str, values: Tensor) -> None:
+        self._sums[name] += float(values.sum(dtype=torch.float64))
+        self._counts[name] += values.numel()
+
+    def _sides(self, facts: Facts) -> Tensor:
+        """Of each answer [B, K]: 0 chosen, best or desirable; 1 rejected, worst or undesirable; 2 any other."""
+        sides_BK = torch.full_like(facts.counts_BK, 2, dtype=torch.int64)
+        sides_BK[:, 0] = 0
+        if self._shape is DataShape.UNPAIRED:
+            assert facts.desirable_B is not None
+            sides_BK[:, 0] = (~facts.desirable_B).long()
+        elif self._shape is not DataShape.ANSWERS:
+            last_B = (facts.counts_BK > 0).sum(1) - 1
+            sides_BK[torch.arange(len(last_B), device=last_B.device), last_B] = 1
+        return sides_BK
 
 
-def metric_names(kinds: list[LossKind]) -> list[str]:
-    """The names a job's steps have."""
-    names = ["tokens", "loss", *(f"loss/{kind}" for kind in kinds), "logps/chosen"]
-    if any(kind.needs_rejected for kind in kinds):
-        rewards = [f"rewards/{name}" for name in ("chosen", "rejected", "margins", "accuracies")]
-        names += ["logps/rejected", *rewards]
+def metric_names(job: AlignmentJob) -> list[str]:
+    """The means of a job's steps, in an order that all workers share."""
+    sides = _SIDES[:1] if job.data_shape is DataShape.ANSWERS else _SIDES
+    per_side = [f"{name}/{side}" for name in ("logps", "logps_per_token", "logits", "lengths") for side in sides]
+    names = ["tokens", "loss", *(f"loss/{loss.type}" for loss in job.losses), *per_side, "logps/chosen_end"]
+    names += ["entropy", "token_accuracy"]
+    if job.needs_reference:
+        names.append("kl")
+    if job.needs_kl_answers:
+        names.append("kto_kl")
+    if job.data_shape is not DataShape.ANSWERS:
+        names += ["rewards/chosen", "rewards/rejected"]
+        if job.data_shape is not DataShape.UNPAIRED:
+            names += ["rewards/margins", "rewards/accuracies"]
     return names

@@ -2,48 +2,44 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 
 from service.spec import AlignmentJob
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
+from workers.engine.accumulate import Accumulator, Baselines, Rank
 from workers.engine.adapters import LoraDropout
-from workers.engine.batching import Batch, micro_batches
-from workers.engine.logprobs import pair_sums, token_logps
-from workers.engine.metrics import StepSums, metric_names
-from workers.engine.models import CausalLM, autocast, trainable
+from workers.engine.live_reference import LiveReference
+from workers.engine.models import CausalLM, trainable
 from workers.engine.optimizer import learning_rate, make_optimizer
 from workers.errors import AttemptError
-from workers.losses import PairLogps, StepTotals, combine
 from workers.reference.store import Score
 
 
-@dataclass(frozen=True)
-class Rank:
-    """This worker's place among all training workers."""
-
-    index: int = 0
-    count: int = 1
-
-
 class Trainer:
-    """Holds the policy and its optimizer; `step` makes one update over `batch_size` pairs of all workers.
+    """Holds the policy and its optimizer; `step` makes one update over `batch_size` examples of all workers.
 
-    The model's own dropout stays off, as in every published DPO recipe, so without dropout of adapters a step depends
-    on nothing but weights, pairs and scores.
+    The model's own dropout stays off, as in every published DPO recipe: but for dropout of adapters, a step depends on
+    nothing but weights, examples and scores.
     """
 
-    def __init__(self, job: AlignmentJob, model: nn.Module, lm: CausalLM, order: TrainingOrder, rank: Rank) -> None:
+    def __init__(
+        self,
+        job: AlignmentJob,
+        model: nn.Module,
+        lm: CausalLM,
+        order: TrainingOrder,
+        rank: Rank,
+        live_reference: LiveReference | None = None,
+    ) -> None:
         self._job = job
         self._lm = lm
         self._order = order
         self._rank = rank
-        self._device = lm.model.device
-        self._names = metric_names([loss.type for loss in job.losses])
+        self.live_reference = live_reference
+        self.baselines: Baselines = {}
         self.parameters = trainable(model)
         self.optimizer = make_optimizer(job, self.parameters)
         model.eval()
@@ -54,7 +50,7 @@ class Trainer:
             _train_without_dropout(lm.model)
 
     def step(self, step: int, examples: Sequence[Example], scores: Sequence[Score] | None) -> dict[str, float]:
-        """Update on the pairs of one optimizer step, in training order and the same for every worker.
+        """Update on the examples of one optimizer step, in training order and the same for every worker.
 
         Returns the metrics of the step, taken before the update. Raises AttemptError `non_finite_loss` before the
         update is made, so that the weights stay good.
@@ -63,7 +59,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with self._dropout.during(step):
-            metrics = self._accumulate(examples, scores)
+            metrics, baselines = self._accumulate(examples, scores)
         if self._rank.count > 1:
             for parameter in self.parameters.values():
                 if parameter.grad is None:  # a worker whose share of the step is empty
@@ -78,30 +74,22 @@ class Trainer:
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.baselines = baselines
+        if self.live_reference:
+            self.live_reference.after_step(step + 1, self.parameters)
         return metrics | {"grad_norm": norm, "learning_rate": rate, "epoch": self._order.epoch_at(step + 1)}
 
     def evaluate(self, examples: Sequence[Example], scores: Sequence[Score] | None) -> dict[str, float]:
-        """The same metrics on other pairs, without an update."""
+        """The same metrics on other examples, taken as one step, without an update."""
         with torch.no_grad():
-            return self._accumulate(examples, scores)
+            return self._accumulate(examples, scores)[0]
 
-    def _accumulate(self, examples: Sequence[Example], scores: Sequence[Score] | None) -> dict[str, float]:
-        """Run this worker's share of the pairs; leaves the gradient of the step's loss, summed over no one else."""
-        totals = StepTotals(len(examples), sum(example.answers[0].num_counted for example in examples))
-        share = range(self._rank.index, len(examples), self._rank.count)
-        sums = StepSums()
-        local = [examples[i] for i in share]
-        local_scores = [scores[i] for i in share] if scores is not None else None
-        for batch in micro_batches(local, self._job.training.micro_batch_tokens, self._device):
-            with autocast(self._device, self._job.training.precision):
-                logps_N = token_logps(self._lm, batch)
-            policy, counts = pair_sums(logps_N, batch)
-            reference = _reference(local_scores, batch, logps_N) if local_scores is not None else None
-            output, terms = combine(self._job.losses, policy, reference, counts, totals)
-            if torch.is_grad_enabled():
-                torch.autograd.backward(output.per_pair_B.sum() / totals.pairs)
-            sums.add(output, terms, policy, num_tokens=batch.num_tokens)
-        return sums.means(len(examples), self._names, self._device)
+    def _accumulate(
+        self, examples: Sequence[Example], scores: Sequence[Score] | None
+    ) -> tuple[dict[str, float], Baselines]:
+        return Accumulator(
+            self._job, self._lm, self._rank, self._dropout, self.live_reference, examples, scores, self.baselines
+        ).run()
 
 
 def _train_without_dropout(model: nn.Module) -> None:
@@ -112,8 +100,3 @@ def _train_without_dropout(model: nn.Module) -> None:
             module.p = 0.0
         if hasattr(module, "attention_dropout"):
             setattr(module, "attention_dropout", 0.0)  # noqa: B010 - not a Module or Tensor, which mypy expects
-
-
-def _reference(scores: Sequence[Score], batch: Batch, like: Tensor) -> PairLogps:
-    sums = [[float(np.sum(answer, dtype=np.float64)) for answer in scores[i]] for i in batch.positions]
-    return PairLogps(like.new_tensor([one[0] for one in sums]), like.new_tensor([one[-1] for one in sums]))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
+import torch
 from ray.train import Checkpoint
 
 from service.spec import AlignmentJob
@@ -17,11 +18,14 @@ from workers.data.examples import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.device import pick_device
 from workers.engine import checkpoint
+from workers.engine.accumulate import Rank
 from workers.engine.adapters import adapt
+from workers.engine.live_reference import LiveReference
 from workers.engine.models import load_model, split
-from workers.engine.trainer import Rank, Trainer
+from workers.engine.trainer import Trainer
 from workers.errors import AttemptError
 from workers.export import export
+from workers.health import Alarm, HealthMonitor
 from workers.reference.handover import ScoreFeed
 from workers.reference.store import ReferenceStore, Score
 from workers.sources import Weights
@@ -36,7 +40,8 @@ class WorkerConfig:
     examples: Path
     export: Path  # where rank 0 leaves the trained model
     mailbox: Any  # handle of the Mailbox actor
-    store_root: Path | None = None  # None when no loss needs a reference
+    reference: Path | None = None  # the model, when the reference follows the policy
+    store_root: Path | None = None  # None when there is no reference pass
     namespace: str = ""
     pass_state: Path | None = None
 
@@ -66,17 +71,18 @@ def _train(config: WorkerConfig) -> None:
     seed = job.training.seed
     base = load_model(config.start.model, random_seed=seed if job.model.weights == "random" else None).to(device)
     model = adapt(base, job.training.method, seed, config.start.adapter)
-    trainer = Trainer(job, model, split(base), order, rank)
+    trainer = Trainer(job, model, split(base), order, rank, _live_reference(config, device))
     feed = _feed(config, examples, order)
 
     def scores(positions: list[int]) -> list[Score] | None:
         return feed.get([examples[i].key for i in positions]) if feed else None
 
     saved = ray.train.get_checkpoint()
-    done = 0
+    done, seen = 0, None
     if saved:
         with saved.as_directory() as directory:
-            done = checkpoint.load(Path(directory), trainer)
+            done, seen = checkpoint.load(Path(directory), trainer)
+    health = HealthMonitor(job.evaluation.kl_budget, order.num_steps, seen)
     message = f"Training goes on after step {done}" if done else "Training starts"
     tell(
         EventReport(
@@ -86,6 +92,13 @@ def _train(config: WorkerConfig) -> None:
             data={"total_steps": order.num_steps, "resumed_from_step": done, "workers": rank.count},
         )
     )
+
+    def evaluate() -> None:
+        positions = order.held_out.tolist()
+        values = trainer.evaluate([examples[i] for i in positions], scores(positions))
+        tell(MetricsReport(step=done, split="held_out", values=values))
+
+    every = job.evaluation.every or order.num_steps
     while done < order.num_steps:
         positions = order.step(done).tolist()
         waited_before = feed.waited_s if feed else 0.0
@@ -94,13 +107,17 @@ def _train(config: WorkerConfig) -> None:
         metrics = trainer.step(done, [examples[i] for i in positions], batch_scores)
         elapsed = time.monotonic() - started
         done += 1
+        for alarm in health.after_step(done, metrics):
+            tell(_alarm(alarm, done))
         metrics["tokens_per_s"] = metrics["tokens"] / elapsed
         metrics["pairs_per_s"] = len(positions) / elapsed
         metrics["policy_wait_s"] = feed.waited_s - waited_before if feed else 0.0
         tell(MetricsReport(step=done, values=metrics))
         tell(ProgressReport(stage=Stage.TRAIN, done=done, total=order.num_steps, unit="steps"))
+        if len(order.held_out) and (done % every == 0 or done == order.num_steps):
+            evaluate()
         if done % job.training.checkpoint_every == 0 and done < order.num_steps:
-            _save(trainer, done, rank)
+            _save(trainer, health, done, rank)
             tell(
                 EventReport(
                     type="checkpoint.saved",
@@ -109,12 +126,23 @@ def _train(config: WorkerConfig) -> None:
                     data={"step": done},
                 )
             )
-    if len(order.held_out):
-        positions = order.held_out.tolist()
-        values = trainer.evaluate([examples[i] for i in positions], scores(positions))
-        tell(MetricsReport(step=done, split="held_out", values=values))
     if rank.index == 0:
         export(model, config.start.model, config.export)
+
+
+def _alarm(alarm: Alarm, step: int) -> EventReport:
+    return EventReport(
+        type="health.alarm",
+        stage=Stage.TRAIN,
+        message=f"{alarm.message} {alarm.advice}",
+        data={"name": alarm.name, "step": step, "advice": alarm.advice, "evidence": alarm.evidence},
+    )
+
+
+def _live_reference(config: WorkerConfig, device: torch.device) -> LiveReference | None:
+    if config.reference is None or config.job.training.reference_sync is None:
+        return None
+    return LiveReference(split(load_model(config.reference).to(device)), config.job.training.reference_sync)
 
 
 def _feed(config: WorkerConfig, examples: ExampleFile, order: TrainingOrder) -> ScoreFeed | None:
@@ -125,11 +153,11 @@ def _feed(config: WorkerConfig, examples: ExampleFile, order: TrainingOrder) -> 
     return ScoreFeed(reader, config.pass_state)
 
 
-def _save(trainer: Trainer, done: int, rank: Rank) -> None:
+def _save(trainer: Trainer, health: HealthMonitor, done: int, rank: Rank) -> None:
     """A checkpoint through Ray Train, which keeps the newest and finds it again; a barrier over all workers."""
     if rank.index != 0:
         ray.train.report({"step": done})
         return
     with tempfile.TemporaryDirectory() as directory:
-        checkpoint.save(Path(directory), trainer, done)
+        checkpoint.save(Path(directory), trainer, health, done)
         ray.train.report({"step": done}, checkpoint=Checkpoint.from_directory(directory))

@@ -9,11 +9,11 @@ loss or a default (a test tells when it is stale):
 import json
 
 import torch
-from torch import Tensor
 
 from service.spec.catalogue import CURVES, Curve, LossCurves
 from service.spec.losses import DECLARATIONS, Loss, LossKind
-from workers.losses import PairCounts, PairLogps, StepTotals, combine
+from service.spec.shapes import DataShape
+from workers.losses import Facts, Logps, StepTotals, combine
 
 TOKENS = 10
 LOGP = -30.0  # of each answer under the reference; the policy's are d/2 above and below
@@ -22,18 +22,34 @@ MARGINS = torch.arange(-40, 41, 2, dtype=torch.float64)
 
 def curve(term: Loss) -> Curve:
     """The term's loss at each margin, and its derivative by the margin."""
-    margins_B = MARGINS.clone().requires_grad_()
-    policy = PairLogps(LOGP + margins_B / 2, LOGP - margins_B / 2)
-    same_B = torch.full_like(MARGINS, LOGP)
-    tokens_B = torch.full_like(MARGINS, TOKENS)
-    totals = StepTotals(len(MARGINS), TOKENS * len(MARGINS))
-    output, _ = combine([term], policy, PairLogps(same_B, same_B), PairCounts(tokens_B, tokens_B), totals)
-    (gradient_B,) = torch.autograd.grad(output.per_pair_B.sum(), margins_B)
-    return Curve(loss=_digits(output.per_pair_B), gradient=_digits(gradient_B))
+    points = [_point(term, float(margin)) for margin in MARGINS]
+    return Curve(loss=[_digits(loss) for loss, _ in points], gradient=[_digits(slope) for _, slope in points])
 
 
-def _digits(values_B: Tensor) -> list[float]:
-    return [float(f"{value:.6g}") for value in values_B.tolist()]
+def _point(term: Loss, at: float) -> tuple[float, float]:
+    """A step of one pair; or of a desirable and an undesirable answer, whose KL is zero."""
+    margin = torch.tensor(at, dtype=torch.float64, requires_grad=True)
+    answers = torch.stack([LOGP + margin / 2, LOGP - margin / 2])
+    unpaired = term.type.data_shape is DataShape.UNPAIRED
+    policy = Logps(torch.stack([answers, torch.full_like(answers, LOGP)], 1) if unpaired else answers[None])
+    ones_B = torch.ones(len(policy.sums_BK), dtype=torch.float64)
+    facts = Facts(
+        counts_BK=torch.full_like(policy.sums_BK, TOKENS),
+        weights_B=ones_B,
+        margins_B=torch.zeros_like(ones_B),
+        prompt_counts_B=torch.zeros_like(ones_B),
+        desirable_B=torch.tensor([True, False]) if unpaired else None,
+    )
+    reference = Logps(torch.full_like(policy.sums_BK, LOGP))
+    totals = StepTotals.of(facts)
+    output = combine([term], policy, reference, facts, totals)
+    loss = output.per_example_B.sum() / totals.weight
+    (slope,) = torch.autograd.grad(loss, margin)
+    return float(loss.detach()), float(slope)
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def curves() -> LossCurves:

@@ -19,9 +19,10 @@ def nca_pair(beta: float, ratios: PairLogps) -> Tensor:
     return -logsigmoid(chosen_B) - 0.5 * logsigmoid(-chosen_B) - 0.5 * logsigmoid(-rejected_B)
 
 
-def bco_pair(beta: float, ratios: PairLogps) -> Tensor:
-    """-log s(beta C) - log s(-beta R) (Jung et al., arXiv 2404.04656, without its reward shift, as TRL 1.16)."""
-    return -logsigmoid(beta * ratios.chosen_B) - logsigmoid(-beta * ratios.rejected_B)
+def bco_pair(beta: float, ratios: PairLogps, baseline: float) -> Tensor:
+    """-log s(beta C - delta) - log s(delta - beta R), delta the baseline (Jung et al., arXiv 2404.04656); TRL 1.16 has
+    delta = 0."""
+    return -logsigmoid(beta * ratios.chosen_B - baseline) - logsigmoid(baseline - beta * ratios.rejected_B)
 
 
 def sppo_hard(beta: float, ratios: PairLogps) -> Tensor:

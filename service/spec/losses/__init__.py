@@ -4,8 +4,8 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
-from service.spec.losses.base import LossKind, LossTerm
-from service.spec.losses.likelihood import AlphaPoLoss, CpoForm, CpoLoss, OrpoLoss, SftLoss, SimpoLoss
+from service.spec.losses.base import LossKind, LossTerm, PairRatioLoss, RewardBaseline, WeightedRatioLoss
+from service.spec.losses.likelihood import AlphaPoLoss, CpoForm, CpoLoss, NllTokens, OrpoLoss, SftLoss, SimpoLoss
 from service.spec.losses.margin import (
     DiscoPopLoss,
     Divergence,
@@ -18,7 +18,18 @@ from service.spec.losses.margin import (
     SigmoidLoss,
     SigmoidNormLoss,
 )
-from service.spec.losses.rewards import ApoDownLoss, ApoZeroLoss, BcoPairLoss, KtoPairLoss, NcaPairLoss, SppoHardLoss
+from service.spec.losses.rewards import (
+    AotLoss,
+    AotUnpairedLoss,
+    ApoDownLoss,
+    ApoZeroLoss,
+    BcoPairLoss,
+    KtoPairLoss,
+    NcaPairLoss,
+    PlackettLuceLoss,
+    SppoHardLoss,
+)
+from service.spec.losses.unpaired import ApoZeroUnpairedLoss, BcoLoss, KtoLoss
 
 Loss = Annotated[
     SigmoidLoss
@@ -34,10 +45,16 @@ Loss = Annotated[
     | ApoZeroLoss
     | ApoDownLoss
     | KtoPairLoss
+    | AotLoss
+    | AotUnpairedLoss
     | SimpoLoss
     | AlphaPoLoss
     | CpoLoss
     | OrpoLoss
+    | PlackettLuceLoss
+    | KtoLoss
+    | ApoZeroUnpairedLoss
+    | BcoLoss
     | SftLoss,
     Field(discriminator="type"),
 ]
@@ -49,8 +66,12 @@ DECLARATIONS: dict[LossKind, type[LossTerm]] = {
 __all__ = [
     "DECLARATIONS",
     "AlphaPoLoss",
+    "AotLoss",
+    "AotUnpairedLoss",
     "ApoDownLoss",
     "ApoZeroLoss",
+    "ApoZeroUnpairedLoss",
+    "BcoLoss",
     "BcoPairLoss",
     "CpoForm",
     "CpoLoss",
@@ -60,17 +81,23 @@ __all__ = [
     "HingeLoss",
     "IpoForm",
     "IpoLoss",
+    "KtoLoss",
     "KtoPairLoss",
     "Loss",
     "LossKind",
     "LossTerm",
     "MarginLoss",
     "NcaPairLoss",
+    "NllTokens",
     "OrpoLoss",
+    "PairRatioLoss",
+    "PlackettLuceLoss",
+    "RewardBaseline",
     "RobustLoss",
     "SftLoss",
     "SigmoidLoss",
     "SigmoidNormLoss",
     "SimpoLoss",
     "SppoHardLoss",
+    "WeightedRatioLoss",
 ]

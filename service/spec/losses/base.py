@@ -24,20 +24,30 @@ class LossKind(StrEnum):
     APO_ZERO = "apo_zero"
     APO_DOWN = "apo_down"
     KTO_PAIR = "kto_pair"
+    AOT = "aot"
+    AOT_UNPAIRED = "aot_unpaired"
     SIMPO = "simpo"
     ALPHAPO = "alphapo"
     CPO = "cpo"
     ORPO = "orpo"
+    PLACKETT_LUCE = "plackett_luce"
+    KTO = "kto"
+    APO_ZERO_UNPAIRED = "apo_zero_unpaired"
+    BCO = "bco"
     SFT = "sft"
 
     @property
     def data_shape(self) -> DataShape:
-        return DataShape.ANSWERS if self is LossKind.SFT else DataShape.PAIRS
+        return _OTHER_SHAPES.get(self, DataShape.PAIRS)
 
-    @property
-    def needs_rejected(self) -> bool:
-        """Whether the loss reads rejected answers, so that rows must be pairs."""
-        return self.data_shape is DataShape.PAIRS
+
+_OTHER_SHAPES = {
+    LossKind.PLACKETT_LUCE: DataShape.RANKED,
+    LossKind.KTO: DataShape.UNPAIRED,
+    LossKind.APO_ZERO_UNPAIRED: DataShape.UNPAIRED,
+    LossKind.BCO: DataShape.UNPAIRED,
+    LossKind.SFT: DataShape.ANSWERS,
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,8 @@ class About:
 
 class LossTerm(SpecModel):
     about: ClassVar[About]
+    uses_margin: ClassVar[bool] = False  # whether it reads the rows' `margin`
+    uses_weight: ClassVar[bool] = True  # whether a row's `weight` has a meaning for it
 
     weight: float = Field(
         1.0,
@@ -63,6 +75,11 @@ class LossTerm(SpecModel):
     @property
     def needs_reference(self) -> bool:
         """Whether this term, with its options, reads the reference model's log-probs."""
+        return False
+
+    @property
+    def couples_rows(self) -> bool:
+        """Whether the loss of one row depends on the other rows of the optimizer step."""
         return False
 
 
@@ -85,6 +102,14 @@ LabelSmoothing = Annotated[
     ),
 ]
 
+ReferenceFree = Annotated[
+    bool,
+    Field(
+        description="Take the policy's log-probs in place of log-ratios, as if the reference found all answers "
+        "equally likely. No reference pass is made."
+    ),
+]
+
 
 class ReferenceLoss(LossTerm):
     """A loss of log-ratios between policy and reference."""
@@ -96,13 +121,36 @@ class ReferenceLoss(LossTerm):
         return True
 
 
-class ReferenceOptionalLoss(ReferenceLoss):
-    reference_free: bool = Field(
-        False,
-        description="Take the policy's log-probs in place of log-ratios, as if the reference found all answers "
-        "equally likely. No reference pass is made.",
+class PairRatioLoss(ReferenceLoss):
+    """... of the two answers of a pair."""
+
+    ld_alpha: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Length desensitisation (LD-DPO, arXiv 2409.06411): tokens of an answer beyond the length of the "
+        "shorter one count this much, in policy and reference alike. Left out: all count fully, as with 1.",
     )
+
+
+class WeightedRatioLoss(PairRatioLoss):
+    """... whose pairs can be weighted by how likely the policy would be to write them."""
+
+    wpo: bool = Field(
+        False,
+        description="Weight each pair by exp(mean over tokens of log p - log sum p^2) of both its answers under the "
+        "policy, without a gradient (WPO, arXiv 2406.11827; TRL's use_weighting). The weights are not clamped.",
+    )
+
+
+class ReferenceOptionalLoss(WeightedRatioLoss):
+    reference_free: ReferenceFree = False
 
     @property
     def needs_reference(self) -> bool:
         return not self.reference_free
+
+
+class RewardBaseline(StrEnum):
+    NONE = "none"
+    RUNNING_MEAN = "running_mean"  # of the rewards of all rows so far; it is kept in checkpoints

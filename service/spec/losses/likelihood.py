@@ -15,6 +15,8 @@ _SCALE = "Scale of the log-probs, dimensionless."
 
 
 class SimpoLoss(LossTerm):
+    uses_margin: ClassVar[bool] = True
+
     about: ClassVar[About] = About(
         title="SimPO",
         formula="-(1-e) log s(z) - e log s(-z), z = beta (a_w - a_l) - gamma",
@@ -30,6 +32,8 @@ class SimpoLoss(LossTerm):
 
 
 class AlphaPoLoss(LossTerm):
+    uses_margin: ClassVar[bool] = True
+
     about: ClassVar[About] = About(
         title="AlphaPO",
         formula="-(1-e) log s(z) - e log s(-z), z = beta (r_w - r_l) - gamma, r = (1 - exp(-alpha a)) / alpha",
@@ -53,6 +57,8 @@ class CpoForm(StrEnum):
 
 
 class CpoLoss(LossTerm):
+    uses_margin: ClassVar[bool] = True
+
     about: ClassVar[About] = About(
         title="CPO: DPO, SLiC or IPO without a reference",
         formula="with z = beta (log p(chosen) - log p(rejected)): -(1-e) log s(z) - e log s(-z); form hinge: "
@@ -75,6 +81,11 @@ class CpoLoss(LossTerm):
         return self
 
 
+class NllTokens(StrEnum):
+    COMPLETION = "completion"
+    ALL = "all"  # all but the first of the prompt, which nothing predicts, and of the answer
+
+
 class OrpoLoss(LossTerm):
     about: ClassVar[About] = About(
         title="ORPO",
@@ -87,10 +98,10 @@ class OrpoLoss(LossTerm):
     beta: float = Field(
         0.1, gt=0, le=100, description="Factor of the odds-ratio part: the paper's lambda, Twinkle's lambda_orpo."
     )
-    nll_tokens: Literal["completion"] = Field(
-        "completion",
-        description="Tokens that the NLL covers: those of the chosen answers, as in Twinkle and the paper. TRL's, "
-        "which has the prompt's too, is not available yet.",
+    nll_tokens: NllTokens = Field(
+        NllTokens.COMPLETION,
+        description="Tokens that the NLL covers: `completion`, those of the chosen answers, as in Twinkle and the "
+        "paper; or `all`, with the prompt's, as in TRL.",
     )
 
 

@@ -21,6 +21,8 @@ ALPHA_COEF = 0.5
 
 
 class MarginLoss(ReferenceOptionalLoss):
+    uses_margin: ClassVar[bool] = True
+
     f_divergence: Divergence = Field(
         Divergence.REVERSE_KL,
         description="Divergence from the reference (f-DPO, arXiv 2309.16240): `reverse_kl` is plain DPO, the others "
