@@ -123,7 +123,7 @@ class Training(SpecModel):
     precision: Precision = Field(Precision.BF16, description="`bf16` (autocast, float32 weights) or `float32`.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in backward: less memory, slower.")
     micro_batch_tokens: int = Field(
-        8192, ge=64, le=4_194_304, description="Padded tokens per forward pass. Memory only: the result is the same."
+        8192, ge=64, le=4_194_304, description="Tokens per forward pass. Memory and speed only: the result is the same."
     )
     checkpoint_every: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")
     checkpoints_to_keep: int = Field(2, ge=1, le=100, description="Newest checkpoints kept while the job runs.")

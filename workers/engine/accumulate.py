@@ -157,7 +157,9 @@ class Accumulator:
     def _batches(self, examples: Sequence[Example]) -> list[Batch]:
         with_prompts = any(isinstance(loss, OrpoLoss) and loss.nll_tokens is NllTokens.ALL for loss in self._job.losses)
         tokens = self._job.training.micro_batch_tokens
-        return list(micro_batches(examples, tokens, self._device, with_prompts=with_prompts))
+        return list(
+            micro_batches(examples, tokens, self._device, packed=self._lm.shares_prompts, with_prompts=with_prompts)
+        )
 
     def _rows(self, batch: Batch) -> Tensor:
         """Places of the batch's examples in the step."""

@@ -1,4 +1,8 @@
-"""Examples to padded micro-batches of bounded size."""
+"""Examples to micro-batches of bounded size.
+
+Two forms. *Packed*: one row without padding, in which every prompt stands once, followed by its answers, then the next
+example (see `workers.engine.shared_prompt`). *Padded*: a row for every prompt + answer, for models that cannot share.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,24 +14,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.data.examples import Example
+from workers.engine.shared_prompt import Layout, Segment
 from workers.losses import Facts
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences prompt + answer of B examples, padded on the right: all answers of the first, then of the next.
+    """B examples. S rows of T tokens: one if packed. K is the largest number of answers an example has.
 
-    There is no attention mask: attention is causal, so no counted token ever sees padding.
+    Padded rows have no attention mask: attention is causal, so no counted token ever sees the padding, on the right.
 
-    S is the number of sequences, T the padded length, K the largest number of answers an example has. A token of
-    interest at position t is predicted from the hidden state at t - 1: `predicts_ST` marks those positions,
-    `targets_N` are the tokens in that order, `slot_N` says where each belongs: example * K + answer, or B * K +
-    example for a token of the prompt.
+    N tokens are of interest: the counted ones of answers and, if asked for, those of prompts. `predicts_N` is the
+    position in the flattened [S * T] whose hidden state predicts each, `targets_N` the tokens, `slot_N` where each
+    belongs: example * K + answer, or B * K + example for a token of a prompt. Tokens of an answer stand together.
     """
 
     positions: tuple[int, ...]  # of its examples in the list the batches were made from
     input_ids_ST: Tensor
-    predicts_ST: Tensor
+    position_ids_ST: Tensor
+    layout: Layout | None  # of a packed row
+    predicts_N: Tensor
     targets_N: Tensor
     slot_N: Tensor
     shared_N: Tensor  # bool: among the first tokens of an answer, as many as the example's shortest answer has
@@ -45,24 +51,20 @@ class Batch:
 
 
 def micro_batches(
-    examples: Sequence[Example], max_tokens: int, device: torch.device, *, with_prompts: bool = False
+    examples: Sequence[Example], max_tokens: int, device: torch.device, *, packed: bool, with_prompts: bool = False
 ) -> Iterator[Batch]:
-    """Group examples of like length so that each batch pads to at most `max_tokens`; a longer one goes alone.
+    """Batches of at most `max_tokens`, padding included; a longer example goes alone.
 
     with_prompts: the prompts' tokens, but the first of each, are of interest too.
     """
-    by_length = sorted(range(len(examples)), key=lambda i: -examples[i].max_length)
-    start = 0
-    while start < len(by_length):
-        length = examples[by_length[start]].max_length
-        stop, sequences = start, 0
-        while stop < len(by_length):
-            sequences += len(examples[by_length[stop]].answers)
-            if sequences * length > max_tokens and stop > start:
-                break
-            stop += 1
-        yield _collate(examples, by_length[start:stop], device, with_prompts)
-        start = stop
+    bins = _packed_bins(examples, max_tokens) if packed else _padded_bins(examples, max_tokens)
+    for positions in bins:
+        yield _collate(examples, positions, device, packed, with_prompts)
+
+
+def num_tokens(example: Example) -> int:
+    """Of an example whose prompt is read once."""
+    return len(example.prompt) + sum(len(answer.ids) for answer in example.answers)
 
 
 def facts_of(examples: Sequence[Example], device: torch.device) -> Facts:
@@ -82,30 +84,83 @@ def facts_of(examples: Sequence[Example], device: torch.device) -> Facts:
     )
 
 
-def _collate(examples: Sequence[Example], positions: Sequence[int], device: torch.device, with_prompts: bool) -> Batch:
+def _packed_bins(examples: Sequence[Example], max_tokens: int) -> list[list[int]]:
+    """First fit, longest first."""
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for i in sorted(range(len(examples)), key=lambda i: -num_tokens(examples[i])):
+        size = num_tokens(examples[i])
+        at = next((at for at, left in enumerate(room) if size <= left), None)
+        if at is None:
+            bins.append([])
+            room.append(max_tokens)
+            at = -1
+        bins[at].append(i)
+        room[at] -= size
+    return bins
+
+
+def _padded_bins(examples: Sequence[Example], max_tokens: int) -> Iterator[list[int]]:
+    """Examples of like length together."""
+    by_length = sorted(range(len(examples)), key=lambda i: -examples[i].max_length)
+    start = 0
+    while start < len(by_length):
+        length = examples[by_length[start]].max_length
+        stop, rows = start, 0
+        while stop < len(by_length):
+            rows += len(examples[by_length[stop]].answers)
+            if rows * length > max_tokens and stop > start:
+                break
+            stop += 1
+        yield by_length[start:stop]
+        start = stop
+
+
+def _collate(
+    examples: Sequence[Example], positions: Sequence[int], device: torch.device, packed: bool, with_prompts: bool
+) -> Batch:
     members = [examples[i] for i in positions]
     num_answers = max(len(example.answers) for example in members)
-    sequences = [(row, k) for row, example in enumerate(members) for k in range(len(example.answers))]
-    shape = len(sequences), max(example.max_length for example in members)
+    if packed:
+        shape = 1, sum(map(num_tokens, members))
+    else:
+        shape = sum(len(example.answers) for example in members), max(example.max_length for example in members)
+    ids, place = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    flat_ids, flat_place = ids.reshape(-1), place.reshape(-1)
+    predicts, targets, slots, shared = [], [], [], []
+    segments: list[Segment] = []
 
-    ids = np.zeros(shape, np.int64)
-    slots = np.full(shape, -1, np.int64)
-    shared = np.zeros(shape, np.bool_)
-    num_tokens = 0
-    for s, (row, k) in enumerate(sequences):
-        prompt, answer = members[row].prompt, members[row].answers[k]
-        end = len(prompt) + len(answer.ids)
-        num_tokens += end
-        ids[s, : len(prompt)] = prompt
-        ids[s, len(prompt) : end] = answer.ids
-        slots[s, len(prompt) : end] = np.where(answer.mask, row * num_answers + k, -1)
-        shortest = min(other.num_counted for other in members[row].answers)
-        shared[s, len(prompt) : end] = answer.mask.cumsum() <= shortest
-        if with_prompts and k == 0:
-            slots[s, 1 : len(prompt)] = len(members) * num_answers + row
-    owner, column = (slots >= 0).nonzero()
-    predicts = np.zeros(shape, np.bool_)
-    predicts[owner, column - 1] = True
+    def note(at: NDArray[np.int64], before: NDArray[np.int64], slot: int, among_shared: NDArray[np.bool_]) -> None:
+        predicts.append(before)
+        targets.append(flat_ids[at])
+        slots.append(np.full(len(at), slot))
+        shared.append(among_shared)
+
+    end = row = used = 0
+    for index, example in enumerate(members):
+        shortest = min(answer.num_counted for answer in example.answers)
+        length = len(example.prompt)
+        spans = []
+        for k, answer in enumerate(example.answers):
+            if k == 0 or not packed:  # the prompt, once or before every answer
+                start = end if packed else row * shape[1]
+                row += 1
+                flat_ids[start : start + length] = example.prompt
+                flat_place[start : start + length] = np.arange(length)
+                end = start + length
+                used += length
+                if with_prompts and k == 0:
+                    at = np.arange(start + 1, end)
+                    note(at, at - 1, len(members) * num_answers + index, np.zeros(length - 1, np.bool_))
+            spans.append(slice(end, end + len(answer.ids)))
+            flat_ids[spans[-1]] = answer.ids
+            flat_place[spans[-1]] = np.arange(length, length + len(answer.ids))
+            offsets = answer.mask.nonzero()[0]
+            before = np.where(offsets > 0, end + offsets - 1, start + length - 1)
+            note(end + offsets, before, index * num_answers + k, np.arange(len(offsets)) < shortest)
+            end += len(answer.ids)
+            used += len(answer.ids)
+        segments.append(Segment(slice(start, start + length), tuple(spans)))
 
     def tensor(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
@@ -113,10 +168,12 @@ def _collate(examples: Sequence[Example], positions: Sequence[int], device: torc
     return Batch(
         positions=tuple(positions),
         input_ids_ST=tensor(ids),
-        predicts_ST=tensor(predicts),
-        targets_N=tensor(ids[owner, column]),
-        slot_N=tensor(slots[owner, column]),
-        shared_N=tensor(shared[owner, column]),
+        position_ids_ST=tensor(place),
+        layout=Layout(tuple(segments)) if packed else None,
+        predicts_N=tensor(np.concatenate(predicts)),
+        targets_N=tensor(np.concatenate(targets)),
+        slot_N=tensor(np.concatenate(slots)),
+        shared_N=tensor(np.concatenate(shared)),
         num_answers=num_answers,
-        num_tokens=num_tokens,
+        num_tokens=used,
     )

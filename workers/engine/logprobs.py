@@ -1,6 +1,7 @@
 """Log-probs of answer tokens, without ever holding the logits of a whole batch."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +31,8 @@ class TokenStats:
 def token_logps(lm: CausalLM, batch: Batch) -> Tensor:
     """log p(token | all before it), float32, shape [N] in the order of `batch.targets_N`. Without a gradient."""
     if lm.body is None:
-        logits_NV = lm.model(input_ids=batch.input_ids_ST, use_cache=False).logits[batch.predicts_ST]
-        return _logps(logits_NV.float(), batch.targets_N)
-    hidden_NH = lm.body(input_ids=batch.input_ids_ST, use_cache=False).last_hidden_state[batch.predicts_ST]
+        return _logps(_logits(lm, batch).float(), batch.targets_N)
+    hidden_NH = _hidden(lm.body, batch)
     chunks = zip(torch.split(hidden_NH, _HEAD_CHUNK), torch.split(batch.targets_N, _HEAD_CHUNK), strict=True)
     return torch.cat([_logps(lm.head(hidden).float(), targets) for hidden, targets in chunks])
 
@@ -40,11 +40,10 @@ def token_logps(lm: CausalLM, batch: Batch) -> Tensor:
 def token_stats(lm: CausalLM, batch: Batch) -> TokenStats:
     """Log-probs with their gradient, and the rest."""
     if lm.body is None:
-        logits_NV = lm.model(input_ids=batch.input_ids_ST, use_cache=False).logits[batch.predicts_ST]
         stats: list[Tensor] = []
-        logps_N = _logps_noting(logits_NV.float(), batch.targets_N, stats)
+        logps_N = _logps_noting(_logits(lm, batch).float(), batch.targets_N, stats)
         return TokenStats(logps_N, *stats[0])
-    hidden_NH = lm.body(input_ids=batch.input_ids_ST, use_cache=False).last_hidden_state[batch.predicts_ST]
+    hidden_NH = _hidden(lm.body, batch)
     chunks = [
         _head_stats(lm.head, hidden, targets)
         for hidden, targets in zip(
@@ -81,6 +80,25 @@ def split_by_answer(token_logps_N: Tensor, batch: Batch) -> list[list[Tensor]]:
     answers = torch.split(token_logps_N.cpu(), counts)
     rows = (answers[i : i + batch.num_answers] for i in range(0, slots, batch.num_answers))
     return [[answer for answer in row if len(answer)] for row in rows]
+
+
+def _inputs(batch: Batch) -> dict[str, Any]:
+    inputs: dict[str, Any] = {"input_ids": batch.input_ids_ST, "use_cache": False}
+    if batch.layout is not None:
+        inputs |= {"position_ids": batch.position_ids_ST, "layout": batch.layout}
+    return inputs
+
+
+def _hidden(body: nn.Module, batch: Batch) -> Tensor:
+    hidden_STH: Tensor = body(**_inputs(batch)).last_hidden_state
+    return hidden_STH.flatten(0, 1)[batch.predicts_N]
+
+
+def _logits(lm: CausalLM, batch: Batch) -> Tensor:
+    """Of a model that is run whole: all at one time, but in a packed row of the positions of interest alone."""
+    if batch.layout is None:
+        return lm.model(**_inputs(batch)).logits.flatten(0, 1)[batch.predicts_N]  # type: ignore[no-any-return]
+    return lm.model(**_inputs(batch), logits_to_keep=batch.predicts_N).logits[0]  # type: ignore[no-any-return]
 
 
 def _by_slot(values_N: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

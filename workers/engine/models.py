@@ -1,5 +1,6 @@
 """Models and tokenizers from transformers, ready to score or to train."""
 
+import inspect
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from service.spec import Precision
+from workers.engine import shared_prompt
+from workers.engine.shared_prompt import Layout, Segment
 from workers.errors import AttemptError
 
 logger = logging.getLogger(__name__)
+_SHARED_LAYERS = {"full_attention", "sliding_attention"}
 transformers_logging.disable_progress_bar()  # a bar in a log file is a line for every percent
 
 
@@ -21,11 +25,13 @@ class CausalLM:
     """A transformers model, split where it pays: `body` gives hidden states, `head` their logits.
 
     `body` is None for an architecture whose logits are more than head(body(x)); such a model is run whole.
+    `shares_prompts` says that it computes packed rows (see `workers.engine.shared_prompt`) right.
     """
 
     model: PreTrainedModel
     body: nn.Module | None
     head: nn.Module
+    shares_prompts: bool
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
@@ -52,23 +58,60 @@ def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel
 
 
 def split(model: PreTrainedModel) -> CausalLM:
-    """Find body and head, and check on a few tokens that they make the model's own logits.
+    """Find body and head, and which of the fast paths the model can take, each checked on a few tokens.
 
-    Soft-capped or scaled logits (Gemma 2, Cohere, Granite) fail the check and are run whole.
+    Soft-capped or scaled logits (Gemma 2, Cohere, Granite) are more than head(body(x)): such a model is run whole.
+    Models that do not go through transformers' attention interface, or mix positions in other ways (Bloom, state
+    spaces), cannot share prompts: their examples go in padded rows.
     """
     head = model.get_output_embeddings()
     body = model.base_model
-    ids = torch.arange(min(8, model.config.get_text_config().vocab_size), device=model.device)[None]
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        expected = model(input_ids=ids, use_cache=False).logits
-        got = head(body(input_ids=ids, use_cache=False).last_hidden_state)
+        whole = _is_head_of_body(model, head, body)
+        shares = _can_share_prompts(model)
     model.train(was_training)
-    if got.shape == expected.shape and torch.allclose(got, expected, rtol=1e-4, atol=1e-4):
-        return CausalLM(model, body, head)
-    logger.info("%s: logits are not head(body(x)); the model is run whole", type(model).__name__)
-    return CausalLM(model, None, head)
+    name = type(model).__name__
+    logger.info("%s: %s", name, "head and body are run apart" if whole else "logits are not head(body(x)), run whole")
+    logger.info("%s: examples go in %s", name, "packed rows with shared prompts" if shares else "padded rows")
+    return CausalLM(model, body if whole else None, head, shares)
+
+
+def _is_head_of_body(model: PreTrainedModel, head: nn.Module, body: nn.Module) -> bool:
+    ids = _few_tokens(model, 8)
+    expected = model(input_ids=ids, use_cache=False).logits
+    got = head(body(input_ids=ids, use_cache=False).last_hidden_state)
+    return _equal(got, expected)
+
+
+def _can_share_prompts(model: PreTrainedModel) -> bool:
+    """Leaves the model's attention set to what its batches need."""
+    takes_more = any(one.kind is one.VAR_KEYWORD for one in inspect.signature(model.forward).parameters.values())
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    if not model._supports_attention_backend or not takes_more or not kinds <= _SHARED_LAYERS:
+        return False
+    ids = _few_tokens(model, 20)[0]
+    layout = Layout((Segment(slice(0, 9), (slice(9, 13), slice(13, 20))),))
+    answers = [ids[9:13], ids[13:20]]
+    expected = [model(input_ids=torch.cat([ids[:9], one])[None], use_cache=False).logits[0] for one in answers]
+    places = torch.cat([torch.arange(9), torch.arange(9, 13), torch.arange(9, 16)]).to(ids.device)[None]
+    before: str = model.config._attn_implementation
+    model.set_attn_implementation(shared_prompt.NAME)
+    got = model(input_ids=ids[None], position_ids=places, use_cache=False, layout=layout).logits[0]
+    if _equal(got[:13], expected[0]) and _equal(got[13:], expected[1][9:]):
+        return True
+    model.set_attn_implementation(before)
+    return False
+
+
+def _few_tokens(model: PreTrainedModel, count: int) -> Tensor:
+    vocabulary: int = model.config.get_text_config().vocab_size
+    return (torch.arange(count, device=model.device) % vocabulary)[None]
+
+
+def _equal(got: Tensor, expected: Tensor) -> bool:
+    return got.shape == expected.shape and torch.allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -32,7 +32,7 @@ def score(lm: CausalLM, examples: Sequence[Example], precision: Precision, batch
     """Log-probs of every counted answer token, float32, in the order of `examples`."""
     device = lm.model.device
     scores: dict[int, Score] = {}
-    for batch in micro_batches(examples, batch_tokens, device):
+    for batch in micro_batches(examples, batch_tokens, device, packed=lm.shares_prompts):
         with autocast(device, precision):
             logps = split_by_answer(token_logps(lm, batch), batch)
         for position, answers in zip(batch.positions, logps, strict=True):

@@ -1,0 +1,127 @@
+"""Packed rows with shared prompts give every architecture's numbers for separate sequences."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from service.spec import Precision
+from workers.data.examples import Answer, Example
+from workers.engine.batching import micro_batches
+from workers.engine.logprobs import answer_logps, token_stats
+from workers.engine.models import split
+from workers.reference.scorer import score
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": True,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+GPT2 = {"vocab_size": 300, "n_embd": 32, "n_layer": 3, "n_head": 4, "bos_token_id": 1, "eos_token_id": 2}
+BLOOM = {"vocab_size": 300, "hidden_size": 32, "n_layer": 2, "n_head": 4}
+
+# attention, tying, soft-capping and positions differ
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", SIZES | {"tie_word_embeddings": False}),
+    "qwen3": ("qwen3", SIZES),
+    "qwen2": ("qwen2", SIZES),
+    "mistral with a window": ("mistral", SIZES | {"sliding_window": 12}),
+    "gemma2": ("gemma2", SIZES | {"sliding_window": 12, "final_logit_softcapping": 2.0, "attn_logit_softcapping": 0.5}),
+    "gemma3": ("gemma3_text", SIZES | {"sliding_window": 12}),
+    "gpt2": ("gpt2", GPT2),
+    "granite": ("granite", SIZES | {"logits_scaling": 3.0}),
+    "bloom": ("bloom", BLOOM),
+}
+
+
+def make(name: str) -> PreTrainedModel:
+    architecture, sizes = ARCHITECTURES[name]
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **sizes), dtype=torch.float32).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)  # far from uniform attention, so that a wrong mask shows
+    return model
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[Example]:
+    """With one to four answers, and masks with holes in them."""
+    random = np.random.default_rng(0)
+
+    def answer(length: int) -> Answer:
+        mask = random.random(length) > 0.2
+        mask[-1] = True
+        return Answer(random.integers(3, 300, length).astype(np.int32), mask)
+
+    lengths = [(1, [3]), (40, [5, 17]), (17, [30, 2]), (9, [8, 8, 1]), (23, [12, 1, 20, 6]), (30, [1, 1])]
+    return [
+        Example(row, random.integers(3, 300, prompt).astype(np.int32), tuple(answer(n) for n in answers))
+        for row, (prompt, answers) in enumerate(lengths)
+    ]
+
+
+def one_at_a_time(model: PreTrainedModel, examples: list[Example]) -> list[list[torch.Tensor]]:
+    """In float64."""
+    found = []
+    for example in examples:
+        row = []
+        for answer in example.answers:
+            ids = torch.tensor([*example.prompt, *answer.ids], dtype=torch.int64)[None]
+            with torch.no_grad():
+                logits = model(input_ids=ids, use_cache=False).logits[0, len(example.prompt) - 1 : -1]
+            targets = torch.tensor(answer.ids, dtype=torch.int64)
+            logps = torch.log_softmax(logits, 1).gather(1, targets[:, None])[:, 0]
+            row.append(logps[torch.from_numpy(answer.mask)])
+        found.append(row)
+    return found
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("max_tokens", [60, 1000])
+def test_scores_equal_those_of_one_sequence_at_a_time(name: str, max_tokens: int, examples: list[Example]) -> None:
+    model = make(name)
+    expected = one_at_a_time(make(name).double(), examples)
+    lm = split(model)
+    assert lm.shares_prompts == (name != "bloom")
+    for ours, wanted in zip(score(lm, examples, Precision.FLOAT32, max_tokens), expected, strict=True):
+        for one, other in zip(ours, wanted, strict=True):
+            torch.testing.assert_close(torch.from_numpy(one).double(), other, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "bloom"])
+def test_gradients_equal_those_of_padded_rows(name: str, examples: list[Example]) -> None:
+    packed, padded = make(name), make(name)
+    lm = split(packed)
+    plain = replace(split(padded), shares_prompts=False)
+    padded.set_attn_implementation("eager")
+    for one in (lm, plain):
+        for batch in micro_batches(examples, 80, torch.device("cpu"), packed=one.shares_prompts):
+            answer_logps(token_stats(one, batch), batch).sums_BK.square().sum().div(1000).backward()
+    largest = max(float(parameter.grad.abs().max()) for parameter in padded.parameters() if parameter.grad is not None)
+    for (where, ours), other in zip(packed.named_parameters(), padded.parameters(), strict=True):
+        assert ours.grad is not None, where
+        torch.testing.assert_close(ours.grad, other.grad, rtol=1e-4, atol=1e-5 * largest)
+
+
+def test_a_packed_row_holds_no_padding_and_every_prompt_once(examples: list[Example]) -> None:
+    batches = list(micro_batches(examples, 100, torch.device("cpu"), packed=True))
+    assert sorted(i for batch in batches for i in batch.positions) == list(range(len(examples)))
+    for batch in batches:
+        members = [examples[i] for i in batch.positions]
+        assert batch.input_ids_ST.numel() == sum(
+            len(one.prompt) + sum(len(answer.ids) for answer in one.answers) for one in members
+        )
+        assert batch.input_ids_ST.numel() <= 100 or len(members) == 1
