@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from service.spec import AlignmentJob, Lora, ModelRef, Storage
 from service.spec.model_config import has_cpu_engine, why_not_served, why_not_trained
 from service.spec.modules import DamagedWeights, check_adapter
+from service.spec.token_ids import other_ids
 from workers.errors import AttemptError
 
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -47,9 +48,17 @@ def reference_weights(job: AlignmentJob, storage: Storage) -> Weights:
     """What log-ratios are taken against: `reference`, or the policy as it is before training.
 
     An adapter that is gone on with counts as it was, in float32: its published merger is rounded to the base's dtype.
-    Raises what `policy_weights` does.
+    Raises what `policy_weights` does, and `reference_unusable`.
     """
-    return Weights(resolve(job.reference, storage)) if job.reference else policy_weights(job, storage)
+    policy = policy_weights(job, storage)
+    if job.reference is None:
+        return policy
+    reference = resolve(job.reference, storage)
+    if reason := other_ids(policy.model, reference):
+        raise AttemptError(
+            "reference_unusable", f"The reference {job.reference.source} has another tokenizer: {reason}."
+        )
+    return Weights(reference)
 
 
 def check_model(job: AlignmentJob, start: Weights) -> None:

@@ -22,6 +22,7 @@ from service.settings import Settings
 from service.spec import AlignmentJob, Lora, ModelRef, Storage
 from service.spec.model_config import why_not_served
 from service.spec.rows import RowProblem, read_rows
+from service.spec.token_ids import other_ids
 
 SHOWN_ROWS = 20
 
@@ -39,9 +40,15 @@ async def check(database: Database, settings: Settings, owner: str, spec: Alignm
                 f"There is no file {spec.data.train} among yours: upload it with POST /v1/files and use its ID.",
                 field="data.train",
             ) from error
-    await _check_policy(settings, spec, await _find_model(database, settings, owner, spec.model, "model"))
+    model = await _find_model(database, settings, owner, spec.model, "model")
+    await _check_policy(settings, spec, model)
     if spec.reference is not None:
-        await _find_model(database, settings, owner, spec.reference, "reference")
+        reference = await _find_model(database, settings, owner, spec.reference, "reference")
+        if model and reference and (reason := await asyncio.to_thread(other_ids, model[0], reference[0])):
+            raise ModelUnusable(
+                f"The reference has another tokenizer than the model: {reason}. Name one of the same family.",
+                field="reference",
+            )
     await asyncio.to_thread(check_rows, Storage(settings.storage_root).files / file.id, file.filename, spec)
 
 

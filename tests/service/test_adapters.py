@@ -209,6 +209,33 @@ async def test_a_model_that_cannot_be_trained_is_refused(client: Client, config:
     assert refused.value.extra["field"] == "model"
 
 
+def write_tokenizer(model: Path, vocabulary: Any, *added: tuple[str, int]) -> None:
+    tokens = [{"content": content, "id": token_id} for content, token_id in added]
+    (model / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": tokens}))
+
+
+async def test_a_reference_that_numbers_tokens_differently_is_refused(client: Client) -> None:
+    reference = make_model(client.settings.storage_root / "models" / "reference")
+    write_tokenizer(client.model, {"a": 0, "b": 1}, ("<end>", 2))
+    for vocabulary, said in (
+        ({"a": 0, "b": 2}, "'b' is token 1 .* token 2 of"),
+        ({"a": 0, "b": 1}, "'<end>' .* not a"),
+    ):
+        write_tokenizer(reference, vocabulary)
+        with pytest.raises(ModelUnusable, match=said) as refused:
+            await client.submit(reference=str(reference))
+        assert refused.value.extra["field"] == "reference"
+
+
+async def test_a_reference_with_the_same_tokens_and_more_will_do(client: Client) -> None:
+    reference = make_model(client.settings.storage_root / "models" / "reference")
+    write_tokenizer(client.model, [["a", -1.0], ["b", -2.0]])  # as Unigram has it
+    write_tokenizer(reference, {"a": 0, "b": 1}, ("<end>", 2))
+    await client.submit(reference=str(reference))
+    (reference / "tokenizer.json").write_text("{}")  # nothing is known of it
+    await client.submit(reference=str(reference))
+
+
 async def test_a_model_that_vllm_does_not_serve_is_refused_unless_it_is_not_to_be_served(client: Client) -> None:
     (client.model / "config.json").write_text('{"model_type": "gpt_neo"}')
     with pytest.raises(ModelUnusable, match="serve: false") as refused:

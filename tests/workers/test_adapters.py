@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from service.spec import AlignmentJob, Lora, Precision, Storage, Truncation
 from service.spec.rows import Row
 from tests.models import make_model
-from workers.data.examples import Example
+from workers.data.examples import Example, write_examples
 from workers.data.order import TrainingOrder
 from workers.data.tokenize import RowTokenizer
 from workers.engine import checkpoint
@@ -25,8 +25,8 @@ from workers.errors import AttemptError
 from workers.export import export
 from workers.health import HealthMonitor
 from workers.reference.fingerprint import namespace
-from workers.reference.scorer import score
-from workers.reference.store import Score
+from workers.reference.scorer import Scorer, ScorerConfig, score
+from workers.reference.store import ReferenceStore, Score
 from workers.sources import Weights, check_model, policy_weights, reference_weights
 
 PAIRS = 16
@@ -293,6 +293,34 @@ def test_a_given_reference_stays_the_reference(model_path: Path, pairs: list[Exa
     on = make_job(f"job:{FIRST}", method=lora(continue_adapter=True), reference=str(model_path))
     assert reference_weights(on, house.storage) == Weights(model_path)
     assert policy_weights(on, house.storage).adapter is not None
+
+
+def test_a_scorer_scores_with_the_adapter_as_it_was(model_path: Path, pairs: list[Example], tmp_path: Path) -> None:
+    house = Storehouse(tmp_path)
+    house.run(make_job(model_path, SFT, lora()), FIRST, pairs, 3)
+    weights = reference_weights(make_job(f"job:{FIRST}", method=lora(continue_adapter=True)), house.storage)
+    write_examples(tmp_path / "pairs.parquet", pairs)
+    name = namespace(weights, Precision.FLOAT32)
+    scorer = Scorer(ScorerConfig(weights, tmp_path / "pairs.parquet", tmp_path, name, Precision.FLOAT32, 1024))
+    scorer.score(range(PAIRS))
+    reader = ReferenceStore(tmp_path, name).reader([pair.key for pair in pairs])
+    reader.refresh()
+    expected = reference_scores(weights, pairs)
+    bare = reference_scores(Weights(model_path), pairs)
+    for pair, one, other in zip(pairs, expected, bare, strict=True):
+        assert reader.scores[pair.key][0] == pytest.approx(one[0], abs=1e-5)
+        assert reader.scores[pair.key][0] != pytest.approx(other[0], abs=1e-3)
+
+
+def test_a_reference_with_other_token_ids_is_refused(model_path: Path, tmp_path: Path) -> None:
+    other = make_model(tmp_path / "other")
+    job = make_job(model_path, reference=str(other))
+    assert reference_weights(job, Storage(tmp_path)) == Weights(other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["a"], tokenizer["model"]["vocab"]["b"] = 1, 2
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(AttemptError, match="another tokenizer"):
+        reference_weights(job, Storage(tmp_path))
 
 
 def test_an_adapter_whose_base_or_files_are_gone_is_reported(
