@@ -47,7 +47,7 @@ def policy_weights(job: AlignmentJob, storage: Storage) -> Weights:
 def reference_weights(job: AlignmentJob, storage: Storage) -> Weights:
     """What log-ratios are taken against: `reference`, or the policy as it is before training.
 
-    An adapter that is gone on with counts as it was, in float32: its published merger is rounded to the base's dtype.
+    An adapter that is gone on with counts as it was, on its base: what was published is merged, which rounds.
     Raises what `policy_weights` does, and `reference_unusable`.
     """
     policy = policy_weights(job, storage)

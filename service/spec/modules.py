@@ -3,8 +3,9 @@
 import difflib
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from service.spec.training import Lora
 
@@ -30,16 +31,22 @@ def check_adapter(directory: Path, method: Lora) -> tuple[str, str] | None:
     """Which option of the method names a module that the model in `directory` lacks, and a sentence about it.
 
     None if there is none, or if the weights are not safetensors: their names cannot be read here. A matrix tells a
-    module that can be adapted. Raises DamagedWeights.
+    module that can be adapted; but not one that is embeddings and head at once. Raises DamagedWeights.
     """
     shapes = tensor_shapes(directory)
     if not shapes:
         return None
+    config = json.loads((directory / "config.json").read_bytes())
     matrices = {name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) == 2}
     modules = modules_of(shapes)
-    if json.loads((directory / "config.json").read_bytes()).get("tie_word_embeddings") is not False:
-        modules.add("lm_head")  # a tied head is no tensor of its own
     targets = [] if method.target_modules == "all-linear" else method.target_modules
+    if config.get("tie_word_embeddings") is not False and not _has("lm_head", modules):
+        modules.add("lm_head")  # a tied head is no tensor of its own
+        if tied := [name for name in targets if name == "lm_head" or _has(name, _embeddings(shapes, config))]:
+            return "target_modules", (
+                f"{', '.join(tied)} is the input embeddings and the head in one, into which an adapter cannot be "
+                "merged: train it whole, in modules_to_save"
+            )
     for option, wanted, known in (
         ("target_modules", targets, matrices),
         ("modules_to_save", method.modules_to_save, modules),
@@ -63,11 +70,22 @@ def unknown_modules(wanted: Iterable[str], modules: Collection[str]) -> str | No
     parts = {path.rpartition(".")[2] for path in modules}
     told = []
     for name in wanted:
-        if name in modules or any(path.endswith(f".{name}") for path in modules):
+        if _has(name, modules):
             continue
         near = difflib.get_close_matches(name, sorted(p for p in parts if not p.isdigit()), n=3, cutoff=0.5)
         told.append(f"no '{name}'" + (f" (near: {', '.join(near)})" if near else ""))
     return f"the model has {'; '.join(told)}" if told else None
+
+
+def _has(name: str, modules: Collection[str]) -> bool:
+    return name in modules or any(path.endswith(f".{name}") for path in modules)
+
+
+def _embeddings(shapes: Mapping[str, tuple[int, ...]], config: dict[str, Any]) -> set[str]:
+    """Modules whose matrix has a row for every token."""
+    text = config.get("text_config")
+    size = (text if isinstance(text, dict) else config).get("vocab_size")
+    return {name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) == 2 and shape[0] == size}
 
 
 def _header(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:

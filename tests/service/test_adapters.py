@@ -96,6 +96,15 @@ async def test_modules_are_named_whole_or_by_their_last_parts(client: Client) ->
     await client.submit(lora(target_modules=targets, modules_to_save=["input_layernorm", "lm_head"]))
 
 
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens", "model.embed_tokens"])
+async def test_an_adapter_on_embeddings_that_are_the_head_too_is_refused(client: Client, target: str) -> None:
+    (client.model / "config.json").write_text('{"vocab_size": 8}')
+    with pytest.raises(InvalidRequest, match="modules_to_save"):
+        await client.submit(lora(target_modules=["q_proj", target]))
+    write_weights(client.model / "model-2.safetensors", {"lm_head.weight": [8, 4]})  # not tied after all
+    await client.submit(lora(target_modules=["q_proj", target]))
+
+
 async def test_an_untied_head_that_is_not_there_is_refused(client: Client) -> None:
     (client.model / "config.json").write_text('{"tie_word_embeddings": false}')
     with pytest.raises(InvalidRequest, match="lm_head"):

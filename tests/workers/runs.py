@@ -12,7 +12,7 @@ from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.data.tokenize import RowTokenizer
 from workers.engine.accumulate import Rank
-from workers.engine.adapters import adapt, merge
+from workers.engine.adapters import adapt, put_on
 from workers.engine.models import load_model, split
 from workers.engine.trainer import Trainer
 from workers.export import export
@@ -85,12 +85,12 @@ def logits(model: torch.nn.Module, pairs: list[Example]) -> torch.Tensor:
     return found
 
 
-def reference_scores(weights: Weights, pairs: list[Example]) -> list[Score]:
+def reference_scores(weights: Weights, pairs: list[Example], precision: Precision = Precision.FLOAT32) -> list[Score]:
     """What a scorer of the reference pool does."""
     model: PreTrainedModel = load_model(weights.model)
     if weights.adapter:
-        model = merge(model, weights.adapter)
-    return score(split(model.eval()), pairs, Precision.FLOAT32, 1024)
+        put_on(model, weights.adapter)
+    return score(split(model.eval()), pairs, precision, 1024)
 
 
 def close(got: torch.Tensor, expected: torch.Tensor) -> None:
@@ -105,7 +105,11 @@ class Storehouse:
 
     def run(self, job: AlignmentJob, job_id: str, pairs: list[Example], steps: int) -> list[float]:
         start = policy_weights(job, self.storage)
-        scores = reference_scores(reference_weights(job, self.storage), pairs) if job.needs_reference else None
+        scores = (
+            reference_scores(reference_weights(job, self.storage), pairs, job.training.precision)
+            if job.needs_reference
+            else None
+        )
         run = Run(job, start)
         losses = run.steps(0, steps, pairs, scores)
         self.storage.model(job_id).parent.mkdir(parents=True, exist_ok=True)

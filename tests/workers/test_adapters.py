@@ -14,7 +14,7 @@ from tests.models import make_model
 from tests.workers.runs import Run, close, logits, lora, make_job, make_pairs, reference_scores
 from workers.data.examples import Example
 from workers.engine import checkpoint
-from workers.engine.adapters import adapt, merge
+from workers.engine.adapters import adapt, put_on
 from workers.engine.models import load_model
 from workers.errors import AttemptError
 from workers.export import export
@@ -61,7 +61,9 @@ def test_what_is_merged_loaded_or_gone_on_with_gives_the_trained_policys_logits(
     assert tied is load_model(base_path).config.tie_word_embeddings
 
     adapter = tmp_path / "out" / "adapter"
-    close(logits(merge(load_model(base_path), adapter).eval(), pairs), expected)
+    with_adapter = load_model(base_path)
+    put_on(with_adapter, adapter)
+    close(logits(with_adapter.eval(), pairs), expected)
     again = adapt(load_model(base_path), Lora(**options, continue_adapter=True), 1, adapter).eval()
     close(logits(again, pairs), expected)
 

@@ -35,10 +35,11 @@ def pairs(tokenizer: PreTrainedTokenizerFast) -> list[Example]:
     return make_pairs(tokenizer)
 
 
+@pytest.mark.parametrize("precision", Precision)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("first", [SFT, SIGMOID], ids=["sft", "dpo"])
 def test_an_adapter_is_gone_on_with_from_a_loss_of_log_two(
-    first: list[dict[str, Any]], dtype: str, pairs: list[Example], tmp_path: Path
+    first: list[dict[str, Any]], dtype: str, precision: Precision, pairs: list[Example], tmp_path: Path
 ) -> None:
     base = make_model(tmp_path / "base", dtype=dtype)
     house = Storehouse(tmp_path)
@@ -46,6 +47,7 @@ def test_an_adapter_is_gone_on_with_from_a_loss_of_log_two(
     house.run(make_job(base, first, method), FIRST, pairs, 5)
 
     on = make_job(f"job:{FIRST}", SIGMOID, method | {"continue_adapter": True})
+    on = on.model_copy(update={"training": on.training.model_copy(update={"precision": precision})})
     losses = house.run(on, SECOND, pairs, 6)
     assert losses[0] == pytest.approx(math.log(2), abs=1e-6)  # not 0, as of an adapter against itself
     assert losses[-1] < losses[0] - 0.01

@@ -1,9 +1,9 @@
-"""LoRA adapters from peft: put on a model, loaded again, merged away."""
+"""LoRA adapters from peft: new ones, published ones, and their dropout."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -45,13 +45,14 @@ def adapt(model: PreTrainedModel, method: Method, seed: int, adapter: Path | Non
     return adapted
 
 
-def merge(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    """The model with the adapter merged into its weights, in the model's own dtype."""
+def put_on(model: PreTrainedModel, adapter: Path) -> None:
+    """Let the model run with the adapter, frozen; modules inside `model` are replaced, as by `adapt`.
+
+    Not merged, which rounds: a policy that goes on with the adapter starts from the very same log-probs.
+    """
     from peft import PeftModel
 
-    merged: Any = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    assert isinstance(merged, PreTrainedModel)
-    return merged
+    PeftModel.from_pretrained(model, str(adapter))
 
 
 class LoraDropout:

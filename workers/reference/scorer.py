@@ -9,7 +9,7 @@ import torch
 from service.spec import Precision
 from workers.data.examples import Example, ExampleFile
 from workers.device import pick_device
-from workers.engine.adapters import merge
+from workers.engine.adapters import put_on
 from workers.engine.batching import micro_batches
 from workers.engine.logprobs import split_by_answer, token_logps
 from workers.engine.models import CausalLM, autocast, load_model, split
@@ -49,7 +49,7 @@ class Scorer:
         self._store = ReferenceStore(config.store_root, config.namespace)
         model = load_model(config.weights.model)
         if config.weights.adapter is not None:
-            model = merge(model, config.weights.adapter)
+            put_on(model, config.weights.adapter)
         self._lm = split(model.to(pick_device()).eval().requires_grad_(False))
 
     def ready(self) -> None:
