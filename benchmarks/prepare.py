@@ -30,7 +30,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from service.spec import AlignmentJob
-from service.spec.rows import Row, read_rows
+from service.spec.rows import Row, RowNeeds, read_rows
 from tests.tokenizers import CHATML
 from workers.data.example_file import ExampleFile
 from workers.data.pool import usable_cpus
@@ -113,7 +113,7 @@ def make_rows(path: Path, pairs: int) -> None:
 def texts(path: Path, tokenizer: PreTrainedTokenizerFast) -> Iterator[str]:
     """What preparation encodes."""
     render = Renderer(tokenizer, tokenizer.all_special_tokens, JOB.data.train_on)
-    for row in read_rows(path, JOB.data_shape):
+    for row in read_rows(path, RowNeeds.of(JOB)):
         assert isinstance(row, Row)
         rendered = render(row)
         yield rendered.prompt

@@ -1,5 +1,6 @@
 """Settings of the control plane, read from the environment (prefix PLUMBLINE_)."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,14 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, description="SQLAlchemy async URL; by default SQLite in `home`.")
     model_roots: list[Path] = Field(
         default_factory=list, description="Directories that models may be named in, besides the storage root."
+    )
+    data_roots: list[Path] = Field(
+        default_factory=list, description="Directories that training files may be named in, as the cluster sees them."
+    )
+    allow_private_urls: list[IPv4Network | IPv6Network] = Field(
+        default_factory=list,
+        description="Networks that https:// training files may come from although they are private, such as "
+        '["10.20.0.0/16"].',
     )
 
     # How parts reach each other
@@ -54,6 +63,9 @@ class Settings(BaseSettings):
     stream_lifetime_s: float = Field(300, gt=0, description="An SSE stream ends with a `reconnect` event after this.")
 
     # Serving
+    serving_device: Literal["cpu", "gpu"] | None = Field(
+        None, description="What the serving pool's engines run on, if it is known: `cpu` refuses what vLLM's CPU lacks."
+    )
     engine_kwargs: dict[str, object] = Field(default_factory=dict, description="Passed on to vLLM's engine.")
 
     @model_validator(mode="after")

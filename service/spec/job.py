@@ -10,8 +10,9 @@ from service.spec.evaluation import Evaluation
 from service.spec.losses import Loss, LossKind, SigmoidLoss
 from service.spec.model import ModelRef
 from service.spec.resources import Resources
+from service.spec.rows.formats import ScoreUse
 from service.spec.shapes import DataShape
-from service.spec.training import Training
+from service.spec.training import Lora, Training
 
 
 def _dpo() -> list[Loss]:
@@ -44,6 +45,10 @@ class AlignmentJob(SpecModel):
         """Which rows the job needs: what the preference terms say, since `sft` takes the good answers of any."""
         shapes = {loss.type.data_shape for loss in self.losses} - {DataShape.ANSWERS}
         return shapes.pop() if shapes else DataShape.ANSWERS
+
+    @property
+    def continues_adapter(self) -> bool:
+        return isinstance(self.training.method, Lora) and self.training.method.continue_adapter
 
     @property
     def needs_reference_pass(self) -> bool:
@@ -88,12 +93,18 @@ class AlignmentJob(SpecModel):
                 f"`training.reference_sync` moves the reference, which none of the losses {', '.join(kinds)} has: "
                 "leave it out"
             )
+        if self.data.scores is ScoreUse.MARGIN and not self.uses_margin:
+            raise ValueError(f"`data.scores: margin` makes margins, which none of the losses {', '.join(kinds)} uses")
+        if self.data.scores is ScoreUse.WEIGHT and not self.uses_weight:
+            raise ValueError("`data.scores: weight` makes weights, which not all of the losses can use")
         if self.model.weights == "random" and self.serve:
             raise ValueError("a model with random weights is no base to serve the result beside: set `serve: false`")
         if self.reference_model.weights == "random" and self.needs_reference:
             raise ValueError(
                 "a reference with random weights carries no preference: train the model with the `sft` loss first"
             )
+        if self.continues_adapter and not self.model.job_id:
+            raise ValueError("`training.method.continue_adapter` needs a `model` of the form 'job:ID'")
         return self
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
-from service.spec.rows import RowProblem, read_rows
+from service.spec.rows import RowNeeds, RowProblem, RowReader, read_rows
 from workers.data.encode import TokenEncoder, Usable, approximate_size, measure
 from workers.data.example_file import write_examples
 from workers.data.examples import Example
@@ -45,9 +45,9 @@ def prepare(
     target.parent.mkdir(parents=True, exist_ok=True)
     encoder = TokenEncoder(tokenizer, job.data)
     statistics = Statistics(has_tokens=True, exact=encoder.exact)
+    rows = read_rows(source, RowNeeds.of(job))
 
     def examples() -> Iterator[Example]:
-        rows = read_rows(source, job.data_shape)
         for result in map_chunks(encoder, rows, processes or usable_cpus(), approximate_size):
             if isinstance(result, RowProblem):
                 statistics.add_problem(result)
@@ -59,7 +59,7 @@ def prepare(
                 on_progress(statistics.rows)
 
     write_examples(target, examples(), kl_max_length=job.data.max_length if job.needs_kl_answers else None)
-    report = statistics.report(job)
+    report = _report(statistics, job, rows)
     temporary = report_path.with_name(f".{report_path.name}.{os.getpid()}")
     temporary.write_text(report.model_dump_json())
     temporary.replace(report_path)
@@ -73,7 +73,7 @@ def inspect(
     on_progress: Callable[[int], None],
 ) -> DataReport:
     """The report alone, of a file that no job has yet; without a tokenizer it counts characters."""
-    rows = read_rows(source, job.data_shape)
+    rows = read_rows(source, RowNeeds.of(job))
     results: Iterator[Usable | RowProblem]
     if tokenizer is None:
         statistics = Statistics(has_tokens=False)
@@ -89,7 +89,12 @@ def inspect(
             statistics.add(result.facts)
         if statistics.rows % _PROGRESS_EVERY == 0:
             on_progress(statistics.rows)
-    return statistics.report(job)
+    return _report(statistics, job, rows)
+
+
+def _report(statistics: Statistics, job: AlignmentJob, rows: RowReader) -> DataReport:
+    read_as = rows.read_as.describe() if rows.read_as else ""
+    return statistics.report(job, read_as=read_as, ignored_columns=rows.ignored_columns)
 
 
 def require_usable(report: DataReport, max_bad_rows: int) -> None:
