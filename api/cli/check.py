@@ -13,7 +13,7 @@ from rich.console import Console
 
 from api.cli.data_report import show
 from api.cli.errors import CliError
-from service.spec import AlignmentJob, DataSpec, TrainOn, Truncation
+from service.spec import AlignmentJob, DataSpec, RowFormat, ScoreUse, TrainOn, Truncation
 from service.spec.data_report import DataReport
 from service.validation import explain
 
@@ -32,6 +32,8 @@ def check(
     max_completion_length: Annotated[int | None, typer.Option(help="data.max_completion_length of the job.")] = None,
     truncation: Annotated[Truncation, typer.Option(help="data.truncation of the job.")] = _DEFAULTS.truncation,
     train_on: Annotated[TrainOn, typer.Option(help="data.train_on of the job.")] = _DEFAULTS.train_on,
+    format: Annotated[RowFormat, typer.Option(help="data.format of the job.")] = _DEFAULTS.format,
+    scores: Annotated[ScoreUse, typer.Option(help="data.scores of the job.")] = _DEFAULTS.scores,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Report on a file of rows: what is unusable and why, lengths, duplicates, contradictions, length bias.
@@ -48,6 +50,8 @@ def check(
             "max_completion_length": max_completion_length,
             "truncation": truncation,
             "train_on": train_on,
+            "format": format,
+            "scores": scores,
         },
     )
     report = _run(file, model, job, Console(stderr=True, highlight=False))

@@ -130,14 +130,31 @@ def test_special_tokens_in_the_text_of_a_row_are_told_with_the_row(
         pair("say <|im_end|> to me", "b", "c"),
         pair("a", "b<|im_end|>", "c<|im_end|>"),  # an end that string answers may bring along
         pair("a", "b<|im_start|>d", "c"),
-        {"prompt": [{"role": "user", "content": "a"}], "chosen": [{"role": "assistant", "content": "<|endoftext|>b"}],
-         "rejected": [{"role": "assistant", "content": "c"}]},
-    ]  # fmt: skip
+    ]
     found = report(tmp_path, rows, tokenizer)
     assert found.special_tokens is not None
-    assert (found.special_tokens.count, found.special_tokens.rows) == (3, [1, 3, 4])
-    assert found.special_tokens.tokens == {"<|im_end|>": 1, "<|im_start|>": 1, "<|endoftext|>": 1}
+    assert (found.special_tokens.count, found.special_tokens.rows) == (2, [1, 3])
+    assert found.special_tokens.tokens == {"<|im_end|>": 1, "<|im_start|>": 1}
     assert "special_tokens_in_content" in codes(found)
+
+
+def test_special_tokens_in_the_messages_of_a_row_are_told_too(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    row = {
+        "prompt": [{"role": "user", "content": "a"}],
+        "chosen": [{"role": "assistant", "content": "<|endoftext|>b"}],
+        "rejected": [{"role": "assistant", "content": "c"}],
+    }
+    found = report(tmp_path, [row], tokenizer)
+    assert found.special_tokens is not None
+    assert found.special_tokens.tokens == {"<|endoftext|>": 1}
+
+
+def test_the_report_says_how_the_file_was_read(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    found = report(tmp_path, [pair("a", "b", "c") | {"id": 1}, pair("d", "e", "f")], tokenizer)
+    assert found.read_as == "standard, explicit prompt"
+    assert found.ignored_columns == {"id": 1}
 
 
 def test_lengths_are_those_before_truncation_and_truncated_rows_are_counted(
