@@ -18,6 +18,14 @@ JOBS: dict[str, Example] = {
             "training": {"method": {"type": "lora", "rank": 16}, "epochs": 2, "batch_size": 64},
         },
     },
+    "DPO on an SFT adapter": {
+        "summary": "Go on with the adapter that a job published",
+        "value": {
+            "model": "job:job-019316f0a6b2f3c1d4e5a",
+            "data": {"train": _FILE},
+            "training": {"method": {"type": "lora", "continue_adapter": True}},
+        },
+    },
     "from another job": {
         "summary": "Go on from the model that a job published",
         "value": {"model": "job:job-019316f0a6b2f3c1d4e5a", "data": {"train": _FILE}, "serve": False},

@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     stream_lifetime_s: float = Field(300, gt=0, description="An SSE stream ends with a `reconnect` event after this.")
 
     # Serving
+    serving_device: Literal["cpu", "gpu"] | None = Field(
+        None, description="What the serving pool's engines run on, if it is known: `cpu` refuses what vLLM's CPU lacks."
+    )
     engine_kwargs: dict[str, object] = Field(default_factory=dict, description="Passed on to vLLM's engine.")
 
     @model_validator(mode="after")

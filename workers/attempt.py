@@ -36,7 +36,7 @@ from workers.reference.handover import PassState, write_state
 from workers.reference.scorer import ScorerConfig
 from workers.reference.store import ReferenceStore
 from workers.reporting import Reporter
-from workers.sources import resolve
+from workers.sources import Weights, check_model, policy_weights, reference_weights
 from workers.training import run_training
 
 
@@ -61,11 +61,11 @@ class Attempt:
         if not target.exists() and not self._export.exists():
             ray.init(address=os.environ["RAY_ADDRESS"])
             with Forwarder(self._reporter) as forwarder:
-                config = WorkerConfig(self._job, self._model, self._examples, self._export, forwarder.mailbox)
+                config = WorkerConfig(self._job, self._start, self._examples, self._export, forwarder.mailbox)
                 if self._job.needs_reference_pass:
                     self._score_and_train(config)
                 elif self._job.needs_reference:
-                    self._train(replace(config, reference=resolve(self._job.reference_model, self._storage)))
+                    self._train(replace(config, reference=reference_weights(self._job, self._storage).model))
                 else:
                     self._train(config)
         with self._during(Stage.PUBLISH):
@@ -77,11 +77,12 @@ class Attempt:
         shutil.rmtree(self._run_dir / "train", ignore_errors=True)  # checkpoints, which nothing needs any more
 
     @cached_property
-    def _model(self) -> Path:
-        return resolve(self._job.model, self._storage)
+    def _start(self) -> Weights:
+        return policy_weights(self._job, self._storage)
 
     def _prepare(self) -> DataReport:
-        tokenizer = load_tokenizer(self._model)
+        check_model(self._job, self._start)
+        tokenizer = load_tokenizer(self._start.model)
         report = prepare(
             self._job,
             training_file(self._brief, self._run_dir, self._reporter),
@@ -106,14 +107,14 @@ class Attempt:
         gpus = reference.gpus_per_worker(request)
         overlap = can_overlap(reference, request, policy, self._job.resources.policy)
         scorer = ScorerConfig(
-            model=resolve(self._job.reference_model, self._storage),
+            weights=reference_weights(self._job, self._storage),
             examples=self._examples,
             store_root=self._storage.reference_store,
             namespace="",
             precision=self._job.training.precision,
             batch_tokens=self._job.training.micro_batch_tokens,
         )
-        scorer = replace(scorer, namespace=namespace(scorer.model, scorer.precision))
+        scorer = replace(scorer, namespace=namespace(scorer.weights, scorer.precision))
         config = replace(config, store_root=scorer.store_root, namespace=scorer.namespace, pass_state=self._pass_state)
         write_state(self._pass_state, PassState.RUNNING)
         if not overlap:

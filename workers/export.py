@@ -24,7 +24,8 @@ def export(model: nn.Module, source: Path, target: Path) -> None:
     whole: Any = model
     if not isinstance(model, PreTrainedModel):
         assert isinstance(model, PeftModel)
-        model.save_pretrained(temporary / "adapter")
+        # the embeddings are there if they were trained; peft would ask the hub whether they have grown
+        model.save_pretrained(temporary / "adapter", save_embedding_layers=False)
         _name_base(temporary / "adapter", source)
         whole = model.merge_and_unload()
     whole.to(dtype=dtype).save_pretrained(temporary)

@@ -1,15 +1,86 @@
 """Where a job's models come from."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2  # what huggingface_hub raises from
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from service.spec import ModelRef, Storage
+from service.spec import AlignmentJob, Lora, ModelRef, Storage
+from service.spec.model_config import has_cpu_engine, why_not_served, why_not_trained
+from service.spec.modules import DamagedWeights, check_adapter
+from service.spec.token_ids import other_ids
 from workers.errors import AttemptError
 
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model's directory, and that of an adapter to be put on it, if there is one."""
+
+    model: Path
+    adapter: Path | None = None
+
+
+def policy_weights(job: AlignmentJob, storage: Storage) -> Weights:
+    """What training starts from. Raises AttemptError `model_not_found`, `adapter_not_found`."""
+    published = resolve(job.model, storage)
+    if not job.continues_adapter:
+        return Weights(published)
+    adapter = published / "adapter"
+    try:
+        base = Path(json.loads((adapter / "adapter_config.json").read_bytes())["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AttemptError("adapter_not_found", f"The job {job.model.job_id} published no usable adapter.") from error
+    if not (base / "config.json").is_file():
+        raise AttemptError(
+            "model_not_found",
+            f"The base model of the adapter to go on with is not at {base} any more. Put it back, or leave out "
+            "continue_adapter to start from the merged model with a new adapter.",
+        )
+    return Weights(base, adapter)
+
+
+def reference_weights(job: AlignmentJob, storage: Storage) -> Weights:
+    """What log-ratios are taken against: `reference`, or the policy as it is before training.
+
+    An adapter that is gone on with counts as it was, on its base: what was published is merged, which rounds.
+    Raises what `policy_weights` does, and `reference_unusable`.
+    """
+    policy = policy_weights(job, storage)
+    if job.reference is None:
+        return policy
+    reference = resolve(job.reference, storage)
+    if reason := other_ids(policy.model, reference):
+        raise AttemptError(
+            "reference_unusable", f"The reference {job.reference.source} has another tokenizer: {reason}."
+        )
+    return Weights(reference)
+
+
+def check_model(job: AlignmentJob, start: Weights) -> None:
+    """What is refused at POST for a model that the control plane can see, and here for one from the hub.
+
+    Raises AttemptError `model_unusable`, `not_servable` or `lora_targets`. Opens headers only.
+    """
+    config = json.loads((start.model / "config.json").read_bytes())
+    method = job.training.method
+    if job.model.weights == "pretrained" and (reason := why_not_trained(config)):
+        raise AttemptError("model_unusable", f"The model {job.model.source} cannot be trained. {reason}")
+    if job.serve and (reason := why_not_served(config, on_cpu=has_cpu_engine())):
+        raise AttemptError("not_servable", f"The result could not be served: {reason}. Set serve: false to train it.")
+    if isinstance(method, Lora) and start.adapter is None:
+        try:
+            problem = check_adapter(start.model, method)
+        except DamagedWeights as error:
+            raise AttemptError(
+                "model_unusable", f"The weights of {job.model.source} cannot be used: {error}."
+            ) from error
+        if problem:
+            raise AttemptError("lora_targets", f"training.method.{problem[0]}: {problem[1]}.")
 
 
 def resolve(model: ModelRef, storage: Storage) -> Path:

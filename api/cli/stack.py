@@ -19,6 +19,7 @@ from api.cli.local_key import local_key
 from api.cli.local_ray import LocalRay
 from service.db.migrate import upgrade
 from service.settings import Settings
+from service.spec.model_config import has_cpu_engine
 from service.spec.pools import CONTROL_SERVING, SHARED, Pool
 
 ONE_NODE = (SHARED,)
@@ -86,6 +87,7 @@ def _with_local_ray(settings: Settings, ray: LocalRay) -> Settings:
             "ray_token": SecretStr(ray.token),
             "serve_url": f"http://127.0.0.1:{ray.serve_port}",
             "serve_host": "127.0.0.1",
+            "serving_device": settings.serving_device or ("cpu" if has_cpu_engine() else None),
         }
     )
 

@@ -2,19 +2,25 @@
 
 from fastapi import APIRouter
 
-from api.deps import DatabaseDep, OwnerDep
+from api.deps import DatabaseDep, OwnerDep, SettingsDep
 from api.problems import problems
 from api.views import DeploymentView
 from service.deployments import service as deployments
-from service.errors import InvalidState, NotFound
+from service.errors import InvalidState, ModelUnusable, NotFound
+from service.jobs.admission import check_servable
 from service.jobs.repository import JobRepository
+from service.jobs.states import JobState
 
 router = APIRouter(prefix="/jobs/{job_id}/deployment", tags=["serving"])
 
 
-@router.post("", status_code=202, responses=problems(NotFound, InvalidState))
-async def deploy(job_id: str, owner: OwnerDep, database: DatabaseDep) -> DeploymentView:
+@router.post("", status_code=202, responses=problems(NotFound, InvalidState, ModelUnusable))
+async def deploy(job_id: str, owner: OwnerDep, database: DatabaseDep, settings: SettingsDep) -> DeploymentView:
     """Ask for both models to be served. Asking again is harmless, and after a failure tries again."""
+    async with database.reading() as session:
+        found = await JobRepository(session).get_for_owner(job_id, owner)
+    if found.state is JobState.SUCCEEDED:
+        await check_servable(settings, found.id)
     async with database.transaction() as session:
         job = await JobRepository(session).get_for_owner(job_id, owner)
         return DeploymentView.model_validate(await deployments.want(session, job))

@@ -3,8 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from service.errors import ModelNotFound, ModelUnusable
+from service.errors import InvalidRequest, ModelNotFound, ModelUnusable
+from service.spec.model_config import why_not_trained
+from service.spec.modules import DamagedWeights, check_adapter
+from service.spec.training import Lora
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
@@ -32,28 +36,52 @@ def find_model_directory(path: str, roots: Sequence[Path], field: str) -> Path:
     return directory
 
 
-def check_model_directory(directory: Path, field: str, *, needs_weights: bool) -> None:
-    """Raises ModelUnusable unless the directory has what transformers' `save_pretrained` writes."""
+def check_model_directory(directory: Path, field: str, *, needs_weights: bool) -> dict[str, Any]:
+    """Its config.json. Raises ModelUnusable unless the directory has what transformers' `save_pretrained` writes."""
     if not directory.is_dir():
         raise ModelNotFound(f"The model directory {directory.name} is not in the storage any more.", field=field)
-    config = directory / "config.json"
-    if not config.is_file():
-        raise ModelUnusable("The model has no config.json: save it with transformers' `save_pretrained`.", field=field)
-    try:
-        is_object = isinstance(json.loads(config.read_bytes()), dict)
-    except (ValueError, RecursionError):
-        is_object = False
-    if not is_object:
-        raise ModelUnusable("The model's config.json is not a JSON object: save the model again.", field=field)
+    config = _config(directory, field)
     if not any((directory / name).is_file() for name in TOKENIZER_FILES):
         raise ModelUnusable(
             f"The model has no tokenizer ({', '.join(TOKENIZER_FILES)}): save it beside the weights with the "
             "tokenizer's `save_pretrained`.",
             field=field,
         )
-    if needs_weights and not any(any(directory.glob(pattern)) for pattern in WEIGHT_FILES):
+    if not needs_weights:
+        return config
+    if not any(any(directory.glob(pattern)) for pattern in WEIGHT_FILES):
         raise ModelUnusable(
             f'The model has no weights ({", ".join(WEIGHT_FILES)}): add them, or set weights to "random" to train from '
             "scratch.",
             field=field,
         )
+    if reason := why_not_trained(config):
+        raise ModelUnusable(f"The model cannot be trained. {reason}", field=field)
+    return config
+
+
+def check_adapted_modules(directory: Path, method: Lora) -> None:
+    """Raises InvalidRequest for a module that the weights do not have, naming the nearest; ModelUnusable for damage.
+
+    Looks into safetensors files only: what other formats hold, the attempt finds out.
+    """
+    try:
+        found = check_adapter(directory, method)
+    except DamagedWeights as error:
+        raise ModelUnusable(f"The model's weights cannot be used: {error}. Copy them again.", field="model") from error
+    if found:
+        field = f"training.method.{found[0]}"
+        raise InvalidRequest(f"{field}: {found[1]}. Give names of its modules, whole or their last parts.", field=field)
+
+
+def _config(directory: Path, field: str) -> dict[str, Any]:
+    path = directory / "config.json"
+    if not path.is_file():
+        raise ModelUnusable("The model has no config.json: save it with transformers' `save_pretrained`.", field=field)
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise ModelUnusable("The model's config.json is not a JSON object: save the model again.", field=field)
+    return config

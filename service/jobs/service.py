@@ -12,6 +12,7 @@ from service.db.tables import Job
 from service.errors import DataReportMissing, IdempotencyConflict, InvalidRequest, InvalidState
 from service.ids import new_id
 from service.jobs import admission
+from service.jobs.continuation import with_adapter_options
 from service.jobs.log import LogRepository
 from service.jobs.repository import JobRepository, append_event
 from service.jobs.states import JobState
@@ -29,7 +30,8 @@ async def submit(
 ) -> tuple[Job, bool]:
     """Check and queue a job; returns it and whether an earlier request with this key had already made it.
 
-    Raises what `admission.check` raises, and IdempotencyConflict if the key was used with another body.
+    Raises what `admission.check` and `with_adapter_options` raise, and IdempotencyConflict if the key was used with
+    another body.
     """
     if idempotency_key is not None and not (0 < len(idempotency_key) <= MAX_KEY and _printable(idempotency_key)):
         raise InvalidRequest(
@@ -43,6 +45,7 @@ async def submit(
     if idempotency_key is not None and (job := await _replayed(database, owner, idempotency_key, digest)):
         return job, True
     await admission.check(database, settings, owner, spec)
+    spec = await with_adapter_options(database, settings, owner, spec)
     try:
         return await _insert(database, owner, spec, idempotency_key, digest), False
     except IntegrityError:

@@ -12,7 +12,7 @@ from service.spec.model import ModelRef
 from service.spec.resources import Resources
 from service.spec.rows.formats import ScoreUse
 from service.spec.shapes import DataShape
-from service.spec.training import Training
+from service.spec.training import Lora, Training
 
 
 def _dpo() -> list[Loss]:
@@ -45,6 +45,10 @@ class AlignmentJob(SpecModel):
         """Which rows the job needs: what the preference terms say, since `sft` takes the good answers of any."""
         shapes = {loss.type.data_shape for loss in self.losses} - {DataShape.ANSWERS}
         return shapes.pop() if shapes else DataShape.ANSWERS
+
+    @property
+    def continues_adapter(self) -> bool:
+        return isinstance(self.training.method, Lora) and self.training.method.continue_adapter
 
     @property
     def needs_reference_pass(self) -> bool:
@@ -99,6 +103,8 @@ class AlignmentJob(SpecModel):
             raise ValueError(
                 "a reference with random weights carries no preference: train the model with the `sft` loss first"
             )
+        if self.continues_adapter and not self.model.job_id:
+            raise ValueError("`training.method.continue_adapter` needs a `model` of the form 'job:ID'")
         return self
 
     @property

@@ -14,15 +14,59 @@ class FullFineTuning(SpecModel):
     type: Literal["full"] = "full"
 
 
+ModuleName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class Lora(SpecModel):
-    """Low-rank adapters on frozen weights (Hu et al., arXiv 2106.09685); published merged, with the adapter beside."""
+    """Low-rank adapters on frozen weights (Hu et al., arXiv 2106.09685); published merged, with the adapter beside.
+
+    Served merged too, so vLLM's limits on the rank and the targets of an adapter are none here.
+    """
 
     type: Literal["lora"] = "lora"
     rank: int = Field(16, ge=1, le=512, description="Rank of the update matrices.")
-    alpha: float = Field(32, gt=0, le=4096, description="Scale: the update is multiplied by alpha / rank.")
-    target_modules: Literal["all-linear"] | list[str] = Field(
-        "all-linear", description="Names of the modules to adapt, or every linear layer but the head."
+    alpha: float = Field(
+        32, gt=0, le=4096, description="Scale: the update is multiplied by alpha / rank, or as `rslora` says."
     )
+    target_modules: Literal["all-linear"] | Annotated[list[ModuleName], Field(min_length=1, max_length=256)] = Field(
+        "all-linear",
+        description="Names of the modules to adapt, whole or their last parts, or every linear layer but the head.",
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of an adapter's inputs that is zeroed in training, never in evaluation. With it, a step "
+        "depends on how its pairs are packed and spread over workers; a resumed run still repeats it exactly.",
+    )
+    rslora: bool = Field(
+        False, description="Multiply by alpha / sqrt(rank) instead (Kalajdzievski, arXiv 2312.03732); for high ranks."
+    )
+    dora: bool = Field(
+        False,
+        description="Train magnitude and direction of each weight apart (Liu et al., arXiv 2402.09353): nearer to "
+        "full fine-tuning at low ranks, slower.",
+    )
+    modules_to_save: Annotated[list[ModuleName], Field(max_length=64)] = Field(
+        default_factory=list,
+        description="Modules trained whole beside the adapters, such as `embed_tokens`, `lm_head`. Where the model "
+        "ties these two, either name trains the one matrix they share.",
+    )
+    continue_adapter: bool = Field(
+        False,
+        description="Go on training the adapter that the job named in `model` published, from its base. The reference "
+        "is then the model with the adapter as it was. The adapter's options are taken over; given ones must equal.",
+    )
+
+    @model_validator(mode="after")
+    def _each_module_once(self) -> "Lora":
+        targets = [] if self.target_modules == "all-linear" else list(self.target_modules)
+        for name, modules in (("target_modules", targets), ("modules_to_save", self.modules_to_save)):
+            if twice := sorted({module for module in modules if modules.count(module) > 1}):
+                raise ValueError(f"`{name}` has {', '.join(twice)} more than once")
+        if both := sorted(set(targets) & set(self.modules_to_save)):
+            raise ValueError(f"{', '.join(both)}: in `target_modules` and in `modules_to_save`; choose one")
+        return self
 
 
 Method = Annotated[FullFineTuning | Lora, Field(discriminator="type")]
@@ -83,7 +127,9 @@ class Training(SpecModel):
     )
     checkpoint_every: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")
     checkpoints_to_keep: int = Field(2, ge=1, le=100, description="Newest checkpoints kept while the job runs.")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Order of the pairs, held-out split, initial adapters.")
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, description="Order of the pairs, held-out split, initial adapters, their dropout."
+    )
 
     @model_validator(mode="after")
     def _sync_needs_all_weights(self) -> "Training":

@@ -5,8 +5,9 @@ import pytest
 
 from service.db.session import Database
 from service.jobs.states import JobState
+from service.settings import Settings
 from tests.api.conftest import problem
-from tests.service.conftest import add_job
+from tests.service.conftest import add_job, make_model
 
 NOBODYS = "job-" + "0" * 21
 
@@ -118,16 +119,20 @@ async def test_cancelling_is_idempotent_and_an_ended_job_stays_ended(
 
 
 async def test_a_deployment_is_asked_for_looked_at_and_taken_down(
-    client: httpx.AsyncClient, database: Database
+    client: httpx.AsyncClient, database: Database, settings: Settings
 ) -> None:
     async with database.transaction() as session:
         done = await add_job(session, state=JobState.SUCCEEDED)
         running = await add_job(session, state=JobState.RUNNING)
+    config = make_model(settings.storage_root / "models" / done.id) / "config.json"
     path = f"/v1/jobs/{done.id}/deployment"
 
     problem(await client.get(path), 404, "not_found")
     problem(await client.delete(path), 404, "not_found")
     problem(await client.post(f"/v1/jobs/{running.id}/deployment"), 409, "invalid_state")
+    config.write_text('{"model_type": "gpt_neo"}')
+    problem(await client.post(path), 422, "model_unusable")
+    config.write_text("{}")
     assert (await client.post(path)).status_code == 202
     assert (await client.get(path)).json()["state"] == "deploying"
     assert (await client.get(f"/v1/jobs/{done.id}")).json()["deployment"]["state"] == "deploying"

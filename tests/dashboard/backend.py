@@ -22,6 +22,7 @@ from service.jobs.states import DeploymentState, JobState
 from service.jobs.tokens import attempt_token
 from service.settings import Settings
 from service.spec import AlignmentJob
+from tests.service.conftest import make_model
 
 OWNER = "ada"
 SERVE = """
@@ -170,6 +171,7 @@ class Backend:
             await driver.metrics(
                 step, loss=loss, rewards__margins=0.5 * step, rewards__chosen=0.2, rewards__rejected=-0.3
             )
+        make_model(self.settings.storage_root / "models" / driver.job_id)
         await driver.progress("publish", 1000, 1000, "bytes")
         await driver.succeed()
         return driver

@@ -1,5 +1,6 @@
 """The main job from POST to both answers, on two pools, with real human preference pairs."""
 
+import json
 import math
 from pathlib import Path
 
@@ -79,6 +80,23 @@ def test_lora_with_an_sft_term_is_published_merged_with_its_adapter(
     assert AutoModelForCausalLM.from_pretrained(path).config.model_type == "qwen3"
     assert (path / "adapter" / "adapter_model.safetensors").exists()
     assert {"loss/sigmoid", "loss/sft"} <= set(metrics(client, lora["id"])[0]["values"])
+
+
+def test_dpo_goes_on_with_the_adapter_of_an_sft_job(client: Client, model: Path, file_id: str) -> None:
+    method = {"type": "lora", "rank": 4, "modules_to_save": ["lm_head"]}
+    first = spec(model, file_id, max_steps=3, method=method) | {"losses": [{"type": "sft"}]}
+    sft = finished(client, client.submit(first)["id"])
+    on = spec(model, file_id, max_steps=3, method={"type": "lora", "continue_adapter": True, "dropout": 0.1})
+    job = finished(client, client.submit(on | {"model": f"job:{sft['id']}"})["id"])
+
+    assert job["spec"]["training"]["method"]["rank"] == 4
+    scored = event(client, job["id"], "reference.scored")["data"]
+    assert (scored["hits"], scored["scored"]) == (0, 3 * 8 + 115)  # not the base's scores
+    steps = metrics(client, job["id"])
+    assert steps[0]["values"]["loss"] == pytest.approx(math.log(2), abs=0.05)  # exact but for dropout
+    path = Path(event(client, job["id"], "model.published")["data"]["path"])
+    adapter = json.loads((path / "adapter" / "adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == str(model)
 
 
 def test_base_and_aligned_answer_side_by_side_until_they_are_taken_down(

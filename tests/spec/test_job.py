@@ -117,3 +117,30 @@ def test_every_field_says_what_it_means() -> None:
         if field != "type" and "description" not in declared and "$ref" not in declared
     ]
     assert undocumented == []
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ({"rank": 0}, "rank"),
+        ({"alpha": 0}, "alpha"),
+        ({"dropout": 1}, "dropout"),
+        ({"target_modules": []}, "target_modules"),
+        ({"target_modules": [""]}, "target_modules"),
+        ({"target_modules": "all"}, "target_modules"),
+        ({"target_modules": ["q_proj", "q_proj"]}, "more than once"),
+        ({"target_modules": ["q_proj", "lm_head"], "modules_to_save": ["lm_head"]}, "choose one"),
+        ({"use_dora": True}, "use_dora"),
+        ({"dora": 1}, "dora"),
+        ({"continue_adapter": True}, "needs a `model` of the form"),
+    ],
+)
+def test_adapter_options_that_make_no_sense_are_refused(method: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        job(training={"method": {"type": "lora"} | method})
+
+
+def test_an_adapter_is_continued_from_a_job() -> None:
+    asked = job(model="job:job-" + "1" * 21, training={"method": {"type": "lora", "continue_adapter": True}})
+    assert asked.continues_adapter
+    assert not job(model="job:job-" + "1" * 21).continues_adapter

@@ -20,6 +20,7 @@ from workers.reference.handover import PassState, ScoreFeed, write_state
 from workers.reference.passes import plan
 from workers.reference.scorer import score
 from workers.reference.store import ReferenceStore, Score
+from workers.sources import Weights
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +119,11 @@ def test_the_namespace_changes_with_weights_and_precision_but_not_with_the_path(
     model_path: Path, tmp_path: Path
 ) -> None:
     copy = make_model(tmp_path / "other")
-    names = {namespace(model_path, Precision.FLOAT32), namespace(model_path, Precision.BF16)}
-    assert namespace(copy, Precision.FLOAT32) not in names
+    names = {namespace(Weights(model_path), Precision.FLOAT32), namespace(Weights(model_path), Precision.BF16)}
+    assert namespace(Weights(copy), Precision.FLOAT32) not in names
     for source in model_path.iterdir():
         (copy / source.name).write_bytes(source.read_bytes())
-    assert namespace(copy, Precision.FLOAT32) in names
+    assert namespace(Weights(copy), Precision.FLOAT32) in names
     assert len(names) == 2
 
 

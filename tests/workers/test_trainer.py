@@ -16,8 +16,9 @@ from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.engine import checkpoint
 from workers.engine.accumulate import Rank
+from workers.engine.adapters import adapt
 from workers.engine.live_reference import LiveReference
-from workers.engine.models import adapt, load_model, split
+from workers.engine.models import load_model, split
 from workers.engine.trainer import Trainer
 from workers.errors import AttemptError
 from workers.export import export

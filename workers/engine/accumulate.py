@@ -11,6 +11,7 @@ from torch import Tensor, distributed
 from service.spec import AlignmentJob
 from service.spec.losses import NllTokens, OrpoLoss
 from workers.data.examples import Example
+from workers.engine.adapters import LoraDropout
 from workers.engine.batching import Batch, facts_of, micro_batches
 from workers.engine.live_reference import LiveReference
 from workers.engine.logprobs import TokenStats, answer_logps, reference_logps, token_logps, token_stats
@@ -38,6 +39,7 @@ class Accumulator:
         job: AlignmentJob,
         lm: CausalLM,
         rank: Rank,
+        dropout: LoraDropout,
         live_reference: LiveReference | None,
         examples: Sequence[Example],
         scores: Sequence[Score] | None,
@@ -46,6 +48,7 @@ class Accumulator:
         self._job = job
         self._lm = lm
         self._rank = rank
+        self._dropout = dropout
         self._live_reference = live_reference
         self._scores = scores
         self._device = lm.model.device
@@ -114,9 +117,12 @@ class Accumulator:
         return policy, Logps(reference_BK, reference_shared_BK) if self._job.needs_reference else None
 
     def _backward(self, by_sums_BK: Tensor, by_shared_BK: Tensor, by_prompt_B: Tensor) -> None:
-        """Answers after the last that has a slope, as KTO's to other prompts, are left out."""
-        sloped_K = ((by_sums_BK != 0) | (by_shared_BK != 0)).any(0).nonzero()
-        num_answers = int(sloped_K.max()) + 1 if len(sloped_K) else 1
+        """Answers after the last that has a slope, as KTO's to other prompts, are left out; but not with dropout, which
+        drops the same as in the first pass only from the same batches."""
+        num_answers = by_sums_BK.shape[1]
+        if not self._dropout.is_on:
+            sloped_K = ((by_sums_BK != 0) | (by_shared_BK != 0)).any(0).nonzero()
+            num_answers = int(sloped_K.max()) + 1 if len(sloped_K) else 1
         for batch in self._batches([replace(one, answers=one.answers[:num_answers]) for one in self._examples]):
             rows, k = self._rows(batch), batch.num_answers
             slope_N = torch.cat([by_sums_BK[rows, :k].flatten(), by_prompt_B[rows]])[batch.slot_N]
@@ -134,6 +140,7 @@ class Accumulator:
         return answer_logps(stats, batch), reference
 
     def _policy(self, batch: Batch) -> TokenStats:
+        self._dropout.seed(batch.positions[0])
         with autocast(self._device, self._job.training.precision):
             return token_stats(self._lm, batch)
 

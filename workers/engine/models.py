@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from service.spec import Lora, Precision
-from service.spec.training import Method
+from service.spec import Precision
 from workers.engine import shared_prompt
 from workers.engine.shared_prompt import Layout, Segment
 from workers.errors import AttemptError
@@ -105,26 +104,6 @@ def _few_tokens(model: PreTrainedModel, count: int) -> Tensor:
 
 def _equal(got: Tensor, expected: Tensor) -> bool:
     return got.shape == expected.shape and torch.allclose(got, expected, rtol=1e-4, atol=1e-4)
-
-
-def adapt(model: nn.Module, method: Method, seed: int) -> nn.Module:
-    """Make the model trainable by `method`: itself, or wrapped by peft with only the adapters trainable."""
-    if not isinstance(method, Lora):
-        return model
-    from peft import LoraConfig, get_peft_model  # slow to import, and full fine-tuning does without
-
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=method.rank,
-        lora_alpha=method.alpha,
-        target_modules=method.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        adapted: nn.Module = get_peft_model(model, config)
-    except ValueError as error:
-        raise AttemptError("lora_targets", f"training.method.target_modules does not fit the model: {error}") from error
-    return adapted
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

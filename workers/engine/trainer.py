@@ -10,6 +10,7 @@ from service.spec import AlignmentJob
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.engine.accumulate import Accumulator, Baselines, Rank
+from workers.engine.adapters import LoraDropout
 from workers.engine.live_reference import LiveReference
 from workers.engine.models import CausalLM, trainable
 from workers.engine.optimizer import learning_rate, make_optimizer
@@ -20,7 +21,8 @@ from workers.reference.store import Score
 class Trainer:
     """Holds the policy and its optimizer; `step` makes one update over `batch_size` examples of all workers.
 
-    Dropout stays off, as in every published DPO recipe, so a step depends on nothing but weights, examples and scores.
+    The model's own dropout stays off, as in every published DPO recipe: but for dropout of adapters, a step depends on
+    nothing but weights, examples and scores.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Trainer:
         self.parameters = trainable(model)
         self.optimizer = make_optimizer(job, self.parameters)
         model.eval()
+        self._dropout = LoraDropout(model, job.training.method, job.training.seed, rank.index)
         if job.training.gradient_checkpointing:
             lm.model.activation_checkpointing_enable({"use_reentrant": False})
             lm.model.enable_input_require_grads()  # frozen embeddings would cut the graph under LoRA
@@ -55,7 +58,8 @@ class Trainer:
         rate = learning_rate(self._job, step, self._order.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        metrics, baselines = self._accumulate(examples, scores)
+        with self._dropout.during(step):
+            metrics, baselines = self._accumulate(examples, scores)
         if self._rank.count > 1:
             for parameter in self.parameters.values():
                 if parameter.grad is None:  # a worker whose share of the step is empty
@@ -83,7 +87,9 @@ class Trainer:
     def _accumulate(
         self, examples: Sequence[Example], scores: Sequence[Score] | None
     ) -> tuple[dict[str, float], Baselines]:
-        return Accumulator(self._job, self._lm, self._rank, self.live_reference, examples, scores, self.baselines).run()
+        return Accumulator(
+            self._job, self._lm, self._rank, self._dropout, self.live_reference, examples, scores, self.baselines
+        ).run()
 
 
 def _train_without_dropout(model: nn.Module) -> None:

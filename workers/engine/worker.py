@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import ray.train
 import torch
 from ray.train import Checkpoint
 
-from service.spec import AlignmentJob, Lora
+from service.spec import AlignmentJob
 from service.spec.reports import EventReport, MetricsReport, ProgressReport, Report
 from service.spec.stages import Stage
 from workers.data.example_file import ExampleFile
@@ -19,14 +19,16 @@ from workers.data.order import TrainingOrder
 from workers.device import pick_device
 from workers.engine import checkpoint
 from workers.engine.accumulate import Rank
+from workers.engine.adapters import adapt
 from workers.engine.live_reference import LiveReference
-from workers.engine.models import adapt, load_model, split
+from workers.engine.models import load_model, split
 from workers.engine.trainer import Trainer
 from workers.errors import AttemptError
 from workers.export import export
 from workers.health import Alarm, HealthMonitor
 from workers.reference.handover import ScoreFeed
 from workers.reference.store import ReferenceStore, Score
+from workers.sources import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class WorkerConfig:
     job: AlignmentJob
-    model: Path
+    start: Weights
     examples: Path
     export: Path  # where rank 0 leaves the trained model
     mailbox: Any  # handle of the Mailbox actor
@@ -67,13 +69,9 @@ def _train(config: WorkerConfig) -> None:
     examples = ExampleFile(config.examples)
     order = TrainingOrder(job, len(examples))
     seed = job.training.seed
-    base = load_model(config.model, random_seed=seed if job.model.weights == "random" else None).to(device)
-    lm = split(base)
-    model = adapt(base, job.training.method, seed)
-    if isinstance(job.training.method, Lora):
-        # peft replaced linear layers inside the model it wraps; body and head are found again
-        lm = replace(lm, head=base.get_output_embeddings())
-    trainer = Trainer(job, model, lm, order, rank, _live_reference(config, device))
+    base = load_model(config.start.model, random_seed=seed if job.model.weights == "random" else None).to(device)
+    model = adapt(base, job.training.method, seed, config.start.adapter)
+    trainer = Trainer(job, model, split(base), order, rank, _live_reference(config, device))
     feed = _feed(config, examples, order)
 
     def scores(positions: list[int]) -> list[Score] | None:
@@ -129,7 +127,7 @@ def _train(config: WorkerConfig) -> None:
                 )
             )
     if rank.index == 0:
-        export(model, config.model, config.export)
+        export(model, config.start.model, config.export)
 
 
 def _alarm(alarm: Alarm, step: int) -> EventReport:

@@ -1,23 +1,26 @@
 """What makes two sets of log-probs the same numbers: the weights, and how they are multiplied."""
 
 import hashlib
-from pathlib import Path
 
 from service.spec import Precision
+from workers.sources import Weights
 
 _NUMERICS = 3  # raise when the scoring code, its kernels included, changes the numbers it gives
 
 
-def namespace(model: Path, precision: Precision) -> str:
+def namespace(weights: Weights, precision: Precision) -> str:
     """Name of the part of the reference store that holds this model's log-probs under this numeric policy."""
-    return f"{fingerprint(model)[:32]}-{precision}-v{_NUMERICS}"
+    return f"{fingerprint(weights)[:32]}-{precision}-v{_NUMERICS}"
 
 
-def fingerprint(model: Path) -> str:
-    """SHA-256 over the names and contents of the configuration and the weight files."""
+def fingerprint(weights: Weights) -> str:
+    """SHA-256 over the names and contents of the configuration and the weight files, and of those of the adapter."""
     digest = hashlib.sha256()
-    weights = sorted(model.glob("*.safetensors")) or sorted(model.glob("pytorch_model*.bin"))
-    for path in [model / "config.json", *weights]:
+    model = weights.model
+    files = sorted(model.glob("*.safetensors")) or sorted(model.glob("pytorch_model*.bin"))
+    if weights.adapter is not None:
+        files += [weights.adapter / "adapter_config.json", *sorted(weights.adapter.glob("*.safetensors"))]
+    for path in [model / "config.json", *files]:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(f"{path.name}\0{content}\n".encode())

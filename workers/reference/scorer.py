@@ -10,15 +10,17 @@ from service.spec import Precision
 from workers.data.example_file import ExampleFile
 from workers.data.examples import Example
 from workers.device import pick_device
+from workers.engine.adapters import put_on
 from workers.engine.batching import micro_batches
 from workers.engine.logprobs import split_by_answer, token_logps
 from workers.engine.models import CausalLM, autocast, load_model, split
 from workers.reference.store import ReferenceStore, Score
+from workers.sources import Weights
 
 
 @dataclass(frozen=True)
 class ScorerConfig:
-    model: Path
+    weights: Weights
     examples: Path
     store_root: Path
     namespace: str
@@ -46,8 +48,10 @@ class Scorer:
         self._config = config
         self._examples = ExampleFile(config.examples)
         self._store = ReferenceStore(config.store_root, config.namespace)
-        model = load_model(config.model).to(pick_device()).eval().requires_grad_(False)
-        self._lm = split(model)
+        model = load_model(config.weights.model)
+        if config.weights.adapter is not None:
+            put_on(model, config.weights.adapter)
+        self._lm = split(model.to(pick_device()).eval().requires_grad_(False))
 
     def ready(self) -> None:
         """Returns when the model is loaded."""

@@ -1,0 +1,67 @@
+"""What a config.json says about training and serving."""
+
+from typing import Any
+
+import pytest
+
+from service.spec.model_config import why_not_served, why_not_trained
+
+
+@pytest.mark.parametrize(
+    "name", ["Qwen3ForCausalLM", "GPT2LMHeadModel", "Gemma3ForConditionalGeneration", "ReformerModelWithLMHead"]
+)
+def test_a_language_model_may_be_trained(name: str) -> None:
+    assert why_not_trained({"architectures": [name]}) is None
+
+
+@pytest.mark.parametrize("config", [{}, {"architectures": None}, {"architectures": [None]}, {"architectures": "?"}])
+def test_a_config_that_does_not_say_what_it_is_is_let_through(config: dict[str, Any]) -> None:
+    assert why_not_trained(config) is None
+    assert why_not_served(config, on_cpu=True) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"architectures": ["Qwen3ForSequenceClassification"]}, "no language-model head"),
+        ({"architectures": ["LlamaForTokenClassification"]}, "no language-model head"),
+        ({"architectures": ["Qwen3Model"]}, "no language-model head"),
+        ({"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "encoder"),
+        ({"quantization_config": {"quant_method": "awq"}}, "awq"),
+        ({"quantization_config": {}}, "quantised"),
+    ],
+)
+def test_what_cannot_be_trained_is_told(config: dict[str, Any], said: str) -> None:
+    assert said in (why_not_trained(config) or "")
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        ({"head_dim": 8}, 8),
+        ({"hidden_size": 576, "num_attention_heads": 12}, 48),
+        ({"text_config": {"hidden_size": 100, "num_attention_heads": 2}, "head_dim": 64}, 50),
+        ({"head_dim": None, "hidden_size": 96, "num_attention_heads": 4}, 24),
+    ],
+)
+def test_head_sizes_that_the_cpu_backend_lacks_are_told_where_it_serves(config: dict[str, Any], size: int) -> None:
+    assert f"have size {size}" in (why_not_served(config, on_cpu=True) or "")
+    assert why_not_served(config, on_cpu=False) is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"head_dim": 128},
+        {"hidden_size": 896, "num_attention_heads": 14},
+        {"kv_lora_rank": 512, "hidden_size": 5120, "num_attention_heads": 128},  # latent attention
+        {"hidden_size": 768, "num_attention_heads": 0},
+    ],
+)
+def test_other_head_sizes_are_let_through(config: dict[str, Any]) -> None:
+    assert why_not_served(config, on_cpu=True) is None
+
+
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_a_model_type_that_vllm_does_not_know_is_told(on_cpu: bool) -> None:
+    assert "gpt_neo" in (why_not_served({"model_type": "gpt_neo"}, on_cpu=on_cpu) or "")
