@@ -41,7 +41,7 @@ class ModelUnusable(InvalidRequest):
 
 
 class DatasetInvalid(InvalidRequest):
-    """`extra["rows"]`: at most 20 of `{line, code, message, field}`; `extra["bad_rows"]`: how many there are."""
+    """`extra["rows"]`: at most 20 of `{row, code, message, field}`; `extra["bad_rows"]`: how many there are."""
 
     code = "dataset_invalid"
     title = "The dataset cannot be used as it is"

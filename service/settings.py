@@ -1,5 +1,6 @@
 """Settings of the control plane, read from the environment (prefix PLUMBLINE_)."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,14 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, description="SQLAlchemy async URL; by default SQLite in `home`.")
     model_roots: list[Path] = Field(
         default_factory=list, description="Directories that models may be named in, besides the storage root."
+    )
+    data_roots: list[Path] = Field(
+        default_factory=list, description="Directories that training files may be named in, as the cluster sees them."
+    )
+    allow_private_urls: list[IPv4Network | IPv6Network] = Field(
+        default_factory=list,
+        description="Networks that https:// training files may come from although they are private, such as "
+        '["10.20.0.0/16"].',
     )
 
     # How parts reach each other

@@ -23,6 +23,7 @@ from service.spec.stages import Stage
 from workers.data.examples import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.data.prepare import DataReport, prepare
+from workers.data.sources import training_file
 from workers.engine.models import load_tokenizer
 from workers.engine.worker import WorkerConfig
 from workers.mailbox import Forwarder
@@ -83,7 +84,7 @@ class Attempt:
         tokenizer = load_tokenizer(self._start.model)
         report = prepare(
             self._job,
-            self._storage.root / self._brief.train_file,
+            training_file(self._brief, self._run_dir, self._reporter),
             self._examples,
             tokenizer,
             lambda rows: self._reporter.progress(Stage.PREPARE, rows, 0, "rows"),

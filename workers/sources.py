@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2  # what huggingface_hub raises from
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -106,7 +106,7 @@ def _download(name: str, cache: Path) -> Path:
         commit = HfApi().model_info(repository, revision=revision or None).sha
         target = cache / f"{repository.replace('/', '--')}@{commit}"
         snapshot_download(repository, revision=commit, local_dir=target, allow_patterns=_WANTED)
-    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, OSError, ValueError) as error:
         raise AttemptError(
             "model_not_found",
             f"Hugging Face model {name} could not be fetched: {error}. Check the name and the cluster's access to the "

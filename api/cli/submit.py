@@ -14,7 +14,7 @@ from api.cli.connection import Url, connect
 from api.cli.errors import CliError, Unreachable
 from api.cli.watch import follow
 
-_FILE_ID = re.compile(r"file-[0-9a-f]{21}")
+_ELSEWHERE = re.compile(r"file-[0-9a-f]{21}$|hf:|\w+://")
 _TRIES = 3
 
 
@@ -67,16 +67,19 @@ def read_spec(path: Path) -> dict[str, Any]:
 
 
 def local_training_file(spec: dict[str, Any], spec_path: Path) -> Path | None:
-    """The file that `data.train` names by its path; None if it is an ID, or nothing that could be a path.
+    """The file here that `data.train` names by its path; None if it is an ID, a URL or a dataset on the hub, and for an
+    absolute path that is not here: it may be on the server.
 
     Raises CliError if there is no such file.
     """
     data = spec.get("data")
     named = data.get("train") if isinstance(data, dict) else None
-    if not isinstance(named, str) or _FILE_ID.fullmatch(named):
+    if not isinstance(named, str) or _ELSEWHERE.match(named):
         return None
     path = spec_path.parent / Path(named).expanduser()
     if not path.is_file():
+        if named.startswith("/"):
+            return None
         raise CliError(f"data.train: there is no file {path}, and '{named}' is not the ID of an uploaded one.")
     return path
 

@@ -12,7 +12,7 @@ from service.jobs import attempts, progress
 from service.jobs.repository import AttemptRepository, JobRepository, allocate
 from service.jobs.states import AttemptState, JobState
 from service.settings import Settings
-from service.spec import AlignmentJob, Stage, Storage
+from service.spec import AlignmentJob, DataSpec, SourceKind, Stage, Storage
 from service.spec.reports import (
     AttemptBrief,
     EventReport,
@@ -42,9 +42,20 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
         job_id=job.id,
         spec=spec,
         storage=str(storage.root),
-        train_file=str((storage.files / spec.data.train).relative_to(storage.root)),
+        train_file=_train_file(spec.data, storage),
+        allow_private_urls=[str(network) for network in settings.allow_private_urls],
         heartbeat_every_s=settings.heartbeat_every_s,
     )
+
+
+def _train_file(data: DataSpec, storage: Storage) -> str | None:
+    match data.source:
+        case SourceKind.FILE:
+            return str((storage.files / data.train).relative_to(storage.root))
+        case SourceKind.PATH:
+            return data.train
+        case SourceKind.URL | SourceKind.HUB:
+            return None
 
 
 async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch, settings: Settings) -> ReportAck:

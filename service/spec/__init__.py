@@ -7,6 +7,8 @@ from service.spec.layout import Storage
 from service.spec.losses import Loss, LossKind, SftLoss, SigmoidLoss
 from service.spec.model import ModelRef
 from service.spec.resources import PoolRequest, Resources
+from service.spec.rows.formats import RowFormat, ScoreUse
+from service.spec.sources import SourceKind
 from service.spec.stages import Stage
 from service.spec.training import FullFineTuning, Lora, Precision, Schedule, Training
 
@@ -22,9 +24,12 @@ __all__ = [
     "PoolRequest",
     "Precision",
     "Resources",
+    "RowFormat",
     "Schedule",
+    "ScoreUse",
     "SftLoss",
     "SigmoidLoss",
+    "SourceKind",
     "Stage",
     "Storage",
     "Training",

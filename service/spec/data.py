@@ -2,9 +2,11 @@
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from service.spec.base import SpecModel
+from service.spec.rows.formats import RowFormat, ScoreUse
+from service.spec.sources import SourceKind, source_kind
 
 
 class Truncation(StrEnum):
@@ -17,9 +19,22 @@ class Truncation(StrEnum):
 
 class DataSpec(SpecModel):
     train: str = Field(
-        pattern=r"^file-[0-9a-f]{21}$",
-        description="ID of an uploaded file (POST /v1/files): JSON Lines, optionally gzip-compressed.",
-        examples=["file-019316f0a6b2f3c1d4e5a"],
+        max_length=2000,
+        description="Where the rows are: the ID of an uploaded file (POST /v1/files), an absolute path on the server "
+        "under one of its data roots, `s3://`, `gs://` or `https://`, or a dataset on the Hugging Face Hub as "
+        "`hf:owner/name[@revision]`, with `/path` of a file or directory or `:split`. JSON Lines, JSON, CSV or "
+        "Parquet, plain or compressed.",
+        examples=["file-019316f0a6b2f3c1d4e5a", "s3://team/pairs.parquet", "hf:owner/name@main:train"],
+    )
+    format: RowFormat = Field(
+        RowFormat.AUTO,
+        description="How rows are read. `auto` goes by the columns of the first usable row; the job's `data.prepared` "
+        "event says what that came to.",
+    )
+    scores: ScoreUse = Field(
+        ScoreUse.IGNORE,
+        description="What becomes of the scores of two answers (`score_chosen` and `score_rejected`, or `scores`): "
+        "their absolute difference as the row's `weight`, their difference as its `margin`, or nothing.",
     )
     max_length: int = Field(2048, ge=16, le=1_048_576, description="Longest prompt + answer, in tokens.")
     truncation: Truncation = Field(
@@ -33,3 +48,13 @@ class DataSpec(SpecModel):
         description="Rows that cannot be used (equal answers, an empty one, not JSON...) are left out up to this "
         "number and listed in the `data.prepared` event; with more, the job is refused.",
     )
+
+    @field_validator("train")
+    @classmethod
+    def _known_source(cls, value: str) -> str:
+        source_kind(value)
+        return value
+
+    @property
+    def source(self) -> SourceKind:
+        return source_kind(self.train)

@@ -10,6 +10,7 @@ from service.spec.evaluation import Evaluation
 from service.spec.losses import Loss, LossKind, SigmoidLoss
 from service.spec.model import ModelRef
 from service.spec.resources import Resources
+from service.spec.rows.formats import ScoreUse
 from service.spec.shapes import DataShape
 from service.spec.training import Lora, Training
 
@@ -92,6 +93,10 @@ class AlignmentJob(SpecModel):
                 f"`training.reference_sync` moves the reference, which none of the losses {', '.join(kinds)} has: "
                 "leave it out"
             )
+        if self.data.scores is ScoreUse.MARGIN and not self.uses_margin:
+            raise ValueError(f"`data.scores: margin` makes margins, which none of the losses {', '.join(kinds)} uses")
+        if self.data.scores is ScoreUse.WEIGHT and not self.uses_weight:
+            raise ValueError("`data.scores: weight` makes weights, which not all of the losses can use")
         if self.model.weights == "random" and self.serve:
             raise ValueError("a model with random weights is no base to serve the result beside: set `serve: false`")
         if self.reference_model.weights == "random" and self.needs_reference:

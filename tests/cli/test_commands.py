@@ -21,6 +21,20 @@ def test_submitting_uploads_the_training_file_that_the_spec_names_by_its_path(
     assert job["spec"]["data"]["train"].startswith("file-")
 
 
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ("hf:nobody", "hf:owner/name"),
+        ("http://example.com/pairs.jsonl", "use https://"),
+        ("/nowhere/pairs.jsonl", "There is no file /nowhere/pairs.jsonl"),
+    ],
+)
+def test_what_is_not_here_is_left_to_the_server(local: Settings, tmp_path: Path, train: str, told: str) -> None:
+    status, _, err = plumbline("submit", str(write_job(tmp_path, local.home / "tiny", data=f"{{train: '{train}'}}")))
+    assert status == 1
+    assert told in err
+
+
 def test_the_same_idempotency_key_returns_the_same_job(local: Settings, tmp_path: Path, client: Client) -> None:
     uploaded = client.upload(_row_file(tmp_path))["id"]
     path = write_job(tmp_path, local.home / "tiny", data=f"{{train: {uploaded}}}")

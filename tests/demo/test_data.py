@@ -7,7 +7,7 @@ import pytest
 from api.cli.demo.data import COURTEOUS, CURT, NEUTRAL, answer_rows, preference_rows, texts, write_rows
 from api.cli.demo.facts import facts, held_out_questions
 from api.cli.demo.judge import judge
-from service.spec.rows import Row, read_rows
+from service.spec.rows import Row, RowNeeds, read_rows
 from service.spec.shapes import DataShape
 
 
@@ -18,7 +18,7 @@ def test_rows_are_the_same_each_time_and_all_usable(tmp_path: Path, make, need) 
     write_rows(second, make())
     assert first.read_bytes() == second.read_bytes()
     assert first.stat().st_size < 200_000
-    rows = list(read_rows(first, need))
+    rows = list(read_rows(first, RowNeeds(need)))
     assert len(rows) > 1000
     assert all(isinstance(row, Row) for row in rows)
 

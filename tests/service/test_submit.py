@@ -122,7 +122,8 @@ async def test_a_key_that_is_none_is_refused(client: Client, key: str) -> None:
     [
         (b"", "has no rows"),
         (b"\n\n  \n", "has no rows"),
-        (b"prompt,chosen,rejected\n", "row 1: not a JSON value"),
+        (b"prompt,chosen,rejected\n", "has no rows"),
+        (b"question,good,bad\n", "row 1: not a JSON value"),
         (b"\xff\xfe", "row 1: not UTF-8"),
         (PAIR + b"[1]\n", "row 2: a row must be a JSON object"),
         (PAIR + b'{"prompt": "Hello", "chosen": "Good day."}\n', "row 2: column 'rejected' is missing"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from service.spec import AlignmentJob
-from service.spec.rows import Row, RowError, RowProblem, read_rows
+from service.spec.rows import Row, RowError, RowNeeds, RowProblem, read_rows
 from workers.data.examples import Example, write_examples
 from workers.data.tokenize import RowTokenizer
 from workers.errors import AttemptError
@@ -57,7 +57,7 @@ def prepare(
     counts = {"rows": 0, "prompt_tokens": 0, "answer_tokens": 0, "longest": 0}
 
     def examples() -> Iterator[Example]:
-        for row in read_rows(source, job.data_shape):
+        for row in read_rows(source, RowNeeds.of(job)):
             counts["rows"] += 1
             if counts["rows"] % _PROGRESS_EVERY == 0:
                 on_progress(counts["rows"])

@@ -1,0 +1,60 @@
+"""Files of rows to numbered values: JSON Lines, JSON, CSV and Parquet, each plain or compressed.
+
+What a file is, is told by its content: Parquet by its magic number, JSON by its bracket, CSV by a header that names a
+known column; all else is JSON Lines.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.spec.rows.files.compression import open_bytes
+from service.spec.rows.files.csv_rows import is_csv, read_csv
+from service.spec.rows.files.json_array import read_json_array
+from service.spec.rows.files.jsonl import parse_line, read_jsonl
+from service.spec.rows.files.parquet import MAGIC, read_parquet
+from service.spec.rows.files.record import MAX_ROW_BYTES, FileDamage, ReaderMissing, Record
+from service.spec.rows.row import RowProblem
+
+__all__ = ["MAX_ROW_BYTES", "ReaderMissing", "Record", "parse_line", "records"]
+
+_LONGEST_HEADER = 2**16
+
+
+def records(path: Path) -> Iterator[Record | RowProblem]:
+    """The values of a file, or of the files of a directory by name, numbered through; the last may be a fatal problem.
+
+    Raises ReaderMissing, before the first value.
+    """
+    before = 0
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        last = 0
+        try:
+            for record in _read(file):
+                last = record.number if isinstance(record, Record) else record.row
+                yield _shifted(record, before)
+        except FileDamage as error:
+            yield RowProblem(before + last + 1, error.code, str(error), fatal=True)
+            return
+        before += last
+
+
+def _read(path: Path) -> Iterator[Record | RowProblem]:
+    with open_bytes(path) as file:
+        start = file.peek(_LONGEST_HEADER).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if not start.startswith(MAGIC):
+            if start.startswith(b"["):
+                yield from read_json_array(file)
+            elif is_csv(start.splitlines()[0] if start else b""):
+                yield from read_csv(file)
+            else:
+                yield from read_jsonl(file)
+            return
+    yield from read_parquet(path)
+
+
+def _shifted(record: Record | RowProblem, by: int) -> Record | RowProblem:
+    if not by:
+        return record
+    if isinstance(record, Record):
+        return Record(record.number + by, record.value)
+    return RowProblem(record.row + by, record.code, record.message, record.field, record.fatal)
