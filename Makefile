@@ -9,7 +9,7 @@ export PATH := $(BIN):$(PATH)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(VENV)/.installed ## make .venv with the CPU build of everything
@@ -52,6 +52,10 @@ format: setup ## let ruff rewrite what it can
 .PHONY: bench
 bench: setup ## time of each stage of the main job on a small model
 	$(BIN)/python benchmarks/main_job.py
+
+.PHONY: bench-prepare
+bench-prepare: setup ## pairs tokenised per minute and core, against the tokenizer alone
+	$(BIN)/python benchmarks/prepare.py
 
 .PHONY: clean
 clean: ## remove the environment and the local data

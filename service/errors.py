@@ -65,6 +65,11 @@ class NotFound(ServiceError):
     title = "There is no such thing here"
 
 
+class DataReportMissing(NotFound):
+    code = "data_report_missing"
+    title = "The job has no data report yet"
+
+
 class IdempotencyConflict(ServiceError):
     status = 409
     code = "idempotency_conflict"

@@ -17,14 +17,15 @@ from pathlib import Path
 import ray
 
 from service.spec import Storage
+from service.spec.data_report import DataReport
 from service.spec.pools import Pool
 from service.spec.reports import AttemptBrief
 from service.spec.stages import Stage
-from workers.data.examples import ExampleFile
+from workers.data.example_file import ExampleFile
 from workers.data.order import TrainingOrder
-from workers.data.prepare import DataReport, prepare
+from workers.data.prepare import prepare, require_usable
 from workers.data.sources import training_file
-from workers.engine.models import load_tokenizer
+from workers.data.tokenizer import load_tokenizer
 from workers.engine.worker import WorkerConfig
 from workers.mailbox import Forwarder
 from workers.pools import can_overlap, find_pool
@@ -46,7 +47,7 @@ class Attempt:
         self._reporter = reporter
         self._storage = Storage(Path(brief.storage))
         self._run_dir = self._storage.run(brief.job_id)
-        self._examples = self._run_dir / "examples.parquet"
+        self._examples = self._run_dir / "examples.arrow"
         self._pass_state = self._run_dir / "reference.state"
         self._export = self._run_dir / "export"
         self._stop_scoring = threading.Event()
@@ -92,10 +93,11 @@ class Attempt:
         self._reporter.progress(Stage.PREPARE, report.rows, report.rows, "rows")
         self._reporter.event(
             "data.prepared",
-            f"{report.used} of {report.rows} rows are used, {report.bad} left out, {report.truncated} truncated",
+            f"{report.used} of {report.rows} rows are usable, {report.bad} are not, {report.truncated} are truncated",
             Stage.PREPARE,
-            **vars(report),
+            **report.model_dump(mode="json"),
         )
+        require_usable(report, self._job.data.max_bad_rows)
         return report
 
     def _score_and_train(self, config: WorkerConfig) -> None:

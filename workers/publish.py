@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from service.spec import AlignmentJob
-from workers.data.prepare import DataReport
+from service.spec.data_report import DataReport
 
 
 def publish(exported: Path, target: Path, job_id: str, job: AlignmentJob, report: DataReport) -> int:

@@ -8,6 +8,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from api.cli import admin
+from api.cli.check import check
 from api.cli.compare import compare
 from api.cli.errors import CliError
 from api.cli.jobs import cancel, jobs
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Preference alignment as a service.",
 )
-for command in (up, demo, submit, watch, compare, jobs, cancel, losses, api, controller):
+for command in (up, demo, check, submit, watch, compare, jobs, cancel, losses, api, controller):
     app.command()(command)
 app.add_typer(admin.keys, name="keys")
 app.add_typer(admin.db, name="db")

@@ -10,6 +10,7 @@ from api.problems import problems
 from api.views import JobPage, JobView
 from service.deployments import service as deployments
 from service.errors import (
+    DataReportMissing,
     DatasetInvalid,
     IdempotencyConflict,
     InvalidRequest,
@@ -24,6 +25,7 @@ from service.jobs import service as jobs
 from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
 from service.spec import AlignmentJob
+from service.spec.data_report import DataReport
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -81,6 +83,14 @@ async def get_job(job_id: str, owner: OwnerDep, database: DatabaseDep) -> JobVie
     async with database.reading() as session:
         job = await JobRepository(session).get_for_owner(job_id, owner)
         return JobView.of(job, await deployments.find(session, job))
+
+
+@router.get("/{job_id}/data-report", responses=problems(NotFound, DataReportMissing))
+async def get_data_report(job_id: str, owner: OwnerDep, database: DatabaseDep) -> DataReport:
+    """What the job's data is like: lengths, rows that were left out and why, duplicates, contradictions, and advice.
+    It is there when the rows are prepared, also for a job that was refused for them."""
+    async with database.reading() as session:
+        return await jobs.data_report(session, owner, job_id)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=problems(NotFound, InvalidState))

@@ -20,6 +20,10 @@ class LogRepository:
         found = select(Event).where(Event.job_id == job_id, Event.number > after)
         return (await self._session.scalars(found.order_by(Event.number).limit(limit))).all()
 
+    async def newest_event(self, job_id: str, type: str) -> Event | None:
+        found = select(Event).where(Event.job_id == job_id, Event.type == type)
+        return (await self._session.scalars(found.order_by(Event.number.desc()).limit(1))).one_or_none()
+
     async def metrics(
         self, job_id: str, *, after: int, limit: int, split: Split | None = None, superseded: bool
     ) -> Sequence[Metric]:

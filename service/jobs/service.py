@@ -2,20 +2,24 @@
 
 import hashlib
 
+from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import Job
-from service.errors import IdempotencyConflict, InvalidRequest, InvalidState
+from service.errors import DataReportMissing, IdempotencyConflict, InvalidRequest, InvalidState
 from service.ids import new_id
 from service.jobs import admission
 from service.jobs.continuation import with_adapter_options
+from service.jobs.log import LogRepository
 from service.jobs.repository import JobRepository, append_event
 from service.jobs.states import JobState
 from service.jobs.transitions import transition
 from service.settings import Settings
 from service.spec import AlignmentJob
+from service.spec.data_report import DataReport
 from service.text import first_unstorable
 
 MAX_KEY = 255
@@ -62,6 +66,24 @@ async def cancel(database: Database, owner: str, job_id: str) -> Job:
         elif job.state in (JobState.STARTING, JobState.RUNNING):
             await transition(session, job, JobState.CANCELLING, reason="A client asked to cancel the job.")
         return job
+
+
+async def data_report(session: AsyncSession, owner: str, job_id: str) -> DataReport:
+    """What the newest attempt found in the job's data. Raises DataReportMissing until one has read it all."""
+    job = await JobRepository(session).get_for_owner(job_id, owner)
+    event = await LogRepository(session).newest_event(job.id, "data.prepared")
+    if event is None:
+        raise DataReportMissing(
+            f"The job is {job.state} and its rows are not prepared yet: the report is there after the event "
+            "`data.prepared`."
+        )
+    try:
+        return DataReport.model_validate(event.data)
+    except ValidationError as error:
+        raise DataReportMissing(
+            "The job's rows were prepared by an earlier version, which made another report: it is the data of the "
+            f"event {event.number}."
+        ) from error
 
 
 async def _replayed(database: Database, owner: str, key: str, digest: str) -> Job | None:

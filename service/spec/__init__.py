@@ -1,6 +1,6 @@
 """What a client can ask for, what an attempt can report, and where files lie. Shared by control plane and cluster."""
 
-from service.spec.data import DataSpec, Truncation
+from service.spec.data import DataSpec, TrainOn, Truncation
 from service.spec.evaluation import Evaluation
 from service.spec.job import AlignmentJob
 from service.spec.layout import Storage
@@ -32,6 +32,7 @@ __all__ = [
     "SourceKind",
     "Stage",
     "Storage",
+    "TrainOn",
     "Training",
     "Truncation",
 ]

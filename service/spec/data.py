@@ -17,6 +17,13 @@ class Truncation(StrEnum):
     KEEP_END = "keep_end"  # cut the start of the prompt; an answer that alone is too long loses its end
 
 
+class TrainOn(StrEnum):
+    """Which tokens after the prompt count in the loss."""
+
+    ASSISTANT = "assistant"  # the assistant's turns, each with its end-of-turn token
+    COMPLETION = "completion"  # all of them: in an answer of several turns also user turns and role headers
+
+
 class DataSpec(SpecModel):
     train: str = Field(
         max_length=2000,
@@ -36,17 +43,39 @@ class DataSpec(SpecModel):
         description="What becomes of the scores of two answers (`score_chosen` and `score_rejected`, or `scores`): "
         "their absolute difference as the row's `weight`, their difference as its `margin`, or nothing.",
     )
+    train_on: TrainOn = Field(
+        TrainOn.ASSISTANT,
+        description="`assistant`: of an answer of several turns only the assistant's count; `completion`: everything "
+        "after the prompt counts, user turns and role headers too.",
+    )
     max_length: int = Field(2048, ge=16, le=1_048_576, description="Longest prompt + answer, in tokens.")
+    max_prompt_length: int | None = Field(
+        None,
+        ge=1,
+        le=1_048_576,
+        description="Longest prompt, in tokens; null sets no limit of its own. A longer one loses its start, whatever "
+        "`truncation` cuts, because its end is where the answer begins; a BOS token stays. With `truncation: error` "
+        "the row is refused. Applied before `max_length`.",
+    )
+    max_completion_length: int | None = Field(
+        None,
+        ge=1,
+        le=1_048_576,
+        description="Longest answer, in tokens with its end token; null sets no limit of its own. A longer one loses "
+        "its end, and the end token with it. With `truncation: error` the row is refused. Applied before `max_length`.",
+    )
     truncation: Truncation = Field(
         Truncation.KEEP_END,
-        description="For longer sequences: `keep_end` cuts the start of the prompt, `keep_start` the end of the "
-        "answer, `error` refuses the job. How many were cut is in the job's `data.prepared` event.",
+        description="For sequences that are longer than `max_length` after the two limits above: `keep_end` cuts the "
+        "start of the prompt (a BOS token stays), and the end of an answer that leaves no room for a prompt; "
+        "`keep_start` cuts the end of the answers; `error` refuses the row. All answers of a row keep one prompt, cut "
+        "for the longest of them. How many rows were cut is in the job's data report.",
     )
     max_bad_rows: int = Field(
         0,
         ge=0,
         description="Rows that cannot be used (equal answers, an empty one, not JSON...) are left out up to this "
-        "number and listed in the `data.prepared` event; with more, the job is refused.",
+        "number and counted by reason in the job's data report; with more, the job is refused.",
     )
 
     @field_validator("train")

@@ -39,7 +39,7 @@ def test_the_job_went_through_every_stage_on_both_pools(client: Client, job: Jso
     assert sorted(completed) == ["prepare", "publish", "reference", "train"]
     prepared = event(client, job["id"], "data.prepared")["data"]
     assert (prepared["rows"], prepared["used"], prepared["bad"]) == (2312, 2308, 4)
-    assert [problem["line"] for problem in prepared["problems"]] == [87, 517, 926, 1104]
+    assert [problem["row"] for problem in prepared["problems"]] == [87, 517, 926, 1104]
     scored = event(client, job["id"], "reference.scored")["data"]
     assert scored["scored"] == 12 * 8 + 115  # the trained pairs and the held-out ones
     assert job["progress"]["train"]["done"] == job["progress"]["train"]["total"] == 12

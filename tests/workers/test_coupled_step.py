@@ -11,11 +11,11 @@ import torch
 from torch import distributed, multiprocessing
 from transformers import PreTrainedTokenizerFast
 
-from service.spec import AlignmentJob, Precision, Truncation
+from service.spec import AlignmentJob, Precision
 from service.spec.rows import Row
+from tests.encoding import RowEncoder
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
-from workers.data.tokenize import RowTokenizer
 from workers.engine import checkpoint
 from workers.engine.accumulate import Rank
 from workers.engine.live_reference import LiveReference
@@ -57,11 +57,11 @@ def job(losses: list[dict[str, Any]], **training: Any) -> AlignmentJob:
 
 
 @pytest.fixture(scope="module")
-def encode(tokenizer: PreTrainedTokenizerFast) -> RowTokenizer:
-    return RowTokenizer(tokenizer, 512, Truncation.KEEP_END)
+def encode(tokenizer: PreTrainedTokenizerFast) -> RowEncoder:
+    return RowEncoder(tokenizer, max_length=512)
 
 
-def examples_for(asked: AlignmentJob, encode: RowTokenizer) -> list[Example]:
+def examples_for(asked: AlignmentJob, encode: RowEncoder) -> list[Example]:
     """Rows of the job's shape, with different numbers of answers, weights and lengths."""
     found = []
     for i in range(ROWS):
@@ -85,7 +85,7 @@ def scores_for(path: Path, examples: Sequence[Example]) -> list[Score]:
 
 
 class Run:
-    def __init__(self, path: Path, asked: AlignmentJob, encode: RowTokenizer, rank: Rank | None = None) -> None:
+    def __init__(self, path: Path, asked: AlignmentJob, encode: RowEncoder, rank: Rank | None = None) -> None:
         model = load_model(path)
         self.examples = examples_for(asked, encode)
         sync = asked.training.reference_sync
@@ -104,7 +104,7 @@ class Run:
 
 
 @pytest.mark.parametrize("losses", LOSSES, ids=kinds)
-def test_micro_batches_change_nothing(losses: list[dict[str, Any]], model_path: Path, encode: RowTokenizer) -> None:
+def test_micro_batches_change_nothing(losses: list[dict[str, Any]], model_path: Path, encode: RowEncoder) -> None:
     whole = Run(model_path, job(losses), encode).steps(0, 4)
     for tokens in (64, 200):
         cut_up = Run(model_path, job(losses, micro_batch_tokens=tokens), encode).steps(0, 4)
@@ -115,20 +115,20 @@ def test_micro_batches_change_nothing(losses: list[dict[str, Any]], model_path: 
 
 @pytest.mark.parametrize("losses", [LOSSES[2], LOSSES[3], LOSSES[4]], ids=kinds)
 def test_a_resumed_run_goes_on_with_the_same_losses(
-    losses: list[dict[str, Any]], model_path: Path, encode: RowTokenizer, tmp_path: Path
+    losses: list[dict[str, Any]], model_path: Path, encode: RowEncoder, tmp_path: Path
 ) -> None:
     _resumes_bit_equal(job(losses), model_path, encode, tmp_path)
 
 
 def test_a_reference_that_follows_the_policy_is_resumed_where_it_was(
-    model_path: Path, encode: RowTokenizer, tmp_path: Path
+    model_path: Path, encode: RowEncoder, tmp_path: Path
 ) -> None:
     """The peers start it anew from the base model."""
     asked = job([{"type": "sigmoid"}], reference_sync={"alpha": 0.6, "every": 2})
     _resumes_bit_equal(asked, model_path, encode, tmp_path)
 
 
-def _resumes_bit_equal(asked: AlignmentJob, model_path: Path, encode: RowTokenizer, tmp_path: Path) -> None:
+def _resumes_bit_equal(asked: AlignmentJob, model_path: Path, encode: RowEncoder, tmp_path: Path) -> None:
     whole = Run(model_path, asked, encode).steps(0, 6)
     first = Run(model_path, asked, encode)
     first.steps(0, 3)
@@ -139,7 +139,7 @@ def _resumes_bit_equal(asked: AlignmentJob, model_path: Path, encode: RowTokeniz
 
 
 def test_a_reference_that_follows_the_policy_takes_its_share_of_every_weight(
-    model_path: Path, encode: RowTokenizer
+    model_path: Path, encode: RowEncoder
 ) -> None:
     asked = job([{"type": "sigmoid"}], reference_sync={"alpha": 0.25, "every": 2})
     run = Run(model_path, asked, encode)
@@ -153,7 +153,7 @@ def test_a_reference_that_follows_the_policy_takes_its_share_of_every_weight(
         torch.testing.assert_close(one, 0.75 * before[name] + 0.25 * run.trainer.parameters[name])
 
 
-def _worker(index: int, store: Path, path: Path, losses: list[dict[str, Any]], encode: RowTokenizer, out: Path) -> None:
+def _worker(index: int, store: Path, path: Path, losses: list[dict[str, Any]], encode: RowEncoder, out: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=index, world_size=2)
     run = Run(path, job(losses), encode, Rank(index, 2))
@@ -163,7 +163,7 @@ def _worker(index: int, store: Path, path: Path, losses: list[dict[str, Any]], e
 
 @pytest.mark.parametrize("losses", [LOSSES[0], LOSSES[3], LOSSES[8]], ids=kinds)
 def test_two_workers_have_the_losses_and_metrics_of_one(
-    losses: list[dict[str, Any]], model_path: Path, encode: RowTokenizer, tmp_path: Path
+    losses: list[dict[str, Any]], model_path: Path, encode: RowEncoder, tmp_path: Path
 ) -> None:
     expected = Run(model_path, job(losses), encode).steps(0, 3)
     multiprocessing.spawn(_worker, (tmp_path / "store", model_path, losses, encode, tmp_path), nprocs=2)
@@ -172,7 +172,7 @@ def test_two_workers_have_the_losses_and_metrics_of_one(
             assert ours == pytest.approx(one, rel=1e-4, abs=1e-5)
 
 
-def test_metrics_are_what_their_definitions_say(model_path: Path, encode: RowTokenizer) -> None:
+def test_metrics_are_what_their_definitions_say(model_path: Path, encode: RowEncoder) -> None:
     """Each counted by hand from the logits of the whole model."""
     run = Run(model_path, job([{"type": "sigmoid", "beta": 0.3}], batch_size=5, micro_batch_tokens=64), encode)
     positions = run.order.step(0)

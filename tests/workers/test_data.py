@@ -10,9 +10,10 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from service.spec import AlignmentJob
-from workers.data.examples import ExampleFile
+from service.spec.data_report import DataReport
+from workers.data.example_file import ExampleFile
 from workers.data.order import TrainingOrder
-from workers.data.prepare import DataReport, prepare
+from workers.data.prepare import prepare, require_usable
 from workers.errors import AttemptError
 
 
@@ -27,7 +28,9 @@ def rows(path: Path, *values: Any) -> Path:
 
 
 def run(job: AlignmentJob, source: Path, tokenizer: PreTrainedTokenizerFast) -> DataReport:
-    return prepare(job, source, source.parent / "pairs.parquet", tokenizer, lambda _: None)
+    report = prepare(job, source, source.parent / "pairs.arrow", tokenizer, lambda _: None)
+    require_usable(report, job.data.max_bad_rows)
+    return report
 
 
 GOOD = {"prompt": "a", "chosen": "b", "rejected": "c"}
@@ -37,7 +40,7 @@ EQUAL = {"prompt": "a", "chosen": "b", "rejected": "b"}
 def test_pairs_come_back_from_the_file_as_they_went_in(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     source = rows(tmp_path / "rows.jsonl", GOOD, {"prompt": "what", "chosen": "yes yes", "rejected": "no"})
     report = run(job(), source, tokenizer)
-    pairs = ExampleFile(tmp_path / "pairs.parquet")
+    pairs = ExampleFile(tmp_path / "pairs.arrow")
     assert (report.rows, report.used, len(pairs)) == (2, 2, 2)
     assert tokenizer.decode(pairs[1].prompt) == "what"
     assert tokenizer.decode(pairs[1].answers[0].ids) == "yes yes<|im_end|>"
@@ -57,7 +60,7 @@ def test_bad_rows_within_the_allowance_are_left_out_and_listed(
     allowed = job(data={"train": "file-" + "0" * 21, "max_bad_rows": 1})
     report = run(allowed, rows(tmp_path / "rows.jsonl", GOOD, EQUAL), tokenizer)
     assert (report.used, report.bad) == (1, 1)
-    assert report.problems[0]["row"] == 2
+    assert report.problems[0].row == 2
 
 
 def test_an_empty_file_refuses_the_job(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -70,6 +73,44 @@ def test_a_second_attempt_reuses_what_the_first_prepared(tmp_path: Path, tokeniz
     first = run(job(), source, tokenizer)
     source.unlink()
     assert run(job(), source, tokenizer) == first
+
+
+def test_several_processes_prepare_the_same_file_and_report_as_one(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    values = [{"prompt": f"q {i}", "chosen": f"a {i % 7}", "rejected": f"b {i % 7}"} for i in range(2000)]
+    source = rows(tmp_path / "rows.jsonl", *values, EQUAL, EQUAL)
+    made = []
+    for processes in (1, 2):
+        target = tmp_path / f"{processes}.arrow"
+        report = prepare(job(), source, target, tokenizer, lambda _: None, processes=processes)
+        made.append((target.read_bytes(), report))
+    assert made[0] == made[1]
+    assert (report.used, report.bad) == (2000, 2)
+
+
+def test_a_loss_with_a_kl_term_gets_partners_of_the_first_answers(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    values = [{"prompt": p, "completion": c, "label": True} for p, c in [("a", "b"), ("a", "c"), ("d", "e")]]
+    source = rows(tmp_path / "rows.jsonl", *values)
+    run(job(losses=[{"type": "kto"}]), source, tokenizer)
+    made = ExampleFile(tmp_path / "pairs.arrow")
+    answers = [[tokenizer.decode(answer.ids) for answer in made[i].answers] for i in range(3)]
+    assert answers == [
+        ["b<|im_end|>", "e<|im_end|>"],
+        ["c<|im_end|>", "e<|im_end|>"],
+        ["e<|im_end|>", "b<|im_end|>"],
+    ]
+
+
+def test_the_report_of_a_refused_job_says_why(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    source = rows(tmp_path / "rows.jsonl", GOOD, EQUAL)
+    report = prepare(job(), source, tmp_path / "pairs.arrow", tokenizer, lambda _: None)
+    assert [(reason.code, reason.rows) for reason in report.reasons] == [("answers_equal", [2])]
+    with pytest.raises(AttemptError, match="dataset_invalid"):
+        require_usable(report, 0)
+    require_usable(report, 1)
 
 
 def order(num_pairs: int, **training: Any) -> TrainingOrder:

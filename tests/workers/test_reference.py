@@ -7,11 +7,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from service.spec import Precision, Truncation
+from service.spec import Precision
 from service.spec.rows import Row
+from tests.encoding import RowEncoder
 from tests.models import make_model
-from workers.data.examples import Example, ExampleFile, write_examples
-from workers.data.tokenize import RowTokenizer
+from workers.data.example_file import ExampleFile, write_examples
+from workers.data.examples import Example
 from workers.engine.models import load_model, split
 from workers.errors import AttemptError
 from workers.reference.fingerprint import namespace
@@ -24,7 +25,7 @@ from workers.sources import Weights
 
 @pytest.fixture(scope="module")
 def pairs(tokenizer: PreTrainedTokenizerFast) -> list[Example]:
-    encode = RowTokenizer(tokenizer, 512, Truncation.KEEP_END)
+    encode = RowEncoder(tokenizer, max_length=512)
     return [
         encode(Row(i, f"What is {i}? " * (1 + i % 5), (f"It is {i}. " * (1 + i % 3), f"No {i}."))) for i in range(17)
     ]
@@ -70,8 +71,8 @@ def scores_of(pairs: list[Example]) -> list[tuple[bytes, Score]]:
 
 
 def planned(store: ReferenceStore, pairs: list[Example], tmp_path: Path) -> list[int]:
-    write_examples(tmp_path / "pairs.parquet", pairs)
-    return plan(store, ExampleFile(tmp_path / "pairs.parquet"), range(len(pairs))).to_score
+    write_examples(tmp_path / "pairs.arrow", pairs)
+    return plan(store, ExampleFile(tmp_path / "pairs.arrow"), range(len(pairs))).to_score
 
 
 def test_what_one_job_scored_another_finds(pairs: list[Example], tmp_path: Path) -> None:

@@ -1,14 +1,13 @@
-"""The boundary between prompt and answer, the end of the answer, and truncation."""
+"""The boundary between prompt and answer, and the end of the answer."""
 
 import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from service.spec import Truncation
 from service.spec.rows import Message, Row, RowError
+from tests.encoding import RowEncoder
 from tests.models import CHATML, make_tokenizer
 from workers.data.examples import Answer
-from workers.data.tokenize import RowTokenizer
 from workers.errors import AttemptError
 
 USER = {"role": "user", "content": "What is 3?"}
@@ -16,10 +15,6 @@ USER = {"role": "user", "content": "What is 3?"}
 
 def says(text: str) -> list[Message]:
     return [{"role": "assistant", "content": text}]
-
-
-def encoder(tokenizer: PreTrainedTokenizerFast, max_length: int = 512, how: str = "keep_end") -> RowTokenizer:
-    return RowTokenizer(tokenizer, max_length, Truncation(how))
 
 
 def counted(tokenizer: PreTrainedTokenizerFast, answer: Answer) -> str:
@@ -30,7 +25,7 @@ def counted(tokenizer: PreTrainedTokenizerFast, answer: Answer) -> str:
 def test_a_dialogue_ends_at_the_generation_prompt_and_its_answer_at_the_end_of_turn(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    pair = encoder(tokenizer)(Row(1, [USER], (says("It is 3."), says("No."))))
+    pair = RowEncoder(tokenizer)(Row(1, [USER], (says("It is 3."), says("No."))))
     assert tokenizer.decode(pair.prompt) == "<|im_start|>user\nWhat is 3?<|im_end|>\n<|im_start|>assistant\n"
     assert tokenizer.decode(pair.answers[0].ids) == "It is 3.<|im_end|>"  # without the template's newline
     assert tokenizer.decode(pair.answers[1].ids) == "No.<|im_end|>"
@@ -39,14 +34,14 @@ def test_a_dialogue_ends_at_the_generation_prompt_and_its_answer_at_the_end_of_t
 
 def test_only_the_assistants_turns_count_in_an_answer_of_several_turns(tokenizer: PreTrainedTokenizerFast) -> None:
     answer = [*says("3."), {"role": "user", "content": "Sure?"}, *says("Yes.")]
-    pair = encoder(tokenizer)(Row(1, [USER], (answer, says("No."))))
+    pair = RowEncoder(tokenizer)(Row(1, [USER], (answer, says("No."))))
     assert "Sure?" in tokenizer.decode(pair.answers[0].ids)
     assert counted(tokenizer, pair.answers[0]) == "3.<|im_end|>Yes.<|im_end|>"
 
 
 def test_strings_are_tokenised_apart_so_that_no_token_spans_the_boundary(tokenizer: PreTrainedTokenizerFast) -> None:
     whole = tokenizer("What is the capital")["input_ids"]
-    pair = encoder(tokenizer)(Row(1, "What is the cap", ("ital", "tain")))
+    pair = RowEncoder(tokenizer)(Row(1, "What is the cap", ("ital", "tain")))
     joined = [*pair.prompt, *pair.answers[0].ids]
     assert tokenizer.decode(pair.prompt) == "What is the cap"
     assert counted(tokenizer, pair.answers[0]) == "ital<|im_end|>"
@@ -54,7 +49,7 @@ def test_strings_are_tokenised_apart_so_that_no_token_spans_the_boundary(tokeniz
 
 
 def test_eos_is_added_exactly_once(tokenizer: PreTrainedTokenizerFast) -> None:
-    pair = encoder(tokenizer)(Row(1, "a", ("b", "c<|im_end|>")))
+    pair = RowEncoder(tokenizer)(Row(1, "a", ("b", "c<|im_end|>")))
     for answer in pair.answers:
         assert (answer.ids == tokenizer.eos_token_id).sum() == 1
         assert answer.ids[-1] == tokenizer.eos_token_id
@@ -63,13 +58,13 @@ def test_eos_is_added_exactly_once(tokenizer: PreTrainedTokenizerFast) -> None:
 def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
     rewriting = make_tokenizer("{{ messages | length }}" + CHATML)
     with pytest.raises(RowError) as error:
-        encoder(rewriting)(Row(1, [USER], (says("Yes."), says("No."))))
+        RowEncoder(rewriting)(Row(1, [USER], (says("Yes."), says("No."))))
     assert error.value.code == "template_not_incremental"
 
 
 def test_dialogues_need_a_chat_template() -> None:
     with pytest.raises(AttemptError) as error:
-        encoder(make_tokenizer(chat_template=None))(Row(1, [USER], (says("Yes."), says("No."))))
+        RowEncoder(make_tokenizer(chat_template=None))(Row(1, [USER], (says("Yes."), says("No."))))
     assert error.value.code == "chat_template_missing"
 
 
@@ -77,45 +72,12 @@ def test_a_tokenizer_without_eos_is_refused() -> None:
     endless = make_tokenizer()
     endless.eos_token = None
     with pytest.raises(AttemptError) as error:
-        encoder(endless)
+        RowEncoder(endless)
     assert error.value.code == "tokenizer_unusable"
 
 
-LONG = Row(1, "0 1 2 3 4 5 6 7 8 9", ("yes yes yes yes", "no"))
-
-
-def test_keep_end_cuts_the_start_of_the_prompt(tokenizer: PreTrainedTokenizerFast) -> None:
-    whole = encoder(tokenizer)(LONG)
-    encode = encoder(tokenizer, whole.max_length - 3, "keep_end")
-    pair = encode(LONG)
-    assert pair.prompt.tolist() == whole.prompt[3:].tolist()
-    assert pair.answers[0].ids.tolist() == whole.answers[0].ids.tolist()
-    assert encode.num_truncated == 1
-
-
-def test_keep_start_cuts_the_end_of_the_answer(tokenizer: PreTrainedTokenizerFast) -> None:
-    whole = encoder(tokenizer)(LONG)
-    pair = encoder(tokenizer, whole.max_length - 3, "keep_start")(LONG)
-    assert pair.prompt.tolist() == whole.prompt.tolist()
-    assert pair.answers[0].ids.tolist() == whole.answers[0].ids[:-3].tolist()
-
-
-@pytest.mark.parametrize(("how", "code"), [("error", "row_too_long"), ("keep_start", "prompt_too_long")])
-def test_a_row_that_cannot_be_made_to_fit_says_why(tokenizer: PreTrainedTokenizerFast, how: str, code: str) -> None:
-    with pytest.raises(RowError) as error:
-        encoder(tokenizer, 5, how)(LONG)
-    assert error.value.code == code
-
-
-def test_answers_that_truncation_made_equal_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    row = Row(1, "a", ("0 1 2 3 4 5 6 7 8 9 8", "0 1 2 3 4 5 6 7 8 9 7"))
-    with pytest.raises(RowError) as error:
-        encoder(tokenizer, 8, "keep_start")(row)
-    assert error.value.code == "answers_equal"
-
-
 def test_the_key_of_a_pair_changes_with_ids_and_masks_and_nothing_else(tokenizer: PreTrainedTokenizerFast) -> None:
-    encode = encoder(tokenizer)
+    encode = RowEncoder(tokenizer)
     pair, same = encode(Row(1, "a", ("b", "c"))), encode(Row(99, "a", ("b", "c")))
     shifted = encode(Row(1, "a", ("c", "b")))
     masked = Answer(pair.answers[0].ids, np.zeros_like(pair.answers[0].mask))

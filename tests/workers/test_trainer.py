@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from service.spec import AlignmentJob, Precision, Truncation
+from service.spec import AlignmentJob, Precision
 from service.spec.rows import Row
+from tests.encoding import RowEncoder
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
-from workers.data.tokenize import RowTokenizer
 from workers.engine import checkpoint
 from workers.engine.accumulate import Rank
 from workers.engine.adapters import adapt
@@ -32,7 +32,7 @@ LORA = {"type": "lora", "rank": 4}
 
 @pytest.fixture(scope="module")
 def pairs(tokenizer: PreTrainedTokenizerFast) -> list[Example]:
-    encode = RowTokenizer(tokenizer, 512, Truncation.KEEP_END)
+    encode = RowEncoder(tokenizer, max_length=512)
     return [encode(Row(i, f"What is {i}? " * (1 + i % 4), (f"It is {i}. " * (1 + i % 3), "No."))) for i in range(PAIRS)]
 
 

@@ -1,39 +1,28 @@
-"""The prepare stage: rows of the training file to a file of tokenised pairs, every row accounted for."""
+"""The prepare stage: rows of the training file to a file of examples, every row accounted for.
 
-import json
+Rows stream: read here, tokenised on all cores in chunks, written in order. Memory holds the chunks on the way and
+some 50 bytes of each row for the report.
+"""
+
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import jinja2
+from typing import TYPE_CHECKING
 
 from service.spec import AlignmentJob
-from service.spec.rows import Row, RowError, RowNeeds, RowProblem, read_rows
-from workers.data.examples import Example, write_examples
-from workers.data.tokenize import RowTokenizer
+from service.spec.data_report import DataReport
+from service.spec.rows import RowNeeds, RowProblem, RowReader, read_rows
+from workers.data.encode import TokenEncoder, Usable, approximate_size, measure
+from workers.data.example_file import write_examples
+from workers.data.examples import Example
+from workers.data.pool import map_chunks, usable_cpus
+from workers.data.statistics import Statistics
 from workers.errors import AttemptError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SHOWN = 20
 _PROGRESS_EVERY = 1000
-
-
-@dataclass(frozen=True)
-class DataReport:
-    """What became of the rows. Token counts are over used rows."""
-
-    rows: int
-    used: int
-    bad: int
-    truncated: int
-    prompt_tokens: int
-    answer_tokens: int
-    longest: int
-    problems: list[dict[str, Any]]  # the first 20
 
 
 def prepare(
@@ -42,66 +31,80 @@ def prepare(
     target: Path,
     tokenizer: "PreTrainedTokenizerBase",
     on_progress: Callable[[int], None],
+    *,
+    processes: int | None = None,
 ) -> DataReport:
-    """Tokenise `source` into `target` (see `workers.data.examples`); a second call with the same target reuses it.
+    """Tokenise `source` into `target` (see `workers.data.example_file`); a second call with the same target reuses it.
 
-    Raises AttemptError `dataset_invalid` when no row is usable or more than `data.max_bad_rows` are not.
+    processes: by default one for each core that this process may use.
+    The report tells whether the rows are good enough for the job: see `require_usable`.
     """
-    report_path = target.with_suffix(".json")
-    if report_path.exists():  # written last, so the pairs are whole
-        return DataReport(**json.loads(report_path.read_text()))
+    report_path = target.with_suffix(".report.json")
+    if report_path.exists():  # written last, so the examples are whole
+        return DataReport.model_validate_json(report_path.read_bytes())
     target.parent.mkdir(parents=True, exist_ok=True)
-
-    encode = RowTokenizer(tokenizer, job.data.max_length, job.data.truncation)
-    problems: list[RowProblem] = []
-    counts = {"rows": 0, "prompt_tokens": 0, "answer_tokens": 0, "longest": 0}
+    encoder = TokenEncoder(tokenizer, job.data)
+    statistics = Statistics(has_tokens=True, exact=encoder.exact)
+    rows = read_rows(source, RowNeeds.of(job))
 
     def examples() -> Iterator[Example]:
-        for row in read_rows(source, RowNeeds.of(job)):
-            counts["rows"] += 1
-            if counts["rows"] % _PROGRESS_EVERY == 0:
-                on_progress(counts["rows"])
-            example = _encode(row, encode)
-            if isinstance(example, RowProblem):
-                problems.append(example)
-                continue
-            counts["prompt_tokens"] += len(example.prompt)
-            counts["answer_tokens"] += sum(len(answer.ids) for answer in example.answers)
-            counts["longest"] = max(counts["longest"], example.max_length)
-            yield example
+        for result in map_chunks(encoder, rows, processes or usable_cpus(), approximate_size):
+            if isinstance(result, RowProblem):
+                statistics.add_problem(result)
+            else:
+                statistics.add(result.facts)
+                assert result.example is not None
+                yield result.example
+            if statistics.rows % _PROGRESS_EVERY == 0:
+                on_progress(statistics.rows)
 
-    used = write_examples(target, examples())
-    if problems and problems[-1].fatal:
-        last = problems[-1]
-        raise AttemptError(
-            "dataset_invalid", f"The file cannot be read past row {last.row}: {last.message}. Upload it again."
-        )
-    if len(problems) > job.data.max_bad_rows or not used:
-        shown = "; ".join(f"row {p.row}: {p.message} ({p.code})" for p in problems[:_SHOWN])
-        raise AttemptError(
-            "dataset_invalid",
-            f"{len(problems)} of {counts['rows']} rows cannot be used, data.max_bad_rows is {job.data.max_bad_rows}: "
-            f"{shown or 'the file is empty'}. Correct them, or raise data.max_bad_rows to leave them out.",
-        )
-    report = DataReport(
-        used=used,
-        bad=len(problems),
-        truncated=encode.num_truncated,
-        problems=[asdict(p) for p in problems[:_SHOWN]],
-        **counts,
-    )
+    write_examples(target, examples(), kl_max_length=job.data.max_length if job.needs_kl_answers else None)
+    report = _report(statistics, job, rows)
     temporary = report_path.with_name(f".{report_path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(report)))
+    temporary.write_text(report.model_dump_json())
     temporary.replace(report_path)
     return report
 
 
-def _encode(row: Row | RowProblem, encode: RowTokenizer) -> Example | RowProblem:
-    if isinstance(row, RowProblem):
-        return row
-    try:
-        return encode(row)
-    except RowError as error:
-        return RowProblem(row.number, error.code, str(error), error.field)
-    except (jinja2.TemplateError, ValueError) as error:  # templates refuse, say, two user turns in a row
-        return RowProblem(row.number, "template_refused", f"the model's chat template refuses the dialogue: {error}")
+def inspect(
+    job: AlignmentJob,
+    source: Path,
+    tokenizer: "PreTrainedTokenizerBase | None",
+    on_progress: Callable[[int], None],
+) -> DataReport:
+    """The report alone, of a file that no job has yet; without a tokenizer it counts characters."""
+    rows = read_rows(source, RowNeeds.of(job))
+    results: Iterator[Usable | RowProblem]
+    if tokenizer is None:
+        statistics = Statistics(has_tokens=False)
+        results = map_chunks(measure, rows, 1, approximate_size)
+    else:
+        encoder = TokenEncoder(tokenizer, job.data)
+        statistics = Statistics(has_tokens=True, exact=encoder.exact)
+        results = map_chunks(encoder, rows, usable_cpus(), approximate_size)
+    for result in results:
+        if isinstance(result, RowProblem):
+            statistics.add_problem(result)
+        else:
+            statistics.add(result.facts)
+        if statistics.rows % _PROGRESS_EVERY == 0:
+            on_progress(statistics.rows)
+    return _report(statistics, job, rows)
+
+
+def _report(statistics: Statistics, job: AlignmentJob, rows: RowReader) -> DataReport:
+    read_as = rows.read_as.describe() if rows.read_as else ""
+    return statistics.report(job, read_as=read_as, ignored_columns=rows.ignored_columns)
+
+
+def require_usable(report: DataReport, max_bad_rows: int) -> None:
+    """Raises AttemptError `dataset_invalid` when no row is usable, too many are not, or the file is damaged."""
+    if report.cut_off:
+        raise AttemptError("dataset_invalid", f"The file cannot be read past {report.cut_off}. Upload it again.")
+    if report.bad > max_bad_rows or not report.used:
+        shown = "; ".join(f"row {one.row}: {one.message} ({one.code})" for one in report.problems)
+        raise AttemptError(
+            "dataset_invalid",
+            f"{report.bad} of {report.rows} rows cannot be used, data.max_bad_rows is {max_bad_rows}: "
+            f"{shown or 'the file is empty'}. Correct them, or raise data.max_bad_rows to leave them out.",
+        )

@@ -1,4 +1,4 @@
-"""Models and tokenizers from transformers, ready to score or to train."""
+"""Models from transformers, ready to score or to train."""
 
 import inspect
 import logging
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from service.spec import Precision
@@ -32,14 +32,6 @@ class CausalLM:
     body: nn.Module | None
     head: nn.Module
     shares_prompts: bool
-
-
-def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise AttemptError("tokenizer_missing", f"No usable tokenizer at {path}: {error}") from error
-    return tokenizer
 
 
 def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel:

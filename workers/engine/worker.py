@@ -14,7 +14,7 @@ from ray.train import Checkpoint
 from service.spec import AlignmentJob
 from service.spec.reports import EventReport, MetricsReport, ProgressReport, Report
 from service.spec.stages import Stage
-from workers.data.examples import ExampleFile
+from workers.data.example_file import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.device import pick_device
 from workers.engine import checkpoint

@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError
 from service.spec import Resources
 from service.spec.pools import Pool
 from service.spec.reports import Fault
-from workers.data.examples import ExampleFile
+from workers.data.example_file import ExampleFile
 from workers.errors import AttemptError
 from workers.reference.scorer import Scorer, ScorerConfig
 from workers.reference.store import ReferenceStore

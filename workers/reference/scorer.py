@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from service.spec import Precision
-from workers.data.examples import Example, ExampleFile
+from workers.data.example_file import ExampleFile
+from workers.data.examples import Example
 from workers.device import pick_device
 from workers.engine.adapters import put_on
 from workers.engine.batching import micro_batches

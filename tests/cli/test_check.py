@@ -1,0 +1,74 @@
+"""`plumbline check`, which needs no server."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.spec.data_report import DataReport
+from tests.cli.conftest import plumbline
+from tests.models import make_tokenizer
+
+GOOD = {"prompt": "a", "chosen": "be kind", "rejected": "c"}
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD) + "\n")
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    make_tokenizer().save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_file_is_reported_on_without_a_model(file: Path) -> None:
+    status, out, _ = plumbline("check", str(file))
+    assert status == 0
+    assert "2 rows, 2 used, 0 left out" in out
+    assert "exact duplicates" in out
+    assert "answer, characters" in out
+    assert "[duplicates]" in out
+
+
+def test_with_a_model_its_tokens_are_counted(file: Path, model: Path) -> None:
+    status, out, _ = plumbline("check", str(file), "--model", str(model), "--json")
+    report = DataReport.model_validate_json(out)
+    assert status == 0
+    assert (report.unit, report.used, report.duplicates.rows) == ("tokens", 2, [2])
+    assert report.answer_tokens is not None
+
+
+def test_rows_that_cannot_be_used_make_the_exit_status_1(file: Path) -> None:
+    file.write_text(file.read_text() + "nonsense\n")
+    status, out, _ = plumbline("check", str(file))
+    assert status == 1
+    assert "row_not_json" in out
+
+
+def test_limits_are_those_of_the_job(file: Path, model: Path) -> None:
+    limits = ("--truncation", "error", "--max-completion-length", "1")
+    status, out, _ = plumbline("check", str(file), "--model", str(model), "--json", *limits)
+    assert status == 1
+    assert [reason.code for reason in DataReport.model_validate_json(out).reasons] == ["row_too_long"]
+
+
+def test_what_is_wrong_with_the_options_is_said(file: Path, tmp_path: Path) -> None:
+    status, _, err = plumbline("check", str(file), "--loss", "hing")
+    assert status == 1
+    assert "Did you mean 'hinge'?" in err
+    status, _, err = plumbline("check", str(file), "--max-length", "3")
+    assert status == 1
+    assert "data.max_length" in err
+    status, _, err = plumbline("check", str(file), "--model", str(tmp_path))
+    assert status == 1
+    assert "tokenizer_missing" in err
+    assert plumbline("check", str(tmp_path / "absent"))[0] == 2

@@ -1,0 +1,248 @@
+"""Rows to text: the prompt as it is served, and what follows it, in pieces that count or not.
+
+With messages the chat template decides the text, and the prompt ends where its generation prompt does: what the model
+is given when it is served. An assistant message at the end of the prompt is a beginning that the answers continue.
+Templates that add an empty thinking block to the generation prompt but leave it out of the dialogue are followed: the
+answer starts behind the block. What a template changes beyond that, or leaves out, is a `RowError`.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from service.spec import TrainOn
+from service.spec.rows import Row, RowError
+from workers.errors import AttemptError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SHOWN = 300
+
+Dialogue = Sequence[Mapping[str, Any]]
+
+_EMPTY_THOUGHT = r"<(\w*think\w*)>\s*</\1>\s*"
+_EMPTY_THOUGHT_LAST = re.compile(_EMPTY_THOUGHT + r"\Z")
+_EMPTY_THOUGHT_FIRST = re.compile(r"\A" + _EMPTY_THOUGHT)
+_WORDS = ("content", "reasoning_content", "reasoning", "thinking")  # what an assistant's message may say
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text after the prompt. Its tokens count, or do not."""
+
+    text: str
+    counted: bool
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A row as text. Of a templated one the prompt holds its special tokens."""
+
+    prompt: str
+    answers: tuple[tuple[Piece, ...], ...]
+    templated: bool
+
+
+class Renderer:
+    """Turns a `Row` into text; raises `RowError` where template and row do not go together."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", special: Sequence[str], train_on: TrainOn) -> None:
+        self._tokenizer = tokenizer
+        self._special = tuple(special)
+        self._train_on = train_on
+        # `documents` is for the template; the other named parameters are for us to set
+        self._reserved = set(inspect.signature(tokenizer.apply_chat_template).parameters) - {"documents", "kwargs"}
+
+    def __call__(self, row: Row) -> Rendered:
+        if isinstance(row.prompt, str):
+            if row.tools or row.template_kwargs:
+                raise RowError("tools_without_messages", "`tools` and template arguments need a prompt of messages")
+            return Rendered(row.prompt, tuple((Piece(str(text), True),) for text in row.answers), templated=False)
+        render = self._template(row)
+        prompt: Dialogue = row.prompt
+        answers: list[Dialogue] = [answer for answer in row.answers if not isinstance(answer, str)]
+        starts = [answer[0]["role"] == "assistant" for answer in answers]
+        continued = ""
+        if prompt[-1]["role"] == "assistant" and any(starts):
+            opened = render(prompt, continue_final_message=True)
+            continued = _beginning(prompt, all(starts))
+            prompt = prompt[:-1]
+        elif all(starts):
+            opened = render(prompt, add_generation_prompt=True)
+        else:
+            opened = _closed(render, prompt, answers)
+        _check_tools(row.tools, opened)
+        pieces = tuple(self._pieces(render, opened, prompt, answer, continued, all(starts)) for answer in answers)
+        return Rendered(opened, pieces, templated=True)
+
+    def _pieces(
+        self, render: "_Template", opened: str, prompt: Dialogue, answer: Dialogue, continued: str, turn_open: bool
+    ) -> tuple[Piece, ...]:
+        """The text after `opened`: each assistant's turn (counted), and all between them (not).
+
+        turn_open: `opened` ends where the answer's first message begins. continued: what that message begins with.
+        """
+        said_by = answer
+        if continued:
+            answer = [{**answer[0], "content": continued + _string(answer[0].get("content"))}, *answer[1:]]
+        whole = render([*prompt, *answer])
+        turns = [i for i, message in enumerate(answer) if message["role"] == "assistant"]
+        pieces: list[Piece] = []
+        done, rest = opened, ""  # rest: what the template puts after an end of turn
+        for i in turns:
+            before = opened if i == 0 and turn_open else render([*prompt, *answer[:i]], add_generation_prompt=True)
+            if not before.startswith(done + rest):
+                raise _changes_text()
+            said = (
+                _after(whole, before) if i == turns[-1] else _turn(whole, before, render([*prompt, *answer[: i + 1]]))
+            )
+            _check_said(said_by[i], said)
+            pieces.append(Piece(before[len(done) :], False))
+            end = self._end_of_turn(said, said_by[i])
+            pieces.append(Piece(said[:end], True))
+            done, rest = before + said[:end], said[end:]
+        if self._train_on is TrainOn.COMPLETION:
+            return (Piece("".join(piece.text for piece in pieces), True),)
+        return tuple(piece for piece in pieces if piece.text)
+
+    def _end_of_turn(self, said: str, message: Mapping[str, Any]) -> int:
+        """Where the turn ends in `said`: the white space that the template adds after it is no part of it."""
+        end = len(said.rstrip())
+        if said.endswith(self._special, 0, end):
+            return end
+        content = _string(message.get("content"))
+        own = content[len(content.rstrip()) :]
+        return end + len(own) if said.startswith(own, end) else end
+
+    def _template(self, row: Row) -> "_Template":
+        if self._tokenizer.chat_template is None:
+            raise AttemptError(
+                "chat_template_missing",
+                "The rows are dialogues but the model's tokenizer has no chat template; add one, or use rows whose "
+                "prompt, chosen and rejected are strings.",
+            )
+        kwargs = row.template_kwargs or {}
+        if clash := sorted(self._reserved & set(kwargs)):
+            raise RowError("template_kwarg_reserved", f"these are not for a row to set: {', '.join(clash)}")
+        with _refusals():
+            source = self._tokenizer.get_chat_template(tools=row.tools)
+        if unknown := sorted(name for name in kwargs if not _mentions(source, name)):
+            raise RowError("template_kwarg_unknown", f"the chat template knows no {', '.join(unknown)}")
+        return _Template(self._tokenizer, row.tools, kwargs)
+
+
+@dataclass(frozen=True)
+class _Template:
+    """The chat template with the arguments of one row."""
+
+    tokenizer: "PreTrainedTokenizerBase"
+    tools: Any
+    kwargs: Mapping[str, Any]
+
+    def __call__(self, messages: Dialogue, **how: bool) -> str:
+        with _refusals():
+            text: str = self.tokenizer.apply_chat_template(
+                list(messages), tools=self.tools, tokenize=False, **how, **self.kwargs
+            )
+        return text
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """A template is a program over the row: it refuses, say, two user turns in a row, or stumbles on a null."""
+    try:
+        yield
+    except (jinja2.TemplateError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0][:_SHOWN]  # some quote the whole dialogue
+        raise RowError("template_refused", f"the model's chat template refuses the dialogue: {reason}") from error
+
+
+def _closed(render: _Template, prompt: Dialogue, answers: Sequence[Dialogue]) -> str:
+    """The prompt without a header for its answers, some of which start with a user or tool message."""
+    closed = render(prompt)
+    followed = [render([*prompt, answer[0]]) for answer in answers]
+    if all(text.startswith(closed) for text in followed) or len(prompt) == 1:
+        return closed
+    before = render(prompt[:-1], add_generation_prompt=True)
+    return before + _turn(followed[0], before, closed)
+
+
+def _after(whole: str, before: str) -> str:
+    """What follows `before` in the whole dialogue."""
+    if whole.startswith(before):
+        return whole[len(before) :]
+    header = _EMPTY_THOUGHT_LAST.sub("", before)
+    if header != before and whole.startswith(header):
+        return whole[len(header) :]
+    raise _changes_text()
+
+
+def _turn(whole: str, before: str, closed: str) -> str:
+    """What follows `before` up to the end of a turn that is not the dialogue's last."""
+    if closed.startswith(before):
+        said = closed[len(before) :]
+        for text in (said, _EMPTY_THOUGHT_FIRST.sub("", said)):  # a block that only the last turn shows
+            if whole.startswith(before + text):
+                return text
+    raise _changes_text()
+
+
+def _changes_text() -> RowError:
+    return RowError(
+        "template_not_incremental",
+        "the chat template changes earlier text when a turn is added (a thinking block, perhaps), so the answer has "
+        "no exact start; make each assistant turn a row of its own, or set the template's thinking argument",
+    )
+
+
+def _beginning(prompt: Dialogue, all_continue: bool) -> str:
+    last = prompt[-1]
+    if not all_continue or not isinstance(last.get("content"), str) or last.get("tool_calls"):
+        raise RowError(
+            "prefill_unusable",
+            "an assistant message at the end of the prompt is one that all answers continue: it needs text alone, and "
+            "answers that start with an assistant message",
+            "prompt",
+        )
+    return _string(last["content"])
+
+
+def _check_said(message: Mapping[str, Any], said: str) -> None:
+    """Templates leave out silently what they do not know, such as thoughts or tool calls."""
+    squeezed = ""
+    for name in _WORDS:
+        words = _string(message.get(name)).strip()
+        if words and words not in said:
+            squeezed = squeezed or "".join(said.split())
+            if "".join(words.split()) not in squeezed:
+                raise RowError("template_drops_text", f"the chat template leaves out part of an answer's `{name}`")
+    for call in message.get("tool_calls") or ():
+        if (name := _function_name(call)) and name not in said:
+            raise RowError("template_drops_text", f"the chat template leaves out the call of the tool '{name}'")
+
+
+def _check_tools(tools: Sequence[Mapping[str, Any]] | None, prompt: str) -> None:
+    for tool in tools or ():
+        if (name := _function_name(tool)) and name not in prompt:
+            raise RowError("template_drops_tools", f"the chat template does not show the tool '{name}'", "tools")
+
+
+def _function_name(tool: Mapping[str, Any]) -> str:
+    function = tool.get("function")
+    return _string((function if isinstance(function, Mapping) else tool).get("name"))
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+@lru_cache(maxsize=256)
+def _mentions(template: str, name: str) -> bool:
+    return re.search(rf"\b{re.escape(name)}\b", template) is not None
