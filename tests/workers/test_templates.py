@@ -87,6 +87,8 @@ def test_the_end_of_the_dialogue_behind_the_end_of_its_last_turn_is_not_trained(
         *("no", "<|im_end|>"),
     ]
     assert answer_of(tokenizer, example.answers[1]) == ["fine", "<|im_end|>"]
+    example = RowEncoder(tokenizer)(Row(1, CHAT, (says("end"),)))  # a word that the end's token holds too
+    assert answer_of(tokenizer, example.answers[0]) == ["e", "n", "d", "<|im_end|>"]
 
 
 STRIPPING = CHATML.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}")

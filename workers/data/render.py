@@ -121,12 +121,12 @@ class Renderer:
         """Where the turn ends in `said`: what the template adds behind its end token is no part of it."""
         content = _string(message.get("content"))
         words = content.rstrip()
-        behind = said.rfind(words) + len(words) if words and words in said else 0
-        if closing := self._closing.search(said, max(behind, len(said) - _LONGEST_CLOSING)):
+        spelled = words.endswith(self._special)  # by the row, so that where the template's own begin is not to be told
+        if not spelled and (closing := self._closing.search(said, max(0, len(said) - _LONGEST_CLOSING))):
             return closing.end(1)
-        own = content[len(words) :]
         end = len(said.rstrip())
-        return end + len(own) if said.startswith(own, end) else end
+        own = content[len(words) :]
+        return end + len(own) if not spelled and said.startswith(own, end) else end
 
     def _turn(self, whole: str, before: str, closed: str) -> str:
         """What follows `before` up to the end of a turn that is not the dialogue's last.
