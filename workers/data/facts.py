@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.spec.rows import Row, Text
+from workers.data.alternatives import any_of
 from workers.data.tokenize import Encoded
 
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
@@ -36,8 +37,7 @@ class SpecialTokenFinder:
     """Finds the texts of special tokens in what people wrote. It can be sent to another process."""
 
     def __init__(self, tokens: Collection[str]) -> None:
-        longest_first = sorted(tokens, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if tokens else None
+        self._pattern = re.compile(any_of(tokens)) if tokens else None
         self._tokens = tuple(tokens)
 
     def __call__(self, row: Row) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import jinja2
 
 from service.spec import TrainOn
 from service.spec.rows import Row, RowError
+from workers.data.alternatives import any_of
 from workers.errors import AttemptError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Renderer:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", special: Sequence[str], train_on: TrainOn) -> None:
         self._tokenizer = tokenizer
         self._special = tuple(special)
-        run = f"(?:{'|'.join(re.escape(token) for token in sorted(special, key=len, reverse=True))})+"
+        run = f"(?:{any_of(special)})+"
         self._closing = re.compile(rf"({run})(?:\s+{run})*\s*\Z")  # an end of turn, and perhaps one of the dialogue
         self._train_on = train_on
         # `documents` is for the template; the other named parameters are for us to set
