@@ -13,7 +13,7 @@ from rich.console import Console
 
 from api.cli.data_report import show
 from api.cli.errors import CliError
-from service.spec import AlignmentJob, DataSpec, TrainOn, Truncation
+from service.spec import AlignmentJob, DataSpec, RowFormat, ScoreUse, TrainOn, Truncation
 from service.spec.data_report import DataReport
 from service.validation import explain
 
@@ -27,6 +27,10 @@ def check(
         typer.Option(help="A model's directory: count its tokens, find rows that its template refuses.", exists=True),
     ] = None,
     loss: Annotated[str, typer.Option(help="Read the rows as this loss needs them.")] = "sigmoid",
+    format_: Annotated[
+        RowFormat, typer.Option("--format", help="data.format of the job: how rows are read.")
+    ] = _DEFAULTS.format,
+    scores: Annotated[ScoreUse, typer.Option(help="data.scores of the job.")] = _DEFAULTS.scores,
     max_length: Annotated[int, typer.Option(help="data.max_length of the job.")] = _DEFAULTS.max_length,
     max_prompt_length: Annotated[int | None, typer.Option(help="data.max_prompt_length of the job.")] = None,
     max_completion_length: Annotated[int | None, typer.Option(help="data.max_completion_length of the job.")] = None,
@@ -43,6 +47,8 @@ def check(
         loss,
         {
             "train": _DEFAULTS.train,
+            "format": format_,
+            "scores": scores,
             "max_length": max_length,
             "max_prompt_length": max_prompt_length,
             "max_completion_length": max_completion_length,

@@ -2,7 +2,8 @@
 
 Everything that needs no GPU is checked here rather than in the attempt. What is not on the storage (models and
 datasets on the Hugging Face Hub, URLs) waits for the attempt's prepare stage, because the control plane may have no
-way out to the internet; so do rows in Parquet where the control plane has no pyarrow.
+way out to the internet; so do rows in Parquet where the control plane has no pyarrow, and files on the server that are
+larger than any upload.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ async def check(database: Database, settings: Settings, owner: str, spec: Alignm
 
 
 async def _find_data(database: Database, settings: Settings, owner: str, data: DataSpec) -> tuple[Path, str] | None:
-    """The training file and its name for people; None if the attempt fetches it."""
+    """The training file and its name for people; None if checking its rows is left to the attempt."""
     match data.source:
         case SourceKind.FILE:
             async with database.reading() as session:
@@ -53,6 +54,8 @@ async def _find_data(database: Database, settings: Settings, owner: str, data: D
             path = await asyncio.to_thread(
                 find_data_file, data.train, settings.data_roots, Storage(settings.storage_root).root
             )
+            if path.stat().st_size > settings.max_upload_bytes:
+                return None  # it would be read for longer than a client waits
             return path, data.train
         case SourceKind.URL if data.train.startswith("https://"):
             host = urlsplit(data.train).hostname or ""

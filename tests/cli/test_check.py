@@ -37,6 +37,13 @@ def test_a_file_is_reported_on_without_a_model(file: Path) -> None:
     assert "exact duplicates" in out
     assert "answer, characters" in out
     assert "[duplicates]" in out
+    assert "read as: standard, explicit prompt" in out
+
+
+def test_the_format_can_be_set_by_hand(file: Path) -> None:
+    status, out, _ = plumbline("check", str(file), "--format", "messages", "--json")
+    assert status == 1
+    assert DataReport.model_validate_json(out).bad == 2
 
 
 def test_with_a_model_its_tokens_are_counted(file: Path, model: Path) -> None:
@@ -72,3 +79,15 @@ def test_what_is_wrong_with_the_options_is_said(file: Path, tmp_path: Path) -> N
     assert status == 1
     assert "tokenizer_missing" in err
     assert plumbline("check", str(tmp_path / "absent"))[0] == 2
+
+
+def test_a_format_and_the_use_of_scores_can_be_set_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("prompt,chosen,rejected,score_chosen,score_rejected\nx,It is so,It is not,1,2\n")
+    status, out, _ = plumbline("check", str(path))
+    assert status == 0
+    assert "read as: standard, explicit prompt" in out
+    assert "score_chosen" in out  # ignored, and said so
+    status, out, _ = plumbline("check", str(path), "--format", "implicit", "--scores", "margin")
+    assert status == 1
+    assert "chosen scores lower than rejected" in out

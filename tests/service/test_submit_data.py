@@ -52,6 +52,14 @@ async def test_the_rows_of_a_file_under_a_data_root_are_checked(client: Client, 
     assert error.extra["read_as"] == "standard, explicit prompt"
 
 
+async def test_a_file_larger_than_any_upload_is_left_to_the_attempt(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "bad.jsonl"
+    path.write_bytes(b"{}\n" * 100)
+    await refused(client, train=str(path))
+    client.settings = client.settings.model_copy(update={"max_upload_bytes": 299})
+    await client.submit(data={"train": str(path)})
+
+
 async def test_no_link_no_dots_and_no_other_place_is_a_data_root(client: Client, tmp_path: Path) -> None:
     root, outside = tmp_path / "data", tmp_path / "outside.jsonl"
     outside.write_bytes(PAIR)
