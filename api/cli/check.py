@@ -15,6 +15,7 @@ from api.cli.data_report import show
 from api.cli.errors import CliError
 from service.spec import AlignmentJob, DataSpec, RowFormat, ScoreUse, TrainOn, Truncation
 from service.spec.data_report import DataReport
+from service.spec.rows import RowFormat, ScoreUse
 from service.validation import explain
 
 _DEFAULTS = DataSpec(train="file-" + "0" * 21)
@@ -27,13 +28,15 @@ def check(
         typer.Option(help="A model's directory: count its tokens, find rows that its template refuses.", exists=True),
     ] = None,
     loss: Annotated[str, typer.Option(help="Read the rows as this loss needs them.")] = "sigmoid",
+    format_: Annotated[
+        RowFormat, typer.Option("--format", help="data.format of the job: how rows are read.")
+    ] = _DEFAULTS.format,
+    scores: Annotated[ScoreUse, typer.Option(help="data.scores of the job.")] = _DEFAULTS.scores,
     max_length: Annotated[int, typer.Option(help="data.max_length of the job.")] = _DEFAULTS.max_length,
     max_prompt_length: Annotated[int | None, typer.Option(help="data.max_prompt_length of the job.")] = None,
     max_completion_length: Annotated[int | None, typer.Option(help="data.max_completion_length of the job.")] = None,
     truncation: Annotated[Truncation, typer.Option(help="data.truncation of the job.")] = _DEFAULTS.truncation,
     train_on: Annotated[TrainOn, typer.Option(help="data.train_on of the job.")] = _DEFAULTS.train_on,
-    format: Annotated[RowFormat, typer.Option(help="data.format of the job.")] = _DEFAULTS.format,
-    scores: Annotated[ScoreUse, typer.Option(help="data.scores of the job.")] = _DEFAULTS.scores,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Report on a file of rows: what is unusable and why, lengths, duplicates, contradictions, length bias.
@@ -45,13 +48,13 @@ def check(
         loss,
         {
             "train": _DEFAULTS.train,
+            "format": format_,
+            "scores": scores,
             "max_length": max_length,
             "max_prompt_length": max_prompt_length,
             "max_completion_length": max_completion_length,
             "truncation": truncation,
             "train_on": train_on,
-            "format": format,
-            "scores": scores,
         },
     )
     report = _run(file, model, job, Console(stderr=True, highlight=False))

@@ -7,7 +7,7 @@ from api.problems import problems
 from api.views import DeploymentView
 from service.deployments import service as deployments
 from service.errors import InvalidState, ModelUnusable, NotFound
-from service.jobs.admission import check_servable
+from service.jobs.model_admission import check_servable
 from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
 

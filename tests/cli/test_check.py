@@ -37,6 +37,13 @@ def test_a_file_is_reported_on_without_a_model(file: Path) -> None:
     assert "exact duplicates" in out
     assert "answer, characters" in out
     assert "[duplicates]" in out
+    assert "read as: standard, explicit prompt" in out
+
+
+def test_the_format_can_be_set_by_hand(file: Path) -> None:
+    status, out, _ = plumbline("check", str(file), "--format", "messages", "--json")
+    assert status == 1
+    assert DataReport.model_validate_json(out).bad == 2
 
 
 def test_with_a_model_its_tokens_are_counted(file: Path, model: Path) -> None:

@@ -8,12 +8,12 @@ import pytest
 from peft import set_peft_model_state_dict
 from peft.utils import load_peft_weights
 
-from service.spec import Precision, Truncation
+from service.spec import Precision
+from tests.encoding import RowEncoder
 from tests.models import make_tokenizer
 from tests.parity.start import CURVES, NUM_STEPS, digest, make_job, make_rows, make_start
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
-from workers.data.tokenize import RowTokenizer
 from workers.engine.accumulate import Rank
 from workers.engine.adapters import adapt
 from workers.engine.models import load_model, split
@@ -32,7 +32,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pairs() -> list[Example]:
-    encode = RowTokenizer(make_tokenizer(), 512, Truncation.ERROR)
+    encode = RowEncoder(make_tokenizer(), max_length=512, truncation="error")
     return [encode(row) for row in make_rows()]
 
 

@@ -9,7 +9,7 @@ import pytest
 from service.db.session import Database
 from service.db.tables import Job
 from service.errors import InvalidRequest, ModelUnusable, ServiceError
-from service.jobs.admission import check_servable
+from service.jobs.model_admission import check_servable
 from service.jobs.service import submit
 from service.jobs.states import JobState
 from service.settings import Settings

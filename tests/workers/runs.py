@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from service.spec import AlignmentJob, Precision, Storage, Truncation
+from service.spec import AlignmentJob, Precision, Storage
 from service.spec.rows import Row
+from tests.encoding import RowEncoder
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
-from workers.data.tokenize import RowTokenizer
 from workers.engine.accumulate import Rank
 from workers.engine.adapters import adapt, put_on
 from workers.engine.models import load_model, split
@@ -27,7 +27,7 @@ FIRST, SECOND = "job-" + "1" * 21, "job-" + "2" * 21
 
 
 def make_pairs(tokenizer: PreTrainedTokenizerFast) -> list[Example]:
-    encode = RowTokenizer(tokenizer, 512, Truncation.KEEP_END)
+    encode = RowEncoder(tokenizer, max_length=512)
     return [encode(Row(i, f"What is {i}? " * (1 + i % 4), (f"It is {i}. " * (1 + i % 3), "No."))) for i in range(PAIRS)]
 
 

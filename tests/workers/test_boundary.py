@@ -1,57 +1,30 @@
 """The traps between prompt and answer, each with the tokens written out by hand."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from service.spec import AlignmentJob, DataSpec
-from service.spec.rows import Row, RowError, RowProblem
+from service.spec import AlignmentJob
+from service.spec.rows import Row
+from tests.dialogues import (
+    ASKED,
+    CHAT,
+    EMPTY_THOUGHT,
+    IM,
+    WORDS,
+    answer_of,
+    asks,
+    chatml,
+    llama3,
+    prompt_of,
+    refusal,
+    says,
+)
 from tests.encoding import RowEncoder
-from tests.tokenizers import CHATML, GEMMA, LLAMA3, THINKING, VANISHING, byte_level, metaspace
-from workers.data.examples import Answer, Example
+from tests.tokenizers import CHATML, GEMMA, THINKING, byte_level, metaspace
 from workers.data.prepare import inspect
-from workers.data.tokenize import Encoded, RowTokenizer
-
-WORDS = ["user", "assistant", "system", "tool", "model", "hi", "ok", "no", "sure", "fine", "x"]
-IM = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
-CHAT = [{"role": "user", "content": "hi"}]
-ASKED = ["<|im_start|>", "user", "Ċ", "hi", "<|im_end|>", "Ċ", "<|im_start|>", "assistant", "Ċ"]
-LLAMA3_SPECIAL = ["<|begin|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
-EMPTY_THOUGHT = ["<think>", "Ċ", "Ċ", "</think>", "Ċ", "Ċ"]
-
-
-def chatml(template: str = CHATML) -> PreTrainedTokenizerFast:
-    return byte_level(template, WORDS, IM, eos="<|im_end|>", marks=["<think>", "</think>"])
-
-
-def says(text: str, **fields: Any) -> list[Any]:
-    return [{"role": "assistant", "content": text, **fields}]
-
-
-def asks(text: str) -> list[Any]:
-    return [{"role": "user", "content": text}]
-
-
-def prompt_of(tokenizer: PreTrainedTokenizerFast, example: Example) -> list[str]:
-    pieces: list[str] = tokenizer.convert_ids_to_tokens(example.prompt.tolist())
-    return pieces
-
-
-def answer_of(tokenizer: PreTrainedTokenizerFast, answer: Answer) -> list[str]:
-    """The pieces; those that do not count in parentheses."""
-    pieces = tokenizer.convert_ids_to_tokens(answer.ids.tolist())
-    return [piece if counts else f"({piece})" for piece, counts in zip(pieces, answer.mask, strict=True)]
-
-
-def refusal(tokenizer: PreTrainedTokenizerFast, row: Row, **data: Any) -> RowError:
-    with pytest.raises(RowError) as error:
-        RowEncoder(tokenizer, **data)(row)
-    return error.value
 
 
 def test_the_newline_that_chatml_puts_after_the_end_of_turn_is_not_trained() -> None:
@@ -137,10 +110,6 @@ LLAMA3_PROMPT = [
 ]
 
 
-def llama3() -> PreTrainedTokenizerFast:
-    return byte_level(LLAMA3, WORDS, LLAMA3_SPECIAL, eos="<|eot_id|>", bos="<|begin|>")
-
-
 def test_bos_stands_once_where_both_template_and_tokenizer_write_it() -> None:
     tokenizer = llama3()
     example = RowEncoder(tokenizer)(Row(1, CHAT, (says("ok"), says("no"))))
@@ -186,127 +155,6 @@ def test_eos_stands_once_at_the_end_of_a_string_however_often_it_is_spelled() ->
     assert answers == [["ok", "<|im_end|>"], ["no", "<|im_end|>"], ["sure", "<|im_end|>"]]
 
 
-def test_an_empty_thinking_block_of_the_generation_prompt_belongs_to_the_prompt() -> None:
-    tokenizer = chatml(THINKING)
-    row = Row(1, CHAT, (says("ok"), says("no")), template_kwargs={"enable_thinking": False})
-    example = RowEncoder(tokenizer)(row)
-    assert prompt_of(tokenizer, example) == [*ASKED, *EMPTY_THOUGHT]
-    assert answer_of(tokenizer, example.answers[0]) == ["ok", "<|im_end|>"]
-
-
-def test_an_empty_thinking_block_that_only_the_generation_prompt_has_is_kept_before_the_answer() -> None:
-    tokenizer = chatml(VANISHING)
-    row = Row(1, CHAT, (says("ok"), says("no")), template_kwargs={"enable_thinking": False})
-    example = RowEncoder(tokenizer)(row)
-    assert prompt_of(tokenizer, example) == [*ASKED, *EMPTY_THOUGHT]
-    assert answer_of(tokenizer, example.answers[0]) == ["ok", "<|im_end|>"]
-
-
-def test_with_thinking_on_the_answer_holds_its_thoughts() -> None:
-    tokenizer = chatml(THINKING)
-    example = RowEncoder(tokenizer)(Row(1, CHAT, (says("<think>\nsure\n</think>\n\nok"), says("no"))))
-    assert prompt_of(tokenizer, example) == ASKED
-    thought = ["<think>", "Ċ", "sure", "Ċ", "</think>", "Ċ", "Ċ"]
-    assert answer_of(tokenizer, example.answers[0]) == [*thought, "ok", "<|im_end|>"]
-    assert answer_of(tokenizer, example.answers[1]) == [*EMPTY_THOUGHT, "no", "<|im_end|>"]
-
-
-def test_in_several_turns_each_is_rendered_as_the_whole_dialogue_shows_it() -> None:
-    tokenizer = chatml(THINKING)
-    example = RowEncoder(tokenizer)(Row(1, CHAT, ([*says("ok"), *asks("x"), *says("no")],)))
-    between = ["Ċ", "<|im_start|>", "user", "Ċ", "x", "<|im_end|>", "Ċ", "<|im_start|>", "assistant", "Ċ"]
-    assert answer_of(tokenizer, example.answers[0]) == [
-        *("ok", "<|im_end|>"),
-        *(f"({piece})" for piece in between),
-        *(*EMPTY_THOUGHT, "no", "<|im_end|>"),
-    ]
-
-
-def test_thoughts_that_a_later_turn_strips_are_refused() -> None:
-    answer = [*says("<think>\nsure\n</think>\n\nok"), *asks("x"), *says("no")]
-    assert refusal(chatml(THINKING), Row(1, CHAT, (answer,))).code == "template_not_incremental"
-
-
-def test_a_multi_turn_answer_whose_earlier_prompt_held_a_thinking_block_is_refused() -> None:
-    row = Row(1, CHAT, ([*says("ok"), *asks("x"), *says("no")],), template_kwargs={"enable_thinking": False})
-    assert refusal(chatml(THINKING), row).code == "template_not_incremental"
-
-
-def test_thoughts_of_earlier_turns_in_the_prompt_are_shown_as_they_are_served() -> None:
-    tokenizer = chatml(THINKING)
-    prompt = [*asks("hi"), *says("<think>\nsure\n</think>\n\nok"), *asks("x")]
-    example = RowEncoder(tokenizer)(Row(1, prompt, (says("no"),), template_kwargs={"enable_thinking": False}))
-    assert prompt_of(tokenizer, example) == [
-        *(*ASKED, "ok", "<|im_end|>", "Ċ", "<|im_start|>", "user", "Ċ", "x", "<|im_end|>", "Ċ"),
-        *("<|im_start|>", "assistant", "Ċ", *EMPTY_THOUGHT),
-    ]
-
-
-CHATS = {
-    template: byte_level(
-        template,
-        WORDS,
-        [*IM, *LLAMA3_SPECIAL, "<start_of_turn>", "<end_of_turn>"],
-        eos="<|im_end|>",
-        bos="<|begin|>",
-        marks=["<think>", "</think>"],
-    )
-    for template in (CHATML, LLAMA3, GEMMA, THINKING, VANISHING)
-}
-STRIPPING = CHATML.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}")
-
-
-@pytest.mark.parametrize(
-    ("template", "message", "code"),
-    [
-        (STRIPPING, says("<think>sure</think>ok"), "template_drops_text"),
-        (CHATML, says("ok", reasoning_content="sure"), "template_drops_text"),
-        (CHATML, says("ok", tool_calls=[{"function": {"name": "lookup", "arguments": {}}}]), "template_drops_text"),
-        (CHATML + "<think>", says("ok"), "template_not_incremental"),
-        (CHATML.replace("{{ m.content }}", "{{ raise_exception('no') }}"), says("ok"), "template_refused"),
-        (CHATML.replace("{{ m.content }}", "{{ m.content + '' }}"), says(None), "template_refused"),  # type: ignore[arg-type]
-    ],
-)
-def test_a_template_that_loses_or_refuses_text_is_an_error(template: str, message: list[Any], code: str) -> None:
-    prompt = [{"role": "user", "content": "hi"}]
-    assert refusal(chatml(template), Row(1, prompt, (message,))).code == code
-
-
-TOOLED = "{% if tools %}{% for t in tools %}[{{ t.function.name }}]{% endfor %}{% endif %}" + CHATML
-TOOL = {"type": "function", "function": {"name": "x", "description": "", "parameters": {}}}
-
-
-def test_tools_are_shown_by_the_template() -> None:
-    tokenizer = chatml(TOOLED)
-    example = RowEncoder(tokenizer)(Row(1, CHAT, (says("ok"),), tools=[TOOL]))
-    assert prompt_of(tokenizer, example) == ["[", "x", "]", *ASKED]
-
-
-def test_one_row_that_is_not_text_does_not_spoil_its_neighbours() -> None:
-    encode = RowTokenizer(chatml(TOOLED), DataSpec(train="file-" + "0" * 21))
-    torn = {"type": "function", "function": {"name": "\ud800"}}
-    rows = [Row(1, CHAT, (says("ok"),)), Row(2, CHAT, (says("ok"),), tools=[torn]), Row(3, "hi", ("ok",))]
-    first, second, third = encode(rows)
-    assert isinstance(first, Encoded)
-    assert isinstance(second, RowProblem)
-    assert (second.row, second.code) == (2, "row_not_utf8")
-    assert isinstance(third, Encoded)
-    assert first.example.answers[0].ids.tolist() == third.example.answers[0].ids.tolist()
-
-
-def test_tools_and_arguments_that_the_template_ignores_are_refused() -> None:
-    tokenizer = chatml()
-    lookup = {"type": "function", "function": {"name": "lookup"}}
-    assert refusal(tokenizer, Row(1, CHAT, (says("ok"),), tools=[lookup])).code == "template_drops_tools"
-    for kwargs, code in [
-        ({"enable_thinking": False}, "template_kwarg_unknown"),
-        ({"add_generation_prompt": False}, "template_kwarg_reserved"),
-        ({"tokenize": True}, "template_kwarg_reserved"),
-    ]:
-        assert refusal(tokenizer, Row(1, CHAT, (says("ok"),), template_kwargs=kwargs)).code == code
-    assert refusal(tokenizer, Row(1, "hi", ("ok",), tools=[TOOL])).code == "tools_without_messages"
-
-
 @pytest.mark.parametrize("scheme", ["always", "first", "never", "legacy"])
 def test_an_answer_that_continues_a_word_neither_merges_with_it_nor_gets_a_space(scheme: str) -> None:
     tokenizer = metaspace(["▁x", "▁capital", "ital"], eos="</s>", scheme=scheme)
@@ -349,42 +197,3 @@ def test_a_tokenizer_that_cannot_continue_a_word_says_so(tmp_path: Path) -> None
     report = inspect(job, source, tokenizer, lambda _: None)
     assert report.used == 1
     assert [advice.code for advice in report.warnings] == ["continuation_inexact"]
-
-
-TEXTS = st.lists(
-    st.sampled_from(["hi", "ok", " ", "\n", "\n\n", "<think>", "</think>", "é", "▁", "x,", "<|im_end|>", "user\n"]),
-    max_size=6,
-).map("".join)
-
-
-@settings(deadline=None)
-@given(
-    template=st.sampled_from([CHATML, LLAMA3, GEMMA, THINKING, VANISHING]),
-    question=TEXTS,
-    answer=TEXTS,
-    thinks=st.sampled_from([None, True, False]),
-)
-def test_prompt_and_answer_are_the_templates_text_to_the_letter_or_an_error(
-    template: str, question: str, answer: str, thinks: bool | None
-) -> None:
-    tokenizer = CHATS[template]
-    kwargs = {"enable_thinking": thinks} if thinks is not None and "enable_thinking" in template else {}
-    row = Row(1, asks(question), (says(answer),), template_kwargs=kwargs)
-    try:
-        example = RowEncoder(tokenizer)(row)
-    except RowError as error:
-        assert error.code in {"template_drops_text", "template_not_incremental"}  # noqa: PT017 - one of two outcomes
-        return
-    opened = tokenizer.apply_chat_template(asks(question), tokenize=False, add_generation_prompt=True, **kwargs)
-    whole = tokenizer.apply_chat_template([*asks(question), *says(answer)], tokenize=False, **kwargs)
-    assert tokenizer.decode(example.prompt) == opened
-    said = tokenizer.decode(example.answers[0].ids)
-    header = opened.removesuffix("<think>\n\n</think>\n\n")
-    if whole.startswith(opened):
-        header = opened
-    end = "<|im_end|>"
-    expected = whole[len(header) :].rstrip()
-    while expected.endswith(end + end):  # EOS that the row spells itself
-        expected = expected.removesuffix(end)
-    assert said == expected
-    assert said.endswith(("<|im_end|>", "<|eot_id|>", "<end_of_turn>"))

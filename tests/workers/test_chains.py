@@ -22,7 +22,8 @@ from tests.workers.runs import (
     make_pairs,
     reference_scores,
 )
-from workers.data.examples import Example, write_examples
+from workers.data.example_file import write_examples
+from workers.data.examples import Example
 from workers.errors import AttemptError
 from workers.reference.fingerprint import namespace
 from workers.reference.scorer import Scorer, ScorerConfig

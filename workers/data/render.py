@@ -223,7 +223,8 @@ def _check_said(message: Mapping[str, Any], said: str) -> None:
             squeezed = squeezed or "".join(said.split())
             if "".join(words.split()) not in squeezed:
                 raise RowError("template_drops_text", f"the chat template leaves out part of an answer's `{name}`")
-    for call in message.get("tool_calls") or ():
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
         if (name := _function_name(call)) and name not in said:
             raise RowError("template_drops_text", f"the chat template leaves out the call of the tool '{name}'")
 
@@ -234,9 +235,9 @@ def _check_tools(tools: Sequence[Mapping[str, Any]] | None, prompt: str) -> None
             raise RowError("template_drops_tools", f"the chat template does not show the tool '{name}'", "tools")
 
 
-def _function_name(tool: Mapping[str, Any]) -> str:
-    function = tool.get("function")
-    return _string((function if isinstance(function, Mapping) else tool).get("name"))
+def _function_name(tool: Any) -> str:
+    function = tool.get("function", tool) if isinstance(tool, Mapping) else None
+    return _string(function.get("name")) if isinstance(function, Mapping) else ""
 
 
 def _string(value: Any) -> str:
