@@ -15,7 +15,6 @@ from api.cli.data_report import show
 from api.cli.errors import CliError
 from service.spec import AlignmentJob, DataSpec, RowFormat, ScoreUse, TrainOn, Truncation
 from service.spec.data_report import DataReport
-from service.spec.rows import RowFormat, ScoreUse
 from service.validation import explain
 
 _DEFAULTS = DataSpec(train="file-" + "0" * 21)
