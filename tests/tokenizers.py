@@ -31,6 +31,13 @@ THINKING = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
+# Like Qwen3.5: the generation prompt opens the block that the turn goes on with.
+OPENED_THOUGHT = THINKING.replace(
+    "{% if add_generation_prompt %}<|im_start|>assistant\n",
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n",
+)
+# Like Phi-3: the end of the dialogue is marked behind the end of its last turn.
+TWO_ENDS = CHATML + "{% if not add_generation_prompt %}<|endoftext|>{% endif %}"
 # The generation prompt opens a block that the dialogue never shows.
 VANISHING = CHATML.removesuffix("{% endif %}") + (
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"

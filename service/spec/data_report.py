@@ -1,5 +1,6 @@
 """What a job's data is like: counted while the rows are prepared, or by `plumbline check`."""
 
+from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -76,8 +77,22 @@ class LengthBias(ReportPart):
     count: int = Field(description="Rows it is taken over.")
 
 
+class AdviceCode(StrEnum):
+    """What is worth a warning. docs/tokens.md explains each."""
+
+    ROWS_LEFT_OUT = "rows_left_out"
+    CONTRADICTIONS = "contradictions"
+    SPECIAL_TOKENS = "special_tokens_in_content"
+    HELD_OUT_OVERLAP = "held_out_overlap"
+    DUPLICATES = "duplicates"
+    ROWS_TRUNCATED = "rows_truncated"
+    LENGTH_BIAS = "length_predicts_label"
+    COLUMNS_IGNORED = "columns_ignored"
+    CONTINUATION_INEXACT = "continuation_inexact"
+
+
 class Advice(ReportPart):
-    code: str = Field(examples=["rows_truncated"])
+    code: AdviceCode
     message: str = Field(description="What is wrong, and what to do about it.")
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from service.spec import DataSpec
 from service.spec.rows import Row, RowProblem
-from tests.dialogues import ASKED, CHAT, EMPTY_THOUGHT, answer_of, asks, chatml, prompt_of, refusal, says
+from tests.dialogues import ASKED, CHAT, EMPTY_THOUGHT, IM, WORDS, answer_of, asks, chatml, prompt_of, refusal, says
 from tests.encoding import RowEncoder
-from tests.tokenizers import CHATML, THINKING, VANISHING
+from tests.tokenizers import CHATML, OPENED_THOUGHT, THINKING, TWO_ENDS, VANISHING, byte_level
 from workers.data.tokenize import Encoded, RowTokenizer
 
 
@@ -66,6 +66,29 @@ def test_thoughts_of_earlier_turns_in_the_prompt_are_shown_as_they_are_served() 
         *(*ASKED, "ok", "<|im_end|>", "Ċ", "<|im_start|>", "user", "Ċ", "x", "<|im_end|>", "Ċ"),
         *("<|im_start|>", "assistant", "Ċ", *EMPTY_THOUGHT),
     ]
+
+
+def test_a_thinking_block_that_the_prompt_opens_is_closed_by_the_answer() -> None:
+    tokenizer = chatml(OPENED_THOUGHT)
+    example = RowEncoder(tokenizer)(Row(1, CHAT, (says("<think>\nsure\n</think>\n\nok"), says("no"))))
+    assert prompt_of(tokenizer, example) == [*ASKED, "<think>", "Ċ"]
+    assert answer_of(tokenizer, example.answers[0]) == ["sure", "Ċ", "</think>", "Ċ", "Ċ", "ok", "<|im_end|>"]
+    assert answer_of(tokenizer, example.answers[1]) == ["Ċ", "</think>", "Ċ", "Ċ", "no", "<|im_end|>"]
+
+
+def test_the_end_of_the_dialogue_behind_the_end_of_its_last_turn_is_not_trained() -> None:
+    tokenizer = byte_level(TWO_ENDS, WORDS, IM, eos="<|endoftext|>")
+    example = RowEncoder(tokenizer)(Row(1, CHAT, ([*says("ok"), *asks("x"), *says("no")], says("fine"))))
+    assert prompt_of(tokenizer, example) == ASKED
+    between = ["Ċ", "<|im_start|>", "user", "Ċ", "x", "<|im_end|>", "Ċ", "<|im_start|>", "assistant", "Ċ"]
+    assert answer_of(tokenizer, example.answers[0]) == [
+        *("ok", "<|im_end|>"),
+        *(f"({piece})" for piece in between),
+        *("no", "<|im_end|>"),
+    ]
+    assert answer_of(tokenizer, example.answers[1]) == ["fine", "<|im_end|>"]
+    example = RowEncoder(tokenizer)(Row(1, CHAT, (says("end"),)))  # a word that the end's token holds too
+    assert answer_of(tokenizer, example.answers[0]) == ["e", "n", "d", "<|im_end|>"]
 
 
 STRIPPING = CHATML.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}")

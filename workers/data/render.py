@@ -30,6 +30,8 @@ Dialogue = Sequence[Mapping[str, Any]]
 _EMPTY_THOUGHT = r"<(\w*think\w*)>\s*</\1>\s*"
 _EMPTY_THOUGHT_LAST = re.compile(_EMPTY_THOUGHT + r"\Z")
 _EMPTY_THOUGHT_FIRST = re.compile(r"\A" + _EMPTY_THOUGHT)
+_THOUGHT_OPENED = re.compile(r"<\w*think\w*>\s*\Z")
+_LONGEST_CLOSING = 256
 _WORDS = ("content", "reasoning_content", "reasoning", "thinking")  # what an assistant's message may say
 
 
@@ -56,6 +58,8 @@ class Renderer:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", special: Sequence[str], train_on: TrainOn) -> None:
         self._tokenizer = tokenizer
         self._special = tuple(special)
+        run = f"(?:{'|'.join(re.escape(token) for token in sorted(special, key=len, reverse=True))})+"
+        self._closing = re.compile(rf"({run})(?:\s+{run})*\s*\Z")  # an end of turn, and perhaps one of the dialogue
         self._train_on = train_on
         # `documents` is for the template; the other named parameters are for us to set
         self._reserved = set(inspect.signature(tokenizer.apply_chat_template).parameters) - {"documents", "kwargs"}
@@ -77,7 +81,7 @@ class Renderer:
         elif all(starts):
             opened = render(prompt, add_generation_prompt=True)
         else:
-            opened = _closed(render, prompt, answers)
+            opened = self._closed(render, prompt, answers)
         _check_tools(row.tools, opened)
         pieces = tuple(self._pieces(render, opened, prompt, answer, continued, all(starts)) for answer in answers)
         return Rendered(opened, pieces, templated=True)
@@ -100,10 +104,11 @@ class Renderer:
             before = opened if i == 0 and turn_open else render([*prompt, *answer[:i]], add_generation_prompt=True)
             if not before.startswith(done + rest):
                 raise _changes_text()
-            said = (
-                _after(whole, before) if i == turns[-1] else _turn(whole, before, render([*prompt, *answer[: i + 1]]))
-            )
-            _check_said(said_by[i], said)
+            if i == turns[-1]:
+                said = _after(whole, before)
+            else:
+                said = self._turn(whole, before, render([*prompt, *answer[: i + 1]]))
+            _check_said(said_by[i], before, said)
             pieces.append(Piece(before[len(done) :], False))
             end = self._end_of_turn(said, said_by[i])
             pieces.append(Piece(said[:end], True))
@@ -113,13 +118,40 @@ class Renderer:
         return tuple(piece for piece in pieces if piece.text)
 
     def _end_of_turn(self, said: str, message: Mapping[str, Any]) -> int:
-        """Where the turn ends in `said`: the white space that the template adds after it is no part of it."""
-        end = len(said.rstrip())
-        if said.endswith(self._special, 0, end):
-            return end
+        """Where the turn ends in `said`: what the template adds behind its end token is no part of it."""
         content = _string(message.get("content"))
-        own = content[len(content.rstrip()) :]
-        return end + len(own) if said.startswith(own, end) else end
+        words = content.rstrip()
+        spelled = words.endswith(self._special)  # by the row, so that where the template's own begin is not to be told
+        if not spelled and (closing := self._closing.search(said, max(0, len(said) - _LONGEST_CLOSING))):
+            return closing.end(1)
+        end = len(said.rstrip())
+        own = content[len(words) :]
+        return end + len(own) if not spelled and said.startswith(own, end) else end
+
+    def _turn(self, whole: str, before: str, closed: str) -> str:
+        """What follows `before` up to the end of a turn that is not the dialogue's last.
+
+        closed: the dialogue as if it were. Some templates show a thinking block in the last turn alone, or put the end
+        of the dialogue behind it.
+        """
+        if closed.startswith(before):
+            said = closed[len(before) :]
+            open_ended = said
+            if (closing := self._closing.search(said)) and said[closing.end(1) :].strip():
+                open_ended = said[: said.rstrip().rfind(said[closing.end(1) :].strip())]
+            for text in (said, _EMPTY_THOUGHT_FIRST.sub("", said), open_ended):
+                if whole.startswith(before + text):
+                    return text
+        raise _changes_text()
+
+    def _closed(self, render: "_Template", prompt: Dialogue, answers: Sequence[Dialogue]) -> str:
+        """The prompt without a header for its answers, some of which start with a user or tool message."""
+        closed = render(prompt)
+        followed = [render([*prompt, answer[0]]) for answer in answers]
+        if all(text.startswith(closed) for text in followed) or len(prompt) == 1:
+            return closed
+        before = render(prompt[:-1], add_generation_prompt=True)
+        return before + self._turn(followed[0], before, closed)
 
     def _template(self, row: Row) -> "_Template":
         if self._tokenizer.chat_template is None:
@@ -164,16 +196,6 @@ def _refusals() -> Iterator[None]:
         raise RowError("template_refused", f"the model's chat template refuses the dialogue: {reason}") from error
 
 
-def _closed(render: _Template, prompt: Dialogue, answers: Sequence[Dialogue]) -> str:
-    """The prompt without a header for its answers, some of which start with a user or tool message."""
-    closed = render(prompt)
-    followed = [render([*prompt, answer[0]]) for answer in answers]
-    if all(text.startswith(closed) for text in followed) or len(prompt) == 1:
-        return closed
-    before = render(prompt[:-1], add_generation_prompt=True)
-    return before + _turn(followed[0], before, closed)
-
-
 def _after(whole: str, before: str) -> str:
     """What follows `before` in the whole dialogue."""
     if whole.startswith(before):
@@ -181,16 +203,6 @@ def _after(whole: str, before: str) -> str:
     header = _EMPTY_THOUGHT_LAST.sub("", before)
     if header != before and whole.startswith(header):
         return whole[len(header) :]
-    raise _changes_text()
-
-
-def _turn(whole: str, before: str, closed: str) -> str:
-    """What follows `before` up to the end of a turn that is not the dialogue's last."""
-    if closed.startswith(before):
-        said = closed[len(before) :]
-        for text in (said, _EMPTY_THOUGHT_FIRST.sub("", said)):  # a block that only the last turn shows
-            if whole.startswith(before + text):
-                return text
     raise _changes_text()
 
 
@@ -214,9 +226,11 @@ def _beginning(prompt: Dialogue, all_continue: bool) -> str:
     return _string(last["content"])
 
 
-def _check_said(message: Mapping[str, Any], said: str) -> None:
+def _check_said(message: Mapping[str, Any], before: str, said: str) -> None:
     """Templates leave out silently what they do not know, such as thoughts or tool calls."""
     squeezed = ""
+    if thought := _THOUGHT_OPENED.search(before):  # the start of a message that thinks is in the prompt
+        said = thought.group() + said
     for name in _WORDS:
         words = _string(message.get(name)).strip()
         if words and words not in said:
