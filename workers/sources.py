@@ -66,7 +66,12 @@ def check_model(job: AlignmentJob, start: Weights) -> None:
 
     Raises AttemptError `model_unusable`, `not_servable` or `lora_targets`. Opens headers only.
     """
-    config = json.loads((start.model / "config.json").read_bytes())
+    try:
+        config = json.loads((start.model / "config.json").read_bytes())
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise AttemptError("model_unusable", f"The config.json of {job.model.source} is not a JSON object.")
     method = job.training.method
     if job.model.weights == "pretrained" and (reason := why_not_trained(config)):
         raise AttemptError("model_unusable", f"The model {job.model.source} cannot be trained. {reason}")

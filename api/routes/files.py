@@ -17,7 +17,13 @@ router = APIRouter(prefix="/files", tags=["files"])
 _FORM = {
     "type": "object",
     "required": ["file"],
-    "properties": {"file": {"type": "string", "format": "binary", "description": "JSON Lines, also gzipped."}},
+    "properties": {
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "JSON Lines, JSON, CSV or Parquet; also compressed.",
+        }
+    },
 }
 
 

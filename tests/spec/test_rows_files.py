@@ -216,6 +216,15 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: str) -> None:
     assert peak < 12 * 2**20  # of 48 MB
 
 
+def test_a_csv_file_without_a_known_column_is_told_what_a_header_is(tmp_path: Path) -> None:
+    first, second = read(tmp_path / "rows", b"question,good,bad\na,b,c\n")
+    assert isinstance(first, RowProblem)
+    assert isinstance(second, RowProblem)
+    assert (first.code, second.code) == ("row_not_json", "row_not_json")
+    assert "header of a CSV file" in first.message
+    assert "header" not in second.message
+
+
 def test_by_hand_the_format_holds_whatever_the_columns_say(tmp_path: Path) -> None:
     value = {"prompt": "unused", "chosen": [USER, GOOD], "rejected": [USER, BAD]}
     needs = RowNeeds(DataShape.PAIRS, format=RowFormat.IMPLICIT)

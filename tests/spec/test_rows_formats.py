@@ -39,6 +39,13 @@ def test_a_prompt_that_is_repeated_in_any_other_way_is_refused(chosen: Any, reje
     assert refused({"prompt": [USER], "chosen": chosen, "rejected": rejected}).code == code
 
 
+def test_hh_text_beside_its_prompt_is_refused() -> None:
+    prompt = "\n\nHuman: Hi\n\nAssistant:"
+    value = {"prompt": prompt, "chosen": f"{prompt} Hello!", "rejected": f"{prompt} What?"}
+    assert (refused(value).code, refused(value).field) == ("prompt_repeated", "chosen")
+    assert parse(value | {"prompt": None}).prompt == [USER]
+
+
 def test_a_prompt_may_end_with_what_the_assistant_has_begun_to_say() -> None:
     prompt = [USER, {"role": "assistant", "content": "Well"}]
     assert parse({"prompt": prompt, "chosen": [GOOD], "rejected": [BAD]}).prompt == prompt

@@ -195,9 +195,10 @@ def test_a_method_that_fits_the_weights_is_let_through(model_path: Path) -> None
         ({"architectures": ["Qwen3ForSequenceClassification"]}, "model_unusable"),
         ({"quantization_config": {"quant_method": "gptq"}}, "model_unusable"),
         ({"model_type": "gpt_neo"}, "not_servable"),
+        ([], "model_unusable"),
     ],
 )
-def test_a_model_from_the_hub_is_refused_as_at_post(config: dict[str, Any], code: str, tmp_path: Path) -> None:
+def test_a_model_from_the_hub_is_refused_as_at_post(config: Any, code: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(AttemptError) as error:
         check_model(make_job("hf:owner/name"), Weights(tmp_path))

@@ -24,6 +24,12 @@ def explicit(value: dict[str, Any]) -> Dialogue:
         raise RowError("row_mixed", "prompt and answers must all be strings or all be lists of messages", "prompt")
     if not isinstance(prompt, str):
         chosen, rejected = without_prompt(prompt, {"chosen": chosen, "rejected": rejected})
+    elif prompt.startswith(HH_MARKS):  # of other strings an answer may well begin like its prompt
+        for name, answer in (("chosen", chosen), ("rejected", rejected)):
+            if isinstance(answer, str) and answer.startswith(prompt):
+                raise RowError(
+                    "prompt_repeated", f"'{name}' is a whole dialogue: leave the prompt column out of HH text", name
+                )
     return Dialogue(prompt, (chosen, rejected))
 
 

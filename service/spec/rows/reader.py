@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,16 @@ class RowReader:
 
     def __iter__(self) -> Iterator[Row | RowProblem]:
         self.ignored_columns.clear()
+        self.read_as = None
         stream = records(self._path)
         peeked: list[Record | RowProblem] = []
-        for record in stream:
+        for record in islice(stream, PEEKED):
             peeked.append(record)
-            if len(peeked) == PEEKED:
+            found = _read_as(record, self._needs)
+            if found and found.conversational is not None:
+                self.read_as = found
                 break
-        self.read_as = _choose([record for record in peeked if isinstance(record, Record)], self._needs)
+            self.read_as = self.read_as or found
         for record in chain(peeked, stream):
             if isinstance(record, RowProblem):
                 yield record
@@ -76,22 +79,19 @@ def read_rows(path: Path, needs: RowNeeds) -> RowReader:
     return RowReader(path, needs)
 
 
-def _choose(first: list[Record], needs: RowNeeds) -> ReadAs | None:
+def _read_as(record: Record | RowProblem, needs: RowNeeds) -> ReadAs | None:
+    """What one record says of its file; without `conversational` if it is no usable row."""
+    if isinstance(record, RowProblem) or not isinstance(record.value, dict):
+        return None
     by_hand = needs.format is not RowFormat.AUTO
-    fallback: ReadAs | None = None
-    for record in first:
-        if not isinstance(record.value, dict):
-            continue
-        speaks_for = needs.format if by_hand else detect(record.value)
-        if speaks_for is None:
-            continue
-        try:
-            row = parse_value(record.value, record.number, speaks_for, needs.scores)
-        except RowError:
-            fallback = fallback or ReadAs(speaks_for, None, by_hand)
-        else:
-            return ReadAs(speaks_for, not isinstance(row.prompt, str), by_hand)
-    return fallback
+    speaks_for = needs.format if by_hand else detect(record.value)
+    if speaks_for is None:
+        return None
+    try:
+        row = parse_value(record.value, record.number, speaks_for, needs.scores)
+    except RowError:
+        return ReadAs(speaks_for, None, by_hand)
+    return ReadAs(speaks_for, not isinstance(row.prompt, str), by_hand)
 
 
 def _unknown(value: dict[str, Any]) -> RowError:

@@ -17,8 +17,6 @@ from service.spec.rows.row import RowProblem
 
 __all__ = ["MAX_ROW_BYTES", "ReaderMissing", "Record", "parse_line", "records"]
 
-_LONGEST_HEADER = 2**16
-
 
 def records(path: Path) -> Iterator[Record | RowProblem]:
     """The values of a file, or of the files of a directory by name, numbered through; the last may be a fatal problem.
@@ -40,7 +38,7 @@ def records(path: Path) -> Iterator[Record | RowProblem]:
 
 def _read(path: Path) -> Iterator[Record | RowProblem]:
     with open_bytes(path) as file:
-        start = file.peek(_LONGEST_HEADER).removeprefix(b"\xef\xbb\xbf").lstrip()
+        start = file.peek().removeprefix(b"\xef\xbb\xbf").lstrip()
         if not start.startswith(MAGIC):
             if start.startswith(b"["):
                 yield from read_json_array(file)

@@ -28,4 +28,5 @@ def parse_line(line: bytes, number: int) -> Any:
     except UnicodeDecodeError as error:
         raise RowError("row_not_utf8", f"not UTF-8 text at byte {error.start} of the line") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError too
-        raise RowError("row_not_json", f"not a JSON value: {error}") from error
+        hint = "; nor is it the header of a CSV file, which names a column such as prompt" if number == 1 else ""
+        raise RowError("row_not_json", f"not a JSON value: {error}{hint}") from error
