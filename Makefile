@@ -57,6 +57,19 @@ bench: setup ## time of each stage of the main job on a small model
 bench-prepare: setup ## pairs tokenised per minute and core, against the tokenizer alone
 	$(BIN)/python benchmarks/prepare.py
 
+.venv-trl/.installed: # the peer that the engine is measured against, in an environment of its own
+	$(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/python -m pip install --quiet torch==2.13.0
+	.venv-trl/bin/python -m pip install --quiet trl==1.16.0 transformers==5.23.0
+	@touch $@
+
+.PHONY: bench-engine
+bench-engine: setup .venv-trl/.installed ## reference pass and training step against TRL's
+	$(BIN)/python benchmarks/engine.py reference --profile uf
+	$(BIN)/python benchmarks/engine.py reference --profile lp
+	$(BIN)/python benchmarks/engine.py train --profile uf
+	$(BIN)/python benchmarks/engine.py train --profile lp
+
 .PHONY: clean
 clean: ## remove the environment and the local data
 	rm -rf $(VENV) .plumbline

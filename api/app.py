@@ -43,6 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="Preference alignment as a service: POST a preference job, get the aligned model served beside its "
         "base. Errors are problem details (RFC 9457) with a stable `code`.",
         redoc_url=None,
+        redirect_slashes=False,  # the redirect would repeat whatever Host a client sent
         lifespan=_lifespan(settings),
     )
     app.state.settings = settings

@@ -102,7 +102,7 @@ class Training(SpecModel):
         None, ge=1, le=10_000_000, description="Stop after this many optimizer steps, if epochs would go on longer."
     )
     batch_size: int = Field(
-        32, ge=1, le=65_536, description="Pairs per optimizer step, over all workers and micro-batches."
+        32, ge=1, le=65_536, description="Rows per optimizer step, over all workers and micro-batches."
     )
     learning_rate: float | None = Field(
         None,
@@ -114,7 +114,7 @@ class Training(SpecModel):
     schedule: Schedule = Field(Schedule.COSINE, description="Learning rate after warm-up.")
     warmup_ratio: float = Field(0.1, ge=0, lt=1, description="Share of the steps with a linearly rising rate.")
     weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay of AdamW, on matrices only.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this global L2 norm.")
+    max_grad_norm: float = Field(1.0, gt=0, le=1e9, description="Gradients are scaled down to this global L2 norm.")
     reference_sync: ReferenceSync | None = Field(
         None,
         description="Let the reference follow the policy (TR-DPO). It is then kept and scored on the policy pool, "
@@ -125,7 +125,7 @@ class Training(SpecModel):
     micro_batch_tokens: int = Field(
         8192, ge=64, le=4_194_304, description="Tokens per forward pass. Memory and speed only: the result is the same."
     )
-    checkpoint_every: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")
+    checkpoint_every: int = Field(50, ge=1, le=10_000_000, description="Optimizer steps between checkpoints.")
     checkpoints_to_keep: int = Field(2, ge=1, le=100, description="Newest checkpoints kept while the job runs.")
     seed: int = Field(
         0, ge=0, le=2**31 - 1, description="Order of the pairs, held-out split, initial adapters, their dropout."

@@ -12,14 +12,16 @@ def aot(term: AotLoss, policy: PairLogps, reference: PairLogps) -> Tensor:
     """z = sort(log p(chosen) - log p(rejected)) - sort(log q(chosen) - log q(rejected)), smoothed -log s(beta z) as
     DPO's (Melnyk et al., arXiv 2406.05882, paired). Quantiles of the step's margins under both models are compared.
 
-    Returns [B], in the order of quantiles, not of pairs. In a step of one pair it is sigmoid.
+    Returns [B], in the order of quantiles, not of pairs. In a step of one pair it is sigmoid. log 2 at policy =
+    reference; a quantile that is ahead by far has no gradient. Pairs of equal margin are taken in any order.
     """
     return _of_quantiles(term, policy.margin_B, reference.margin_B)
 
 
 def aot_unpaired(term: AotUnpairedLoss, ratios: PairLogps) -> Tensor:
     """z = sort(C) - sort(R), smoothed -log s(beta z) (Melnyk et al., arXiv 2406.05882, unpaired): the quantiles of all
-    chosen answers against those of all rejected ones. Returns [B], in the order of quantiles.
+    chosen answers against those of all rejected ones. Returns [B], in the order of quantiles. log 2 at policy =
+    reference; in a step of one pair it is sigmoid.
     """
     return _of_quantiles(term, ratios.chosen_B, ratios.rejected_B)
 

@@ -1,0 +1,68 @@
+"""Our side of the engine's benchmarks: the scorer's loop, or the trainer's step with the scores at hand."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from benchmarks.engine_side import serve
+from service.spec import AlignmentJob, Precision
+from service.spec.rows import Row, RowNeeds, read_rows
+from workers.data.encode import TokenEncoder
+from workers.data.examples import Example
+from workers.data.order import TrainingOrder
+from workers.data.tokenizer import load_tokenizer
+from workers.engine.accumulate import Rank
+from workers.engine.models import load_model, split
+from workers.engine.trainer import Trainer
+from workers.reference.scorer import score
+
+BATCH = 8
+TOKENS = 4096
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=["reference", "train"])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--precision", type=Precision, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--checkpointing", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    job = AlignmentJob.model_validate(
+        {
+            "model": str(arguments.model),
+            "data": {"train": "file-" + "0" * 21, "max_length": 4096},
+            "training": {
+                "batch_size": BATCH,
+                "precision": arguments.precision,
+                "micro_batch_tokens": TOKENS,
+                "gradient_checkpointing": arguments.checkpointing,
+            },
+            "evaluation": {"held_out_fraction": 0},
+        }
+    )
+    examples = read(job, arguments.model, arguments.rows)
+    model = load_model(arguments.model)
+    lm = split(model)
+    if arguments.task == "reference":
+        model.eval().requires_grad_(False)
+        serve(lambda: score(lm, examples, job.training.precision, TOKENS))
+        return
+    scores = score(lm, examples, job.training.precision, TOKENS)
+    trainer = Trainer(job, model, lm, TrainingOrder(job, len(examples)), Rank())
+    serve(lambda: trainer.step(0, examples[:BATCH], scores[:BATCH]))
+
+
+def read(job: AlignmentJob, model: Path, rows: Path) -> list[Example]:
+    encode = TokenEncoder(load_tokenizer(model), job.data)
+    found = [row for row in read_rows(rows, RowNeeds.of(job)) if isinstance(row, Row)]
+    examples = [result.example for result in encode(found)]  # type: ignore[union-attr] # every row is usable
+    assert all(example is not None for example in examples)
+    return examples  # type: ignore[return-value] # none of them is None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The model and the rows of the engine's benchmarks: random weights, random words, lengths as in real data."""
+
+import json
+import random
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+VOCABULARY = 32_768
+MODEL = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 512,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": True,
+}
+# median tokens of prompt and answers, spread of their logarithms
+PROFILES = {"uf": (190, 0.7, 250, 0.5), "lp": (600, 0.4, 60, 0.5)}
+LONGEST = 900
+
+
+def make_model(directory: Path) -> None:
+    """A Qwen3-like model of 42 million weights, whose tokenizer takes a word for a token."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3", **MODEL), dtype=torch.float32)
+    model.save_pretrained(directory)
+    words = {"<eos>": 0, "<unk>": 1} | {f"w{i}": i for i in range(2, VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>")
+    wrapped.save_pretrained(directory)
+
+
+def make_rows(path: Path, profile: str, count: int) -> None:
+    """Pairs of strings; an answer begins with a space, so that no token spans the seam."""
+    draw = random.Random(0)
+    prompt, prompt_spread, answer, answer_spread = PROFILES[profile]
+
+    def text(median: int, spread: float) -> str:
+        length = round(min(LONGEST, max(8, median * 2.718281828 ** draw.gauss(0, spread))))
+        return " ".join(f"w{draw.randrange(2, VOCABULARY)}" for _ in range(length))
+
+    with path.open("w") as file:
+        for _ in range(count):
+            row = {"prompt": text(prompt, prompt_spread)}
+            row |= {name: " " + text(answer, answer_spread) for name in ("chosen", "rejected")}
+            file.write(json.dumps(row) + "\n")
