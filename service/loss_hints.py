@@ -20,8 +20,28 @@ _OTHER_NAMES = {
     "rpo": "sigmoid' beside 'sft",
     "mpo": "sigmoid' beside 'bco_pair' and 'sft",
     "nll": "sft",
+    "bco_unpaired": "bco",
+    "kto_unpaired": "kto",
     "listwise": "plackett_luce",
     "pl": "plackett_luce",
+}
+
+# What other trainers call it, said so that one can act on it.
+_OTHER_OPTIONS = {
+    **dict.fromkeys(
+        ("rpo_alpha", "cpo_alpha", "bc_coef", "sft_weight", "pref_ftx", "nll_loss_coef", "tpo_alpha"),
+        "say it as a term of its own, {type: sft, weight: ...}",
+    ),
+    "use_weighting": "it is `wpo` here",
+    "gamma_beta_ratio": "give `gamma` = gamma_beta_ratio * beta",
+    **dict.fromkeys(("simpo_gamma", "tpo_l_gamma"), "it is `gamma` here"),
+    "f_divergence_type": "it is `f_divergence` here",
+    "lambda_orpo": "it is `beta` of orpo here",
+    "loss_weights": "give each term its `weight`",
+    **dict.fromkeys(
+        ("sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps"),
+        "it is `training.reference_sync`: {alpha, every} here",
+    ),
 }
 
 
@@ -47,10 +67,12 @@ def unused_option(kind: LossKind, name: str) -> str:
     """Which losses use an option that `kind` does not, or which option was meant."""
     if users := users_of(name):
         return f"the loss '{kind}' does not use `{name}`; {', '.join(users)} {'do' if len(users) > 1 else 'does'}"
+    if name in _OTHER_OPTIONS:
+        return f"the loss '{kind}' has no `{name}`: {_OTHER_OPTIONS[name]}"
     own = options_of(kind)
     near = difflib.get_close_matches(name, own, n=1, cutoff=0.6)
     if near:
-        return f"the loss '{kind}' has no `{name}`; did you mean 'losses.N.{near[0]}'?"
+        return f"the loss '{kind}' has no `{name}`; did you mean `{near[0]}`?"
     near = difflib.get_close_matches(name, {option for known in LossKind for option in options_of(known)}, n=1)
     if near:
         return f"there is no option `{name}`; did you mean `{near[0]}`, which {', '.join(users_of(near[0]))} use?"

@@ -75,7 +75,7 @@ def _message(error: Any, field: str) -> str:
         case "extra_forbidden" if (loss := _loss_of(error)) is not None:
             return unused_option(loss, name)
         case "extra_forbidden":
-            return f"there is no such field here{_did_you_mean(name)}"
+            return f"there is no such field here{_did_you_mean(name, field)}"
         case "model_attributes_type" | "dict_type" if not field:
             return "the body must be a JSON object, sent with Content-Type: application/json"
         case "union_tag_not_found" if "losses" in error["loc"]:
@@ -110,7 +110,9 @@ def _loss_of(error: Any) -> LossKind | None:
     return None
 
 
-def _did_you_mean(name: str) -> str:
+def _did_you_mean(name: str, refused: str) -> str:
+    if refused in _fields():  # a member of the same union has it, with another `type`
+        return f": '{refused}' is a field of another `type`"
     by_name: dict[str, str] = {}
     for path in sorted(_fields(), key=lambda path: (path.count("."), path)):
         by_name.setdefault(path.rpartition(".")[2], path)

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
-_WINDOW = 20  # steps that are averaged: long enough that the mix of rows in a step does not matter
+_WINDOW = 20  # steps that are averaged, so that the mix of rows in a step does not matter ...
+_SHARE = 0.25  # ... or this share of a run too short for that, but at least ...
+_LEAST = 5
 _FALL = 0.1  # nats a token by which the chosen answers may become less likely
 _SATURATED = 0.99  # of the pairs in the right order ...
 _SATURATED_MARGIN = 6.0  # ... by a reward margin whose sigmoid loss has 1/400 of its slope left
@@ -25,7 +27,7 @@ class Alarm:
 
 
 class HealthState(TypedDict):
-    first: list[dict[str, float]]  # the metrics of the first 20 steps
+    first: list[dict[str, float]]  # the metrics of the first steps
     last: list[dict[str, float]]  # ... and of the last
     told: list[str]
 
@@ -34,13 +36,15 @@ class HealthMonitor:
     """Fed with each step's metrics; tells each alarm once. `state` goes into checkpoints, so that a resumed run
     compares with the same beginning.
 
-    Means over the first and the last 20 steps are compared, so nothing is told before step 40.
+    Means over the first and over the last 20 steps are compared, in a run of fewer than 80 steps over a quarter of
+    them, at least 5; nothing is told before both windows are full.
     kl_budget: nats a token that the policy may be from its reference, see `kl` in docs/metrics.md.
     """
 
     def __init__(self, kl_budget: float, num_steps: int, state: HealthState | None = None) -> None:
         self._kl_budget = kl_budget
         self._num_steps = num_steps
+        self._window = max(_LEAST, min(_WINDOW, int(_SHARE * num_steps)))
         self._state: HealthState = copy.deepcopy(state) if state else {"first": [], "last": [], "told": []}
 
     @property
@@ -50,11 +54,11 @@ class HealthMonitor:
     def after_step(self, steps_done: int, metrics: Mapping[str, float]) -> list[Alarm]:
         """The alarms that this step gives rise to."""
         state = self._state
-        if len(state["first"]) < _WINDOW:
+        if len(state["first"]) < self._window:
             state["first"].append(dict(metrics))
             return []
-        state["last"] = [*state["last"][1 - _WINDOW :], dict(metrics)]
-        if len(state["last"]) < _WINDOW:
+        state["last"] = [*state["last"], dict(metrics)][-self._window :]
+        if len(state["last"]) < self._window:
             return []
         first, last = _means(state["first"]), _means(state["last"])
         settled = steps_done >= _SETTLED * self._num_steps

@@ -27,5 +27,5 @@ def _headline(problem: dict[str, Any]) -> str:
 
 def _particulars(problem: dict[str, Any]) -> list[str]:
     fields = [f"  {error.get('field')}: {error.get('message')}" for error in problem.get("errors", [])]
-    rows = [f"  row {row.get('line')}: {row.get('message')} [{row.get('code')}]" for row in problem.get("rows", [])]
+    rows = [f"  row {row.get('row')}: {row.get('message')} [{row.get('code')}]" for row in problem.get("rows", [])]
     return fields + rows

@@ -4,6 +4,8 @@ from pydantic import Field
 
 from service.spec.base import SpecModel
 
+KL_BUDGET = 0.5
+
 
 class Evaluation(SpecModel):
     held_out_fraction: float = Field(
@@ -17,10 +19,10 @@ class Evaluation(SpecModel):
         ge=1,
         description="Measure the held-out rows after every so many optimizer steps too, not only at the end.",
     )
-    kl_budget: float = Field(
-        0.5,
+    kl_budget: float | None = Field(
+        None,
         gt=0,
         description="Nats a token that the policy may move from its reference (metric `kl`) before the alarm "
-        "kl_beyond_budget is raised. Training goes on.",
+        f"kl_beyond_budget is raised; by default {KL_BUDGET}. Training goes on. Only with a reference.",
     )
     held_out_max: int = Field(512, ge=1, le=100_000, description="At most this many rows are held out.")

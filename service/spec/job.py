@@ -43,8 +43,14 @@ class AlignmentJob(SpecModel):
     @property
     def data_shape(self) -> DataShape:
         """Which rows the job needs: what the preference terms say, since `sft` takes the good answers of any."""
-        shapes = {loss.type.data_shape for loss in self.losses} - {DataShape.ANSWERS}
-        return shapes.pop() if shapes else DataShape.ANSWERS
+        shapes = self._preference_shapes
+        if shapes == {DataShape.PAIRS, DataShape.RANKED}:
+            return DataShape.PAIRS  # a pair is a ranking of two
+        return next(iter(shapes), DataShape.ANSWERS)
+
+    @property
+    def _preference_shapes(self) -> set[DataShape]:
+        return {loss.type.data_shape for loss in self.losses} - {DataShape.ANSWERS}
 
     @property
     def continues_adapter(self) -> bool:
@@ -80,14 +86,19 @@ class AlignmentJob(SpecModel):
     @model_validator(mode="after")
     def _consistent(self) -> "AlignmentJob":
         kinds = [loss.type for loss in self.losses]
-        if len(set(kinds)) != len(kinds):
-            raise ValueError("a loss type appears twice in `losses`: give it once, with the sum of the weights")
-        shapes = {loss.type.data_shape for loss in self.losses} - {DataShape.ANSWERS}
-        if len(shapes) > 1:
+        alone = [loss.model_copy(update={"weight": 1.0}) for loss in self.losses]
+        if any(term in alone[:index] for index, term in enumerate(alone)):
+            raise ValueError("`losses` has one term twice: give it once, with the sum of the weights")
+        if DataShape.UNPAIRED in self._preference_shapes and len(self._preference_shapes) > 1:
             needs = "; ".join(f"{loss.type}: {loss.type.data_shape}" for loss in self.losses)
             raise ValueError(f"the losses need different rows ({needs}): take those of one kind")
         if self.reference and not self.needs_reference:
             raise ValueError(f"`reference` is used by none of the losses {', '.join(kinds)}: leave it out")
+        if self.evaluation.kl_budget and not self.needs_reference:
+            raise ValueError(
+                f"`evaluation.kl_budget` is measured against a reference, which none of the losses {', '.join(kinds)} "
+                "has: leave it out"
+            )
         if self.training.reference_sync and not self.needs_reference:
             raise ValueError(
                 f"`training.reference_sync` moves the reference, which none of the losses {', '.join(kinds)} has: "

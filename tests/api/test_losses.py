@@ -14,9 +14,13 @@ async def test_the_catalogue_has_every_loss_with_points_for_a_plot(client: httpx
     sigmoid = answer["data"][0]
     assert sigmoid["needs_reference"]
     assert sigmoid["data_shape"] == "pairs"
-    assert {"name": "beta", "default": 0.1, "range": "(0, 100]", "type": "number", "choices": None}.items() <= sigmoid[
-        "parameters"
-    ][0].items()
+    assert {
+        "name": "beta",
+        "default": 0.1,
+        "range": "[1e-06, 100]",
+        "type": "number",
+        "choices": None,
+    }.items() <= sigmoid["parameters"][0].items()
 
 
 async def test_the_catalogue_asks_for_a_key(client: httpx.AsyncClient) -> None:

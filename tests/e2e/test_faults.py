@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from safetensors.torch import load_file, save_file
 
 from api.cli.client import Client
 from tests.e2e.conftest import Plumbline
@@ -90,13 +91,16 @@ def test_a_killed_training_worker_resumes_from_its_checkpoint(
 
 
 def test_a_failure_inside_the_attempt_reaches_the_job_with_its_stage_and_log(
-    client: Client, model: Path, file_id: str
+    plumbline: Plumbline, client: Client, file_id: str
 ) -> None:
-    asked = spec(model, file_id, method={"type": "lora", "target_modules": ["no_such_layer"]})
-    job_id = client.submit(asked)["id"]
+    broken = make_model(plumbline.model_root / "broken")
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"].fill_(float("nan"))
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    job_id = client.submit(spec(broken, file_id) | {"losses": [{"type": "simpo"}]})["id"]
     wait_for("the failure", lambda: state(client, job_id) == "failed")
     error = client.job(job_id)["error"]
-    assert (error["code"], error["stage"], error["fault"]) == ("lora_targets", "train", "user")
-    assert "no_such_layer" in error["message"]
+    assert (error["code"], error["stage"], error["fault"]) == ("non_finite_loss", "train", "user")
+    assert "at step 1" in error["message"]
     assert error["log_tail"]
     assert client.job(job_id)["attempts"] == 1  # nothing would be better the next time

@@ -32,7 +32,7 @@ def test_every_option_is_listed_with_its_default_and_a_description(kind: LossKin
 def test_ranges_have_open_and_closed_ends() -> None:
     ranges = {option.name: option.range for option in parameters(LossKind.SIGMOID) if option.range}
     assert ranges == {
-        "beta": "(0, 100]",
+        "beta": "[1e-06, 100]",
         "f_alpha_divergence_coef": "[-10, 10]",
         "label_smoothing": "[0, 0.5)",
         "ld_alpha": "[0, 1]",

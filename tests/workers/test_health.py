@@ -69,6 +69,11 @@ def test_a_resumed_monitor_tells_what_an_uninterrupted_one_would(cut: int) -> No
     assert len(told) == 1
 
 
+def test_a_short_run_is_watched_too() -> None:
+    watched = HealthMonitor(kl_budget=0.5, num_steps=31)
+    assert [alarm.name for alarm in alarms(watched, range(31), {"kl": 0.9})] == ["kl_beyond_budget"]
+
+
 def test_losses_without_pairs_are_watched_for_what_they_have() -> None:
     watched = monitor()
     only = {"logps_per_token/chosen": -1.0, "logps/chosen_end": -0.2}

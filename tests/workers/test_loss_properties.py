@@ -35,7 +35,7 @@ OPTIONS: dict[LossKind, list[dict[str, Any]]] = {
     LossKind.KTO: [{"desirable_weight": 0.5, "undesirable_weight": 1.5}],
     LossKind.AOT: [{"label_smoothing": 0.3}],
     LossKind.AOT_UNPAIRED: [{"label_smoothing": 0.3}],
-    LossKind.ORPO: [{"nll_tokens": "all"}],
+    LossKind.ORPO: [{"nll_tokens": "all"}, {"per_sequence": True}, {"nll_tokens": "all", "per_sequence": True}],
 }
 DIVERGENCES: list[dict[str, Any]] = [
     *({"f_divergence": name} for name in Divergence if name is not Divergence.REVERSE_KL),

@@ -170,6 +170,19 @@ def test_a_reference_free_term_stands_beside_one_with_a_reference() -> None:
     assert alone[LossKind.SIGMOID].item() == terms[LossKind.SIGMOID].item()
 
 
+def test_one_loss_may_stand_twice_with_different_options() -> None:
+    policy, known = pairs([4.0], [2.0]), facts([[1, 1]])
+    terms: list[Loss] = [
+        BcoPairLoss(beta=0.5, reward_baseline="running_mean"),
+        BcoPairLoss(beta=1, reward_baseline="running_mean", weight=3),
+    ]
+    both = combine(terms, policy, policy.zeros(), known, StepTotals.of(known))
+    assert both.baselines == {"bco_pair": RunningMean(1.5, 2), "bco_pair_2": RunningMean(3, 2)}
+    expected = one(terms[0], policy, known) + one(terms[1], policy, known)
+    assert both.per_example_B.item() == pytest.approx(expected.item())
+    assert set(both.terms) == {"bco_pair", "bco_pair_2"}
+
+
 def test_a_missing_reference_is_never_taken_for_zero() -> None:
     with pytest.raises(AssertionError):
         combine([NcaPairLoss()], pairs([0.0], [0.0]), None, facts([[1, 1]]), StepTotals.of(facts([[1, 1]])))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, distributed
 
 from service.spec import AlignmentJob
+from service.spec.losses import term_names
 from service.spec.shapes import DataShape
 from workers.engine.batching import Batch
 from workers.engine.logprobs import TokenStats
@@ -103,7 +104,7 @@ def metric_names(job: AlignmentJob) -> list[str]:
     """The means of a job's steps, in an order that all workers share."""
     sides = _SIDES[:1] if job.data_shape is DataShape.ANSWERS else _SIDES
     per_side = [f"{name}/{side}" for name in ("logps", "logps_per_token", "logits", "lengths") for side in sides]
-    names = ["tokens", "loss", *(f"loss/{loss.type}" for loss in job.losses), *per_side, "logps/chosen_end"]
+    names = ["tokens", "loss", *(f"loss/{name}" for name in term_names(job.losses)), *per_side, "logps/chosen_end"]
     names += ["entropy", "token_accuracy"]
     if job.needs_reference:
         names.append("kl")

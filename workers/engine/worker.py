@@ -12,6 +12,7 @@ import torch
 from ray.train import Checkpoint
 
 from service.spec import AlignmentJob
+from service.spec.evaluation import KL_BUDGET
 from service.spec.reports import EventReport, MetricsReport, ProgressReport, Report
 from service.spec.stages import Stage
 from workers.data.example_file import ExampleFile
@@ -82,7 +83,7 @@ def _train(config: WorkerConfig) -> None:
     if saved:
         with saved.as_directory() as directory:
             done, seen = checkpoint.load(Path(directory), trainer)
-    health = HealthMonitor(job.evaluation.kl_budget, order.num_steps, seen)
+    health = HealthMonitor(job.evaluation.kl_budget or KL_BUDGET, order.num_steps, seen)
     message = f"Training goes on after step {done}" if done else "Training starts"
     tell(
         EventReport(

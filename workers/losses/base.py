@@ -142,7 +142,7 @@ class LossOutput:
     `StepTotals.weight` is the step's loss. Rewards are those of the first term that has any."""
 
     per_example_B: Tensor
-    terms: dict[str, Tensor]  # by loss kind: each term alone, unweighted, times the rows' weights; detached
+    terms: dict[str, Tensor]  # by name (`term_names`): each term alone, unweighted, times the rows' weights; detached
     chosen_rewards_B: Tensor | None
     rejected_rewards_B: Tensor | None
     baselines: dict[str, RunningMean]

@@ -34,6 +34,7 @@ from service.spec.losses import (
     SimpoLoss,
     SppoHardLoss,
     WeightedRatioLoss,
+    term_names,
 )
 from workers.losses import coupled, likelihood, margin, ranked, rewards, unpaired
 from workers.losses.base import (
@@ -65,26 +66,31 @@ def combine(
     `couples_rows`: then they must be the whole of it.
 
     reference: may be None if no term needs it; a term that needs none does not read it.
-    baselines: by loss kind, the running means so far; the output holds the new ones.
+    baselines: by the terms' names (`term_names`), the running means so far; the output holds the new ones.
     Computed in float32 at least.
     """
-    outputs = {term.type: _evaluate(term, policy, reference, facts, totals, baselines or {}) for term in terms}
-    scaled = {kind: facts.weights_B * output.per_example_B for kind, output in outputs.items()}
+    named = dict(zip(term_names(terms), terms, strict=True))
+    baselines = baselines or {}
+    outputs = {
+        name: _evaluate(term, policy, reference, facts, totals, baselines.get(name, RunningMean()))
+        for name, term in named.items()
+    }
+    scaled = {name: facts.weights_B * output.per_example_B for name, output in outputs.items()}
     first = next(
         (output for output in outputs.values() if output.chosen_rewards_B is not None), TermOutput(policy.sums_BK)
     )
     return LossOutput(
-        per_example_B=torch.stack([term.weight * scaled[term.type] for term in terms]).sum(0),
-        terms={kind: per_example_B.detach() for kind, per_example_B in scaled.items()},
+        per_example_B=torch.stack([term.weight * scaled[name] for name, term in named.items()]).sum(0),
+        terms={name: per_example_B.detach() for name, per_example_B in scaled.items()},
         chosen_rewards_B=first.chosen_rewards_B if first else None,
         rejected_rewards_B=first.rejected_rewards_B if first else None,
-        baselines={kind: output.baseline for kind, output in outputs.items() if output.baseline},
+        baselines={name: output.baseline for name, output in outputs.items() if output.baseline},
         metrics={name: value for output in outputs.values() for name, value in (output.metrics or {}).items()},
     )
 
 
 def _evaluate(
-    term: Loss, policy: Logps, reference: Logps | None, facts: Facts, totals: StepTotals, baselines: Baselines
+    term: Loss, policy: Logps, reference: Logps | None, facts: Facts, totals: StepTotals, before: RunningMean
 ) -> TermOutput:
     """One term, unweighted."""
     match term:
@@ -105,7 +111,7 @@ def _evaluate(
         case PlackettLuceLoss():
             return _ranked(term, policy.answers() - reference.answers(), facts)
         case KtoLoss() | ApoZeroUnpairedLoss() | BcoLoss():
-            return _unpaired(term, policy.answers() - reference.answers(), facts, baselines)
+            return _unpaired(term, policy.answers() - reference.answers(), facts, before)
     compared = policy.pairs(term.ld_alpha)
     against = reference.pairs(term.ld_alpha)
     ratios = compared.minus(against)
@@ -116,7 +122,7 @@ def _evaluate(
         case AotUnpairedLoss():
             per_pair_B = coupled.aot_unpaired(term, ratios)
         case BcoPairLoss():
-            baseline = _baseline(term, torch.stack([ratios.chosen_B, ratios.rejected_B]), facts.weights_B, baselines)
+            baseline = _baseline(term, torch.stack([ratios.chosen_B, ratios.rejected_B]), facts.weights_B, before)
             per_pair_B = rewards.bco_pair(term.beta, ratios, baseline.mean if baseline else 0.0)
         case MarginLoss():
             per_pair_B = _of_margin(term, margin.margins(term, ratios, facts))
@@ -166,7 +172,7 @@ def _ranked(term: PlackettLuceLoss, ratios_BK: Tensor, facts: Facts) -> TermOutp
     return rewarded(ranked.plackett_luce(term.beta, ratios_BK, present_BK), term.beta, ends)
 
 
-def _unpaired(term: OfUnpaired, ratios_BK: Tensor, facts: Facts, baselines: Baselines) -> TermOutput:
+def _unpaired(term: OfUnpaired, ratios_BK: Tensor, facts: Facts, before: RunningMean) -> TermOutput:
     ratios_B, desirable_B = ratios_BK[:, 0], facts.desirable_B
     assert desirable_B is not None
     baseline, metrics = None, {}
@@ -177,7 +183,7 @@ def _unpaired(term: OfUnpaired, ratios_BK: Tensor, facts: Facts, baselines: Base
         case ApoZeroUnpairedLoss():
             loss_B = unpaired.apo_zero_unpaired(term, ratios_B, desirable_B)
         case BcoLoss():
-            baseline = _baseline(term, ratios_B[None], facts.weights_B, baselines)
+            baseline = _baseline(term, ratios_B[None], facts.weights_B, before)
             loss_B = unpaired.bco(term.beta, ratios_B, desirable_B, baseline.mean if baseline else 0.0)
     rewards_B = term.beta * ratios_B.detach()
     nan = rewards_B.new_tensor(float("nan"))
@@ -186,9 +192,9 @@ def _unpaired(term: OfUnpaired, ratios_BK: Tensor, facts: Facts, baselines: Base
 
 
 def _baseline(
-    term: BcoPairLoss | BcoLoss, ratios_SB: Tensor, weights_B: Tensor, baselines: Baselines
+    term: BcoPairLoss | BcoLoss, ratios_SB: Tensor, weights_B: Tensor, before: RunningMean
 ) -> RunningMean | None:
     """The running mean with this step's rewards in it; None where the term has none."""
     if term.reward_baseline is RewardBaseline.NONE:
         return None
-    return baselines.get(term.type, RunningMean()).after(term.beta * ratios_SB, weights_B.expand_as(ratios_SB))
+    return before.after(term.beta * ratios_SB, weights_B.expand_as(ratios_SB))

@@ -30,7 +30,7 @@ def alphapo(term: AlphaPoLoss, policy: Logps, facts: Facts) -> TermOutput:
 
 
 def _bent(alpha: float, average_B: Tensor) -> Tensor:
-    return -capped_expm1(-alpha * average_B) / alpha if alpha else average_B
+    return -capped_expm1(-alpha * average_B) / alpha if abs(alpha) > _TINY else average_B
 
 
 def _simpo(term: SimpoLoss | AlphaPoLoss, compared: PairLogps, facts: Facts) -> TermOutput:
@@ -64,8 +64,7 @@ def orpo(term: OrpoLoss, policy: Logps, facts: Facts, totals: StepTotals) -> Ter
     """
     average = policy.pairs().per_token(facts)
     log_odds_B = average.margin_B - (log1m_exp(average.chosen_B) - log1m_exp(average.rejected_B))
-    nll_B = _nll_of_all(policy, totals) if term.nll_tokens is NllTokens.ALL else _nll(policy, facts, totals)
-    loss_B = nll_B - term.beta * logsigmoid(log_odds_B)
+    loss_B = _nll(term, policy, facts, totals) - term.beta * logsigmoid(log_odds_B)
     return rewarded(loss_B, term.beta, average)
 
 
@@ -75,18 +74,16 @@ def sft(term: SftLoss, policy: Logps, facts: Facts, totals: StepTotals) -> TermO
     With `per_sequence`, the mean over answers of -log p(chosen) / n_w, as LLaMA-Factory and OpenRLHF compute it. Of
     unpaired examples only the desirable answers are learnt.
     """
-    if not term.per_sequence:
-        return TermOutput(_nll(policy, facts, totals))
-    mean_B = policy.answers()[:, 0] / facts.counts_BK[:, 0]
-    return TermOutput(-mean_B * facts.good_B * (totals.weight / max(totals.good_weight, _TINY)))
+    return TermOutput(_nll(term, policy, facts, totals))
 
 
-def _nll(policy: Logps, facts: Facts, totals: StepTotals) -> Tensor:
-    """Scaled so that the mean over examples is the mean over tokens."""
-    return -policy.answers()[:, 0] * facts.good_B * (totals.weight / max(totals.good_tokens, _TINY))
-
-
-def _nll_of_all(policy: Logps, totals: StepTotals) -> Tensor:
-    assert policy.prompt_B is not None
-    logps_B = policy.answers()[:, 0] + policy.prompt_B
-    return -logps_B * (totals.weight / (totals.good_tokens + totals.good_prompt_tokens))
+def _nll(term: SftLoss | OrpoLoss, policy: Logps, facts: Facts, totals: StepTotals) -> Tensor:
+    """Scaled so that the mean over examples is the mean over tokens, or over the means of answers."""
+    logps_B, counts_B, tokens = policy.answers()[:, 0], facts.counts_BK[:, 0], totals.good_tokens
+    if isinstance(term, OrpoLoss) and term.nll_tokens is NllTokens.ALL:
+        assert policy.prompt_B is not None
+        logps_B, counts_B = logps_B + policy.prompt_B, counts_B + facts.prompt_counts_B
+        tokens += totals.good_prompt_tokens
+    if term.per_sequence:
+        return -logps_B / counts_B * facts.good_B * (totals.weight / max(totals.good_weight, _TINY))
+    return -logps_B * facts.good_B * (totals.weight / max(tokens, _TINY))

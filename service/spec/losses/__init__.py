@@ -1,5 +1,7 @@
 """Loss terms a job may combine. Each parameter is declared once, here: the API, the forms and the worker read this."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, get_args
 
 from pydantic import Field
@@ -63,6 +65,18 @@ DECLARATIONS: dict[LossKind, type[LossTerm]] = {
     declared.model_fields["type"].default: declared for declared in get_args(get_args(Loss)[0])
 }
 
+
+def term_names(terms: Sequence[Loss]) -> list[str]:
+    """A name for each term, as metrics have it: its kind, and with a number from the second one of a kind on."""
+    seen: Counter[str] = Counter()
+    names = []
+    for term in terms:
+        kind = str(term.type)
+        seen[kind] += 1
+        names.append(kind if seen[kind] == 1 else f"{kind}_{seen[kind]}")
+    return names
+
+
 __all__ = [
     "DECLARATIONS",
     "AlphaPoLoss",
@@ -100,4 +114,5 @@ __all__ = [
     "SimpoLoss",
     "SppoHardLoss",
     "WeightedRatioLoss",
+    "term_names",
 ]

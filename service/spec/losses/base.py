@@ -86,7 +86,7 @@ class LossTerm(SpecModel):
 Beta = Annotated[
     float,
     Field(
-        gt=0,
+        ge=1e-6,
         le=100,
         description="Strength of the pull towards the reference, dimensionless; smaller lets the policy move further.",
     ),

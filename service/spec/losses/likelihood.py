@@ -26,7 +26,7 @@ class SimpoLoss(LossTerm):
         "cpo_alpha.",
     )
     type: Literal[LossKind.SIMPO] = LossKind.SIMPO
-    beta: float = Field(2.5, gt=0, le=100, description=f"{_SCALE} The paper takes 2 to 2.5; TRL's default is 0.1.")
+    beta: float = Field(2.5, ge=1e-6, le=100, description=f"{_SCALE} The paper takes 2 to 2.5; TRL's default is 0.1.")
     gamma: float = Field(0.5, ge=0, le=100, description=_GAMMA)
     label_smoothing: LabelSmoothing = 0.0
 
@@ -42,7 +42,7 @@ class AlphaPoLoss(LossTerm):
         "likelihood displacement. alpha 0 is simpo.",
     )
     type: Literal[LossKind.ALPHAPO] = LossKind.ALPHAPO
-    beta: float = Field(2.5, gt=0, le=100, description=f"{_SCALE} TRL's default is 0.1.")
+    beta: float = Field(2.5, ge=1e-6, le=100, description=f"{_SCALE} TRL's default is 0.1.")
     gamma: float = Field(0.5, ge=0, le=100, description=_GAMMA)
     alpha: float = Field(
         0.25, ge=-5, le=5, description="Shape of the reward; 0 is its limit, the log-prob itself. TRL's default is 0."
@@ -68,7 +68,7 @@ class CpoLoss(LossTerm):
         "Twinkle's bc_coef = 1); alone, it lets the policy drift without a hold. No reference pass.",
     )
     type: Literal[LossKind.CPO] = LossKind.CPO
-    beta: float = Field(0.1, gt=0, le=100, description=_SCALE)
+    beta: float = Field(0.1, ge=1e-6, le=100, description=_SCALE)
     form: CpoForm = Field(
         CpoForm.SIGMOID, description="`sigmoid` and `hinge` of summed log-probs, `ipo` of log-probs per token."
     )
@@ -96,12 +96,17 @@ class OrpoLoss(LossTerm):
     )
     type: Literal[LossKind.ORPO] = LossKind.ORPO
     beta: float = Field(
-        0.1, gt=0, le=100, description="Factor of the odds-ratio part: the paper's lambda, Twinkle's lambda_orpo."
+        0.1, ge=1e-6, le=100, description="Factor of the odds-ratio part: the paper's lambda, Twinkle's lambda_orpo."
     )
     nll_tokens: NllTokens = Field(
         NllTokens.COMPLETION,
         description="Tokens that the NLL covers: `completion`, those of the chosen answers, as in Twinkle and the "
         "paper; or `all`, with the prompt's, as in TRL.",
+    )
+    per_sequence: bool = Field(
+        False,
+        description="Of the NLL. False: mean over all its tokens of the whole optimizer step. True: mean of the means "
+        "of each answer, as in LLaMA-Factory.",
     )
 
 
