@@ -195,6 +195,13 @@ def test_broken_utf8_spoils_its_row_and_no_other(tmp_path: Path, kind: str) -> N
     assert isinstance(third, Row)
 
 
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b"\n \n"])
+def test_json_lines_whose_text_names_columns_between_commas_are_no_csv(tmp_path: Path, start: bytes) -> None:
+    pairs = [PAIR | {"prompt": f"Explain: SELECT id,{name},score FROM t"} for name in ("label", "weight", "input")]
+    rows = read(tmp_path / "rows", start + as_jsonl(pairs))
+    assert [row.prompt for row in rows if isinstance(row, Row)] == [pair["prompt"] for pair in pairs]
+
+
 def test_csv_cells_spell_numbers_labels_and_messages_but_an_answer_may_be_json_itself(tmp_path: Path) -> None:
     content = b"prompt,completion,label,weight,id\n"
     content += b'"a\nb","[1, 2]",true,0.5,x\n"a","{""name"": ""x""}",FALSE,,y\na,b,maybe,1,z\na,b\n\na,b,true,much,z\n'
