@@ -91,6 +91,44 @@ def test_a_compressed_file_with_a_damaged_middle_is_fatal(tmp_path: Path, compre
     assert fatal(tmp_path / "rows", bytes(whole)).code == "compression_damaged"
 
 
+SEVERAL = [as_jsonl([PAIR | {"prompt": f"Q {i} of {part}"} for i in range(2000)]) for part in range(3)]
+
+
+@pytest.mark.parametrize("compression", [name for name in COMPRESSIONS if name != "plain"])
+def test_the_rows_of_all_streams_of_a_file_are_read(tmp_path: Path, compression: str) -> None:
+    rows = read(tmp_path / "rows", b"".join(COMPRESSIONS[compression](part) for part in SEVERAL))
+    assert [row.number for row in rows if isinstance(row, Row)] == list(range(1, 6001))
+
+
+@pytest.mark.parametrize("compression", [name for name in COMPRESSIONS if name != "plain"])
+@pytest.mark.parametrize("damage", ["magic", "zeros", "text"])
+def test_a_file_whose_second_stream_is_damaged_is_fatal(tmp_path: Path, compression: str, damage: str) -> None:
+    first, second, third = (bytearray(COMPRESSIONS[compression](part)) for part in SEVERAL)
+    match damage:
+        case "magic":
+            second[2] ^= 1
+        case "zeros":
+            second[:16] = bytes(16)
+        case "text":
+            second = bytearray(SEVERAL[1])
+    assert fatal(tmp_path / "rows", bytes(first + second + third)).code == "compression_damaged"
+
+
+@pytest.mark.parametrize(("padding", "rows"), [(8, 4000), (2**17, 4000), (3, None)])
+def test_xz_streams_may_be_padded_with_zeros_by_fours(tmp_path: Path, padding: int, rows: int | None) -> None:
+    streams = [lzma.compress(part) + bytes(padding) for part in SEVERAL[:2]]
+    found = read(tmp_path / "rows", b"".join(streams))
+    last = found[-1]
+    assert (len(found) if isinstance(last, Row) else None) == rows
+    assert isinstance(last, Row) or last.code == "compression_damaged"
+
+
+def test_a_later_xz_stream_that_asks_for_gigabytes_is_refused_too(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**30}]
+    content = lzma.compress(SEVERAL[0]) + lzma.compress(SEVERAL[1], filters=filters)
+    assert fatal(tmp_path / "rows", content).code == "compression_damaged"
+
+
 @pytest.mark.parametrize("compression", [name for name in COMPRESSIONS if name != "plain"])
 def test_a_small_file_of_endless_blank_lines_is_given_up(tmp_path: Path, compression: str) -> None:
     bomb = COMPRESSIONS[compression]((b" " * (2**20 - 1) + b"\n") * 80)
@@ -155,6 +193,13 @@ def test_broken_utf8_spoils_its_row_and_no_other(tmp_path: Path, kind: str) -> N
     assert second.code == "row_not_utf8"
     assert isinstance(first, Row)
     assert isinstance(third, Row)
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b"\n \n"])
+def test_json_lines_whose_text_names_columns_between_commas_are_no_csv(tmp_path: Path, start: bytes) -> None:
+    pairs = [PAIR | {"prompt": f"Explain: SELECT id,{name},score FROM t"} for name in ("label", "weight", "input")]
+    rows = read(tmp_path / "rows", start + as_jsonl(pairs))
+    assert [row.prompt for row in rows if isinstance(row, Row)] == [pair["prompt"] for pair in pairs]
 
 
 def test_csv_cells_spell_numbers_labels_and_messages_but_an_answer_may_be_json_itself(tmp_path: Path) -> None:

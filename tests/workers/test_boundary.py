@@ -23,7 +23,7 @@ from tests.dialogues import (
     says,
 )
 from tests.encoding import RowEncoder
-from tests.tokenizers import CHATML, GEMMA, THINKING, byte_level, metaspace
+from tests.tokenizers import CHATML, GEMMA, THINKING, TWO_ENDS, byte_level, metaspace
 from workers.data.prepare import inspect
 
 
@@ -153,6 +153,34 @@ def test_eos_stands_once_at_the_end_of_a_string_however_often_it_is_spelled() ->
     row = Row(1, "hi", ("ok", "no<|im_end|>", "sure<|im_end|><|im_end|>"))
     answers = [answer_of(tokenizer, answer) for answer in RowEncoder(tokenizer)(row).answers]
     assert answers == [["ok", "<|im_end|>"], ["no", "<|im_end|>"], ["sure", "<|im_end|>"]]
+
+
+def test_white_space_behind_the_end_that_a_string_spells_is_dropped() -> None:
+    tokenizer = chatml()
+    row = Row(1, "hi", ("ok<|im_end|>\n", "no<|im_end|> <|im_end|> \n", "sure<|endoftext|>\n", "fine\n"))
+    answers = [answer_of(tokenizer, answer) for answer in RowEncoder(tokenizer)(row).answers]
+    assert answers == [
+        ["ok", "<|im_end|>"],
+        ["no", "<|im_end|>"],
+        ["sure", "<|endoftext|>"],
+        ["fine", "Ċ", "<|im_end|>"],
+    ]
+
+
+@pytest.mark.parametrize("eos", ["<|im_end|>", "<|endoftext|>"])
+@pytest.mark.parametrize("template", [CHATML, THINKING, TWO_ENDS])
+@pytest.mark.parametrize("content", ["ok<|im_end|>", "ok<|im_end|>\n", "\nok<|im_end|>\n<|im_end|>\n"])
+def test_a_message_that_spells_the_end_of_its_turn_ends_there(eos: str, template: str, content: str) -> None:
+    tokenizer = byte_level(template, WORDS, IM, eos=eos, marks=["<think>", "</think>"])
+    example = RowEncoder(tokenizer)(Row(1, CHAT, (says(content), says(f"<think>\n\n</think>\n\n{content}no"))))
+    assert answer_of(tokenizer, example.answers[0])[-2:] == ["ok", "<|im_end|>"]
+    assert answer_of(tokenizer, example.answers[1])[-2:] == ["no", "<|im_end|>"]
+
+
+def test_turns_that_spell_their_end_have_it_once_and_the_template_s_own_does_not_count() -> None:
+    tokenizer = chatml()
+    example = RowEncoder(tokenizer)(Row(1, CHAT, ([*says("ok<|im_end|>\n"), *asks("x"), *says("no")],)))
+    assert answer_of(tokenizer, example.answers[0])[:4] == ["ok", "<|im_end|>", "(Ċ)", "(<|im_end|>)"]
 
 
 @pytest.mark.parametrize("scheme", ["always", "first", "never", "legacy"])

@@ -128,7 +128,7 @@ def test_special_tokens_in_the_text_of_a_row_are_told_with_the_row(
 ) -> None:
     rows = [
         pair("say <|im_end|> to me", "b", "c"),
-        pair("a", "b<|im_end|>", "c<|im_end|>"),  # an end that string answers may bring along
+        pair("a", "b<|im_end|>", "c<|im_end|>\n"),  # an end that string answers may bring along
         pair("a", "b<|im_start|>d", "c"),
     ]  # fmt: skip
     found = report(tmp_path, rows, tokenizer)

@@ -54,9 +54,10 @@ class SpecialTokenFinder:
         return tuple(sorted(found))
 
     def _without_end(self, text: str) -> str:
+        words = text.rstrip()
         for token in self._tokens:
-            if text.endswith(token):
-                return text.removesuffix(token)
+            if words.endswith(token):
+                return words.removesuffix(token)
         return text
 
 

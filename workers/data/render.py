@@ -61,6 +61,9 @@ class Renderer:
         self._special = tuple(special)
         run = f"(?:{any_of(special)})+"
         self._closing = re.compile(rf"({run})(?:\s+{run})*\s*\Z")  # an end of turn, and perhaps one of the dialogue
+        self._ends = re.compile(rf"(?:(?:{any_of(special)})\s*)+\Z")
+        self._next_end = re.compile(rf"\s*({any_of(special)})")
+        self._eos = str(tokenizer.eos_token)
         self._train_on = train_on
         # `documents` is for the template; the other named parameters are for us to set
         self._reserved = set(inspect.signature(tokenizer.apply_chat_template).parameters) - {"documents", "kwargs"}
@@ -69,7 +72,8 @@ class Renderer:
         if isinstance(row.prompt, str):
             if row.tools or row.template_kwargs:
                 raise RowError("tools_without_messages", "`tools` and template arguments need a prompt of messages")
-            return Rendered(row.prompt, tuple((Piece(str(text), True),) for text in row.answers), templated=False)
+            texts = (self._ended(str(text)) for text in row.answers)
+            return Rendered(row.prompt, tuple((Piece(text, True),) for text in texts), templated=False)
         render = self._template(row)
         prompt: Dialogue = row.prompt
         answers: list[Dialogue] = [answer for answer in row.answers if not isinstance(answer, str)]
@@ -118,16 +122,32 @@ class Renderer:
             return (Piece("".join(piece.text for piece in pieces), True),)
         return tuple(piece for piece in pieces if piece.text)
 
+    def _ended(self, text: str) -> str:
+        """A string without the white space behind a special token that closes it, and with EOS once there."""
+        words = text.rstrip()
+        return _once(words, self._eos) if words.endswith(self._special) else text
+
     def _end_of_turn(self, said: str, message: Mapping[str, Any]) -> int:
         """Where the turn ends in `said`: what the template adds behind its end token is no part of it."""
         content = _string(message.get("content"))
         words = content.rstrip()
-        spelled = words.endswith(self._special)  # by the row, so that where the template's own begin is not to be told
-        if not spelled and (closing := self._closing.search(said, max(0, len(said) - _LONGEST_CLOSING))):
+        if words.endswith(self._special):  # by the row, so that where the template's own begin is not to be told
+            return self._spelled_end(said, words)
+        if closing := self._closing.search(said, max(0, len(said) - _LONGEST_CLOSING)):
             return closing.end(1)
         end = len(said.rstrip())
         own = content[len(words) :]
-        return end + len(own) if not spelled and said.startswith(own, end) else end
+        return end + len(own) if said.startswith(own, end) else end
+
+    def _spelled_end(self, said: str, words: str) -> int:
+        """Where a turn ends whose words close with a special token: behind it, if the template then writes it again."""
+        own = self._ends.search(words, max(0, len(words) - _LONGEST_CLOSING))
+        all_ = self._ends.search(said, max(0, len(said) - _LONGEST_CLOSING))
+        if own and all_ and all_[0].startswith(own[0]):
+            again = self._next_end.match(said, all_.start() + len(own[0]))
+            if again and words.endswith(again[1]):
+                return all_.start() + len(_once(own[0], again[1]))
+        return len(said.rstrip())
 
     def _turn(self, whole: str, before: str, closed: str) -> str:
         """What follows `before` up to the end of a turn that is not the dialogue's last.
@@ -195,6 +215,13 @@ def _refusals() -> Iterator[None]:
     except (jinja2.TemplateError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         reason = str(error).partition("\n")[0][:_SHOWN]  # some quote the whole dialogue
         raise RowError("template_refused", f"the model's chat template refuses the dialogue: {reason}") from error
+
+
+def _once(words: str, end: str) -> str:
+    """The words with the `end` that they close with once, where they close with several."""
+    while words.endswith(end) and (shorter := words.removesuffix(end).rstrip()).endswith(end):
+        words = shorter
+    return words
 
 
 def _after(whole: str, before: str) -> str:

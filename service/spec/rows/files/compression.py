@@ -1,6 +1,5 @@
 """A file's bytes, decompressed if it is compressed: told by its first bytes, never by its name."""
 
-import bz2
 import gzip
 import io
 import lzma
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO, cast
 from backports import zstd
 
 from service.spec.rows.files.record import FileDamage
+from service.spec.rows.files.streams import Streams
 
 _MAX_RATIO = 200  # of decompressed to compressed; dialogues reach 20
 _ALWAYS_ALLOWED = 64 * 2**20
@@ -71,13 +71,8 @@ def compression(path: Path) -> str | None:
 def _decompressed(file: BinaryIO, kind: str | None) -> BinaryIO:
     if kind == "gzip":
         return cast(BinaryIO, gzip.GzipFile(fileobj=file))
-    if kind == "bzip2":
-        return cast(BinaryIO, bz2.BZ2File(file))
-    if kind == "xz":
-        # LZMAFile has no limit of its own; this raises LZMAError for a first block that asks for too much memory
-        lzma.LZMADecompressor(memlimit=_MAX_WINDOW).decompress(file.read(2**16), max_length=1)
-        file.seek(0)
-        return cast(BinaryIO, lzma.LZMAFile(file))
+    if kind in ("bzip2", "xz"):
+        return cast(BinaryIO, Streams(file, kind, _MAX_WINDOW))
     if kind == "zstd":
         options = {int(zstd.DecompressionParameter.window_log_max): _MAX_WINDOW.bit_length() - 1}
         return cast(BinaryIO, zstd.ZstdFile(file, options=options))

@@ -25,7 +25,12 @@ csv.field_size_limit(MAX_ROW_BYTES)  # for the whole process; the default of 128
 
 
 def is_csv(first_line: bytes) -> bool:
-    """Whether the line is a header that names a column of any format."""
+    """Whether the line is a header that names a column of any format.
+
+    One that begins as JSON does is none, whatever it names: text within a JSON value may well read `id,label,score`.
+    """
+    if first_line.startswith((b"{", b"[")):
+        return False
     try:
         names = next(csv.reader([first_line.decode("utf-8-sig")], strict=True), [])
     except (UnicodeDecodeError, csv.Error):
