@@ -33,6 +33,12 @@ class CausalLM:
     head: nn.Module
     shares_prompts: bool
 
+    @property
+    def paths(self) -> str:
+        """Which ways through the engine the model takes, in words."""
+        rows = "packed rows with shared prompts" if self.shares_prompts else "padded rows"
+        return f"{rows}, head {'in chunks' if self.body is not None else 'of the whole model'}"
+
 
 def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel:
     """The model at `path` in float32; with `random_seed`, its architecture with fresh weights."""
@@ -64,10 +70,9 @@ def split(model: PreTrainedModel) -> CausalLM:
         whole = _is_head_of_body(model, head, body)
         shares = _can_share_prompts(model)
     model.train(was_training)
-    name = type(model).__name__
-    logger.info("%s: %s", name, "head and body are run apart" if whole else "logits are not head(body(x)), run whole")
-    logger.info("%s: examples go in %s", name, "packed rows with shared prompts" if shares else "padded rows")
-    return CausalLM(model, body if whole else None, head, shares)
+    lm = CausalLM(model, body if whole else None, head, shares)
+    logger.info("%s: %s", type(model).__name__, lm.paths)
+    return lm
 
 
 def _is_head_of_body(model: PreTrainedModel, head: nn.Module, body: nn.Module) -> bool:

@@ -89,8 +89,14 @@ def _train(config: WorkerConfig) -> None:
         EventReport(
             type="train.started",
             stage=Stage.TRAIN,
-            message=f"{message}: {order.num_steps} steps on {rank.count} worker(s), {device.type}",
-            data={"total_steps": order.num_steps, "resumed_from_step": done, "workers": rank.count},
+            message=f"{message}: {order.num_steps} steps on {rank.count} worker(s), {device.type}; {lm.paths}",
+            data={
+                "total_steps": order.num_steps,
+                "resumed_from_step": done,
+                "workers": rank.count,
+                "shares_prompts": lm.shares_prompts,
+                "head_apart": lm.body is not None,
+            },
         )
     )
 
