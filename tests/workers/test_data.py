@@ -139,5 +139,13 @@ def test_first_visits_are_every_needed_pair_once_in_training_order() -> None:
     assert len(visits) == len(set(visits)) == 40 + 10
 
 
+def test_held_out_rows_that_are_measured_on_the_way_are_needed_then() -> None:
+    asked = job(training={"batch_size": 10}, evaluation={"held_out_fraction": 0.1, "every": 2})
+    early = TrainingOrder(asked, 100)
+    visits = early.first_visits().tolist()
+    assert visits[20:30] == early.held_out.tolist()
+    assert sorted(visits) == list(range(100))
+
+
 def test_a_single_row_is_trained_on_and_not_held_out() -> None:
     assert order(1).step(0).tolist() == [0]

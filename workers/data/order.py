@@ -25,6 +25,7 @@ class TrainingOrder:
         self._num_visits = max(1, round(len(self._train) * job.training.epochs))
         steps = -(-self._num_visits // self._batch_size)
         self.num_steps = min(steps, job.training.max_steps or steps)
+        self._evaluate_every = job.evaluation.every or self.num_steps
 
     def step(self, step: int) -> NDArray[np.int64]:
         """Positions of the pairs of step 0, 1, ... num_steps - 1."""
@@ -43,8 +44,10 @@ class TrainingOrder:
         return min(step * self._batch_size, self._num_visits) / len(self._train)
 
     def first_visits(self) -> NDArray[np.int64]:
-        """Every pair the job needs, once, in the order of first need; the held-out ones come last."""
-        visits = np.concatenate([*(self.step(step) for step in range(self.num_steps)), self.held_out])
+        """Every row the job needs, once, in the order of first need; held-out ones where they are first measured."""
+        steps = [self.step(step) for step in range(self.num_steps)]
+        measured = min(self._evaluate_every, self.num_steps)
+        visits = np.concatenate([*steps[:measured], self.held_out, *steps[measured:]])
         _, first = np.unique(visits, return_index=True)
         ordered: NDArray[np.int64] = visits[np.sort(first)]
         return ordered

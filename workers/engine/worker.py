@@ -72,7 +72,8 @@ def _train(config: WorkerConfig) -> None:
     seed = job.training.seed
     base = load_model(config.start.model, random_seed=seed if job.model.weights == "random" else None).to(device)
     model = adapt(base, job.training.method, seed, config.start.adapter)
-    trainer = Trainer(job, model, split(base), order, rank, _live_reference(config, device))
+    lm = split(base)
+    trainer = Trainer(job, model, lm, order, rank, _live_reference(config, device))
     feed = _feed(config, examples, order)
 
     def scores(positions: list[int]) -> list[Score] | None:
