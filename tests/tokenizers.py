@@ -36,6 +36,22 @@ OPENED_THOUGHT = THINKING.replace(
     "{% if add_generation_prompt %}<|im_start|>assistant\n",
     "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n",
 )
+# Like DeepSeek-R1: the generation prompt opens a block, and the dialogue never shows one.
+STRIPPED = CHATML.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}").replace(
+    "<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n"
+)
+# Like Nemotron 3: a turn without thoughts has an empty block, which is not what the generation prompt opens.
+CLOSED_THOUGHT = STRIPPED.replace(
+    "{{ m.content.split('</think>')[-1] }}",
+    "{% if m.role == 'assistant' and '</think>' not in m.content %}<think></think>{% endif %}{{ m.content }}",
+)
+# Like Qwen3.8: thoughts are a field of the message, and each turn shows them, or an empty block.
+FIELD = CHATML.replace(
+    "{{ m.content }}",
+    "{% if m.role == 'assistant' %}<think>\n{{ m.reasoning_content | default('') }}\n</think>\n\n{% endif %}"
+    "{{ m.content }}",
+)
+OPENED_FIELD = FIELD.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")
 # Like Phi-3: the end of the dialogue is marked behind the end of its last turn.
 TWO_ENDS = CHATML + "{% if not add_generation_prompt %}<|endoftext|>{% endif %}"
 # The generation prompt opens a block that the dialogue never shows.

@@ -17,6 +17,8 @@ from service.spec import AlignmentJob, DataSpec, RowFormat, ScoreUse, TrainOn, T
 from service.spec.data_report import DataReport
 from service.validation import explain
 
+_OTHER_SHAPE = frozenset({"shape_mismatch", "label_false"})
+_LOSSES = "name another with --loss: kto for labelled answers, plackett_luce for rankings, sft for answers alone"
 _DEFAULTS = DataSpec(train="file-" + "0" * 21)
 
 
@@ -56,11 +58,14 @@ def check(
             "train_on": train_on,
         },
     )
-    report = _run(file, model, job, Console(stderr=True, highlight=False))
+    errors = Console(stderr=True, highlight=False)
+    report = _run(file, model, job, errors)
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
         show(report, Console(highlight=False))
+    if any(reason.code in _OTHER_SHAPE for reason in report.reasons):
+        errors.print(f"rows were read as the loss `{loss}` needs them; {_LOSSES}", markup=False)
     if report.bad or report.cut_off or not report.used:
         raise typer.Exit(1)
 

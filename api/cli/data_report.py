@@ -10,7 +10,8 @@ _BAR = 40
 
 
 def show(report: DataReport, console: Console) -> None:
-    console.print(f"{report.rows} rows, {report.used} used, {report.bad} left out", style="bold")
+    made = f" make {report.rows} for the job" if report.rows != report.file_rows else ""
+    console.print(f"{report.file_rows} rows{made}, {report.used} used, {report.bad} left out", style="bold")
     if report.read_as:
         console.print(f"read as: {report.read_as}", markup=False)
     if report.cut_off:

@@ -97,13 +97,14 @@ class Advice(ReportPart):
 
 
 class DataReport(ReportPart):
-    """All counts are of rows as the job sees them: for losses of unpaired rows a pair is two of them."""
+    """Counts, but for `file_rows`, are of rows as the job sees them: for losses of unpaired rows a pair is two."""
 
     read_as: str = Field("", description="What the file's rows were taken for.")
     ignored_columns: dict[str, int] = Field(
         default_factory=dict, description="Columns that rows have but nothing reads, and how many rows have them."
     )
     unit: Literal["tokens", "characters"] = Field(description="Of all lengths; characters without a tokenizer.")
+    file_rows: int = Field(description="Rows of the file; fewer than `rows` where a pair is two rows to the job.")
     rows: int
     used: int
     bad: int = Field(description="Rows left out.")

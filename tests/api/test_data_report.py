@@ -14,6 +14,7 @@ from workers.data.lengths import summarise
 def a_report(used: int) -> DataReport:
     return DataReport(
         unit="tokens",
+        file_rows=used,
         rows=used,
         used=used,
         bad=0,

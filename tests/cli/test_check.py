@@ -9,6 +9,7 @@ from service.spec.data_report import DataReport
 from tests.cli.conftest import plumbline
 from tests.models import make_tokenizer
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 GOOD = {"prompt": "a", "chosen": "be kind", "rejected": "c"}
 
 
@@ -91,3 +92,23 @@ def test_a_format_and_the_use_of_scores_can_be_set_by_hand(tmp_path: Path) -> No
     status, out, _ = plumbline("check", str(path), "--format", "implicit", "--scores", "margin")
     assert status == 1
     assert "chosen scores lower than rejected" in out
+
+
+@pytest.mark.parametrize(("example", "loss"), [("thumbs.csv", "kto"), ("ranked.json", "plackett_luce")])
+def test_rows_for_another_loss_are_met_with_the_option_that_reads_them(example: str, loss: str) -> None:
+    path = str(EXAMPLES / example)
+    status, _, err = plumbline("check", path)
+    assert status == 1
+    assert "--loss" in err
+    assert loss in err
+    status, _, err = plumbline("check", path, "--loss", loss)
+    assert status == 0
+    assert "--loss" not in err
+
+
+def test_a_pair_that_is_two_rows_to_the_loss_is_counted_both_ways(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(GOOD | {"prompt": prompt}) + "\n" for prompt in "ab"))
+    status, out, _ = plumbline("check", str(path), "--loss", "kto")
+    assert status == 0
+    assert "2 rows make 4 for the job, 4 used, 0 left out" in out

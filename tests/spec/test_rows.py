@@ -130,6 +130,15 @@ def test_an_answer_may_be_a_tool_call_alone() -> None:
     assert parse({"prompt": [USER], "chosen": [calls], "rejected": [BAD]}).answers[0][0]["content"] == ""
 
 
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_an_assistant_may_have_thoughts_and_nobody_else(name: str) -> None:
+    thinks = GOOD | {name: "Let me see."}
+    assert parse({"prompt": [USER], "chosen": [thinks], "rejected": [BAD]}).answers[0] == [thinks]
+    error = refused({"prompt": [USER | {name: "Hm."}], "chosen": [GOOD], "rejected": [BAD]})
+    assert (error.code, error.field) == ("message_malformed", "prompt[0]")
+    assert refused({"prompt": [USER], "chosen": [GOOD | {name: 3}], "rejected": [BAD]}).code == "column_type"
+
+
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 
 

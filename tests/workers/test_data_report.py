@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from transformers import PreTrainedTokenizerFast
 
 from service.spec import AlignmentJob
-from service.spec.data_report import DataReport
+from service.spec.data_report import AdviceCode, DataReport
 from service.spec.rows import Row
 from workers.data.encode import Usable, measure
 from workers.data.prepare import inspect
 from workers.data.statistics import Statistics
+from workers.errors import AttemptError
 
 
 def report(path: Path, rows: list[Any], tokenizer: PreTrainedTokenizerFast | None, **job: Any) -> DataReport:
@@ -218,3 +220,33 @@ def test_texts_are_not_kept(tmp_path: Path) -> None:
     """Nothing that a row says is in the report, only numbers, codes and names of columns."""
     found = report(tmp_path, [pair("a secret question", "a secret answer", "no"), pair("a", "b", "b")], None)
     assert "secret" not in found.model_dump_json()
+
+
+def test_of_pairs_read_as_labelled_answers_both_counts_are_told(tmp_path: Path) -> None:
+    found = report(tmp_path, [pair("a", "b", "cc"), "{", pair("d", "ee", "f")], None, losses=[{"type": "kto"}])
+    assert (found.file_rows, found.rows, found.used, found.bad) == (3, 5, 4, 1)
+    found = report(tmp_path, [pair("a", "b", "cc"), "{", pair("d", "ee", "f")], None)
+    assert (found.file_rows, found.rows) == (3, 3)
+
+
+@pytest.mark.parametrize(("loss", "can"), [("sigmoid", True), ("kto", False), ("plackett_luce", False)])
+def test_only_losses_that_the_rows_suit_are_advised(tmp_path: Path, loss: str, can: bool) -> None:
+    rows = [pair(str(i), "long" * 9, "x") for i in range(100)] + [pair("0", "x", "long" * 9)]
+    found = report(tmp_path, rows, None, losses=[{"type": loss}])
+    said = {advice.code: advice.message for advice in found.warnings}
+    assert {"contradictions", "length_predicts_label"} <= said.keys()
+    assert ("`robust`" in said[AdviceCode.CONTRADICTIONS]) == can
+    assert ("`simpo`" in said[AdviceCode.LENGTH_BIAS]) == can
+
+
+@pytest.mark.parametrize("has_tokenizer", [True, False])
+def test_a_file_of_one_prompt_is_refused_for_a_kl_term_as_its_job_would_be(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, has_tokenizer: bool
+) -> None:
+    rows = [pair("a", "b", "cc"), pair("a", "dd", "e")]
+    used = tokenizer if has_tokenizer else None
+    with pytest.raises(AttemptError, match="kl_needs_prompts"):
+        report(tmp_path, rows, used, losses=[{"type": "kto"}])
+    assert report(tmp_path, rows, used, losses=[{"type": "bco"}]).used == 4
+    assert report(tmp_path, [*rows, pair("x", "b", "c")], used, losses=[{"type": "kto"}]).used == 6
+    assert report(tmp_path, ["{"], used, losses=[{"type": "kto"}]).used == 0

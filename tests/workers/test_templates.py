@@ -1,14 +1,28 @@
 """Chat templates that think, and ones that lose text: exact tokens, written out by hand, or an error."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from service.spec import DataSpec
 from service.spec.rows import Row, RowProblem
 from tests.dialogues import ASKED, CHAT, EMPTY_THOUGHT, IM, WORDS, answer_of, asks, chatml, prompt_of, refusal, says
 from tests.encoding import RowEncoder
-from tests.tokenizers import CHATML, OPENED_THOUGHT, THINKING, TWO_ENDS, VANISHING, byte_level
+from tests.tokenizers import (
+    CHATML,
+    CLOSED_THOUGHT,
+    FIELD,
+    OPENED_FIELD,
+    OPENED_THOUGHT,
+    STRIPPED,
+    THINKING,
+    TWO_ENDS,
+    VANISHING,
+    byte_level,
+)
+from workers.data.examples import Answer
 from workers.data.tokenize import Encoded, RowTokenizer
 
 
@@ -74,6 +88,44 @@ def test_a_thinking_block_that_the_prompt_opens_is_closed_by_the_answer() -> Non
     assert prompt_of(tokenizer, example) == [*ASKED, "<think>", "Ċ"]
     assert answer_of(tokenizer, example.answers[0]) == ["sure", "Ċ", "</think>", "Ċ", "Ċ", "ok", "<|im_end|>"]
     assert answer_of(tokenizer, example.answers[1]) == ["Ċ", "</think>", "Ċ", "Ċ", "no", "<|im_end|>"]
+
+
+@pytest.mark.parametrize("template", [STRIPPED, CLOSED_THOUGHT, OPENED_THOUGHT, OPENED_FIELD])
+@pytest.mark.parametrize("start", ["<think>\n", ""])
+def test_an_answer_goes_on_with_the_block_that_the_prompt_opens_in_its_own_words(template: str, start: str) -> None:
+    tokenizer = chatml(template)
+    example = RowEncoder(tokenizer)(Row(1, CHAT, (says(f"{start}sure\n</think>\n\nok"),)))
+    assert prompt_of(tokenizer, example) == [*ASKED, "<think>", "Ċ"]
+    assert answer_of(tokenizer, example.answers[0]) == ["sure", "Ċ", "</think>", "Ċ", "Ċ", "ok", "<|im_end|>"]
+
+
+def test_of_a_dialogue_only_the_answer_needs_thoughts() -> None:
+    tokenizer = chatml(STRIPPED)
+    prompt = [*asks("hi"), *says("ok"), *asks("x")]
+    example = RowEncoder(tokenizer)(Row(1, prompt, (says("</think>no"), says("sure</think>"))))
+    assert prompt_of(tokenizer, example)[-5:] == ["<|im_start|>", "assistant", "Ċ", "<think>", "Ċ"]
+    assert answer_of(tokenizer, example.answers[0]) == ["</think>", "no", "<|im_end|>"]
+    assert answer_of(tokenizer, example.answers[1]) == ["sure", "</think>", "<|im_end|>"]
+
+
+@pytest.mark.parametrize("template", [STRIPPED, CLOSED_THOUGHT])
+def test_an_answer_that_leaves_an_opened_block_open_is_told_to_close_it(template: str) -> None:
+    error = refusal(chatml(template), Row(1, CHAT, (says("ok"),)))
+    assert error.code == "thoughts_missing"
+    assert "</think>" in str(error)
+
+
+def test_thoughts_within_the_content_take_the_place_of_the_template_s_empty_block() -> None:
+    tokenizer = chatml(FIELD)
+    row = Row(1, CHAT, (says("<think>\nsure\n</think>\n\nok"), says("ok", reasoning_content="sure"), says("ok")))
+    with_block, as_field, without = (answer_of(tokenizer, one) for one in _alone(tokenizer, row))
+    assert with_block == as_field == ["<think>", "Ċ", "sure", "Ċ", "</think>", "Ċ", "Ċ", "ok", "<|im_end|>"]
+    assert without == [*EMPTY_THOUGHT, "ok", "<|im_end|>"]
+
+
+def _alone(tokenizer: PreTrainedTokenizerFast, row: Row) -> list[Answer]:
+    """Each answer encoded as a row's only one: together, equal ones are refused."""
+    return [RowEncoder(tokenizer)(replace(row, answers=(answer,))).answers[0] for answer in row.answers]
 
 
 def test_the_end_of_the_dialogue_behind_the_end_of_its_last_turn_is_not_trained() -> None:

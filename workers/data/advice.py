@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from service.spec import AlignmentJob
 from service.spec.data_report import Advice, AdviceCode, DataReport, RowSet
+from service.spec.shapes import DataShape
 
 _TRUNCATED_SHARE = 0.01
 _BIASED = 0.6  # the interval of the length bias lies above this, or below its mirror image
@@ -15,6 +16,7 @@ def advise(report: DataReport, job: AlignmentJob, *, exact: bool) -> list[Advice
 
 
 def _advice(report: DataReport, job: AlignmentJob, exact: bool) -> Iterator[tuple[AdviceCode, str]]:
+    has_pairs = job.data_shape is DataShape.PAIRS
     if report.bad:
         reasons = ", ".join(f"{reason.code} ({reason.count})" for reason in report.reasons)
         yield (
@@ -23,10 +25,11 @@ def _advice(report: DataReport, job: AlignmentJob, exact: bool) -> Iterator[tupl
             f"data.max_bad_rows, here {job.data.max_bad_rows}.",
         )
     if report.contradictions.count:
+        losses = ", or use the `robust` loss or `label_smoothing`" if has_pairs else ""
         yield (
             AdviceCode.CONTRADICTIONS,
             f"{report.contradictions.count} rows say the opposite of another row: {_where(report.contradictions)}. "
-            "They cancel out at best: keep the judgement you trust, or use the `robust` loss or `label_smoothing`.",
+            f"They cancel out at best: keep the judgement you trust{losses}.",
         )
     if report.special_tokens and report.special_tokens.count:
         tokens = ", ".join(repr(token) for token in report.special_tokens.tokens)
@@ -57,13 +60,13 @@ def _advice(report: DataReport, job: AlignmentJob, exact: bool) -> Iterator[tupl
         )
     bias = report.length_bias
     if bias and (bias.low > _BIASED or bias.high < 1 - _BIASED):
+        losses = ", or use `sigmoid_norm` or `simpo`, which compare answers per token" if has_pairs else ""
         longer = "longer" if bias.value > 0.5 else "shorter"
         yield (
             AdviceCode.LENGTH_BIAS,
             f"Length alone predicts the preference ({bias.value:.0%}, 95 % interval {bias.low:.0%} to "
             f"{bias.high:.0%}): the {longer} answer tends to be the better one, and a model may learn that instead of "
-            "what makes it better. Balance the lengths, or use `sigmoid_norm` or `simpo`, which compare answers per "
-            "token.",
+            f"what makes it better. Balance the lengths{losses}.",
         )
     if report.ignored_columns:
         names = ", ".join(f"'{name}' ({count})" for name, count in sorted(report.ignored_columns.items()))

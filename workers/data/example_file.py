@@ -63,13 +63,17 @@ def write_examples(path: Path, examples: Iterable[Example], *, kl_max_length: in
             writer.write_batch(_batch(group, runs, schema))
     if kl_max_length is not None and count and run == 0:
         temporary.unlink()
-        raise AttemptError(
-            "kl_needs_prompts",
-            "The loss has a KL term, which is measured on answers to other prompts, but all rows have the same prompt. "
-            "Add rows with other prompts, or use a loss without a KL term, such as `apo_zero_unpaired`.",
-        )
+        raise kl_needs_prompts()
     temporary.replace(path)
     return count
+
+
+def kl_needs_prompts() -> AttemptError:
+    return AttemptError(
+        "kl_needs_prompts",
+        "The loss has a KL term, which is measured on answers to other prompts, but all rows have the same prompt. "
+        "Add rows with other prompts, or use a loss without a KL term, such as `apo_zero_unpaired`.",
+    )
 
 
 class ExampleFile(Sequence[Example]):

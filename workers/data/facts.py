@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.spec.rows import Row, Text
+from service.spec.rows import THOUGHTS, Row, Text
 from workers.data.alternatives import any_of
 from workers.data.tokenize import Encoded
 
@@ -95,5 +95,6 @@ def _texts(text: Text) -> Iterator[str]:
         return
     messages: Sequence[Any] = text
     for message in messages:
-        if isinstance(content := message.get("content"), str):
-            yield content
+        for name in ("content", *THOUGHTS):
+            if isinstance(words := message.get(name), str):
+                yield words

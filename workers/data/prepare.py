@@ -13,7 +13,7 @@ from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
 from service.spec.rows import RowNeeds, RowProblem, RowReader, read_rows
 from workers.data.encode import TokenEncoder, Usable, approximate_size, measure
-from workers.data.example_file import write_examples
+from workers.data.example_file import kl_needs_prompts, write_examples
 from workers.data.examples import Example
 from workers.data.pool import map_chunks, usable_cpus
 from workers.data.statistics import Statistics
@@ -72,7 +72,10 @@ def inspect(
     tokenizer: "PreTrainedTokenizerBase | None",
     on_progress: Callable[[int], None],
 ) -> DataReport:
-    """The report alone, of a file that no job has yet; without a tokenizer it counts characters."""
+    """The report alone, of a file that no job has yet; without a tokenizer it counts characters.
+
+    Raises AttemptError `kl_needs_prompts`, as preparing the job would, when it has a KL term and all prompts are equal.
+    """
     rows = read_rows(source, RowNeeds.of(job))
     results: Iterator[Usable | RowProblem]
     if tokenizer is None:
@@ -82,13 +85,18 @@ def inspect(
         encoder = TokenEncoder(tokenizer, job.data)
         statistics = Statistics(has_tokens=True, exact=encoder.exact)
         results = map_chunks(encoder, rows, usable_cpus(), approximate_size)
+    prompts: set[int | bytes] = set()  # two at most: whether there is another one is all that matters
     for result in results:
         if isinstance(result, RowProblem):
             statistics.add_problem(result)
         else:
             statistics.add(result.facts)
+            if len(prompts) < 2:
+                prompts.add(result.facts.prompt if result.example is None else result.example.prompt.tobytes())
         if statistics.rows % _PROGRESS_EVERY == 0:
             on_progress(statistics.rows)
+    if job.needs_kl_answers and len(prompts) == 1:
+        raise kl_needs_prompts()
     return _report(statistics, job, rows)
 
 

@@ -3,7 +3,8 @@
 With messages the chat template decides the text, and the prompt ends where its generation prompt does: what the model
 is given when it is served. An assistant message at the end of the prompt is a beginning that the answers continue.
 Templates that add an empty thinking block to the generation prompt but leave it out of the dialogue are followed: the
-answer starts behind the block. What a template changes beyond that, or leaves out, is a `RowError`.
+answer starts behind the block (`workers.data.thoughts`). What a template changes beyond that, or leaves out, is a
+`RowError`.
 """
 
 import inspect
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from service.spec import TrainOn
-from service.spec.rows import Row, RowError
+from service.spec.rows import THOUGHTS, Row, RowError
 from workers.data.alternatives import any_of
+from workers.data.thoughts import changes_text, following, opened_thought, without_empty_thought
 from workers.errors import AttemptError
 
 if TYPE_CHECKING:
@@ -28,12 +30,8 @@ _SHOWN = 300
 
 Dialogue = Sequence[Mapping[str, Any]]
 
-_EMPTY_THOUGHT = r"<(\w*think\w*)>\s*</\1>\s*"
-_EMPTY_THOUGHT_LAST = re.compile(_EMPTY_THOUGHT + r"\Z")
-_EMPTY_THOUGHT_FIRST = re.compile(r"\A" + _EMPTY_THOUGHT)
-_THOUGHT_OPENED = re.compile(r"<\w*think\w*>\s*\Z")
 _LONGEST_CLOSING = 256
-_WORDS = ("content", "reasoning_content", "reasoning", "thinking")  # what an assistant's message may say
+_WORDS = ("content", *THOUGHTS)  # what an assistant's message may say
 
 
 @dataclass(frozen=True)
@@ -108,9 +106,9 @@ class Renderer:
         for i in turns:
             before = opened if i == 0 and turn_open else render([*prompt, *answer[:i]], add_generation_prompt=True)
             if not before.startswith(done + rest):
-                raise _changes_text()
+                raise changes_text()
             if i == turns[-1]:
-                said = _after(whole, before)
+                said = following(whole, before, _string(answer[i].get("content")))
             else:
                 said = self._turn(whole, before, render([*prompt, *answer[: i + 1]]))
             _check_said(said_by[i], before, said)
@@ -160,10 +158,10 @@ class Renderer:
             open_ended = said
             if (closing := self._closing.search(said)) and said[closing.end(1) :].strip():
                 open_ended = said[: said.rstrip().rfind(said[closing.end(1) :].strip())]
-            for text in (said, _EMPTY_THOUGHT_FIRST.sub("", said), open_ended):
+            for text in (said, without_empty_thought(said), open_ended):
                 if whole.startswith(before + text):
                     return text
-        raise _changes_text()
+        raise changes_text()
 
     def _closed(self, render: "_Template", prompt: Dialogue, answers: Sequence[Dialogue]) -> str:
         """The prompt without a header for its answers, some of which start with a user or tool message."""
@@ -224,24 +222,6 @@ def _once(words: str, end: str) -> str:
     return words
 
 
-def _after(whole: str, before: str) -> str:
-    """What follows `before` in the whole dialogue."""
-    if whole.startswith(before):
-        return whole[len(before) :]
-    header = _EMPTY_THOUGHT_LAST.sub("", before)
-    if header != before and whole.startswith(header):
-        return whole[len(header) :]
-    raise _changes_text()
-
-
-def _changes_text() -> RowError:
-    return RowError(
-        "template_not_incremental",
-        "the chat template changes earlier text when a turn is added (a thinking block, perhaps), so the answer has "
-        "no exact start; make each assistant turn a row of its own, or set the template's thinking argument",
-    )
-
-
 def _beginning(prompt: Dialogue, all_continue: bool) -> str:
     last = prompt[-1]
     if not all_continue or not isinstance(last.get("content"), str) or last.get("tool_calls"):
@@ -257,8 +237,7 @@ def _beginning(prompt: Dialogue, all_continue: bool) -> str:
 def _check_said(message: Mapping[str, Any], before: str, said: str) -> None:
     """Templates leave out silently what they do not know, such as thoughts or tool calls."""
     squeezed = ""
-    if thought := _THOUGHT_OPENED.search(before):  # the start of a message that thinks is in the prompt
-        said = thought.group() + said
+    said = opened_thought(before) + said  # the start of a message that thinks is in the prompt
     for name in _WORDS:
         words = _string(message.get(name)).strip()
         if words and words not in said:

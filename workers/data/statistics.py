@@ -49,6 +49,7 @@ class Statistics:
     def __init__(self, *, has_tokens: bool, exact: bool = True) -> None:
         self._has_tokens = has_tokens
         self._exact = exact
+        self._file_rows, self._last = 0, -1  # the row that was taken last; those of one pair follow each other
         self._rows = self._used = self._truncated = self._longest = 0
         self._prompt_total = self._answer_total = 0
         self._problems: list[RowProblem] = []
@@ -68,7 +69,7 @@ class Statistics:
         return self._rows
 
     def add_problem(self, problem: RowProblem) -> None:
-        self._rows += 1
+        self._count(problem.row)
         if problem.fatal:
             self._cut_off = f"row {problem.row}: {problem.message} ({problem.code})"
         if len(self._problems) < SHOWN:
@@ -76,7 +77,7 @@ class Statistics:
         self._reasons.setdefault(problem.code, _Tally(problem.message)).add(problem.row)
 
     def add(self, row: Facts) -> None:
-        self._rows += 1
+        self._count(row.number)
         self._used += 1
         self._truncated += row.truncated
         self._prompt_total += row.kept_prompt
@@ -91,6 +92,11 @@ class Statistics:
         if row.special:
             self._special_rows.add(row.number)
             self._special.update(row.special)
+
+    def _count(self, number: int) -> None:
+        self._rows += 1
+        self._file_rows += number != self._last
+        self._last = number
 
     def _count_preference(self, row: Facts) -> None:
         if row.label is not None:
@@ -127,6 +133,7 @@ class Statistics:
             read_as=read_as,
             ignored_columns=dict(ignored_columns or {}),
             unit="tokens" if self._has_tokens else "characters",
+            file_rows=self._file_rows,
             rows=self._rows,
             used=self._used,
             bad=self._rows - self._used,

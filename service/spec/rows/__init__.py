@@ -12,12 +12,14 @@ Data flows down this list only in `reader`; every function below it is pure and 
 
 from service.spec.rows.files import ReaderMissing
 from service.spec.rows.formats import RowFormat, ScoreUse
+from service.spec.rows.messages import THOUGHTS
 from service.spec.rows.parse import ReadAs, parse_value, rows_of
 from service.spec.rows.reader import RowReader, read_rows
 from service.spec.rows.row import Message, Row, RowError, RowProblem, Text
 from service.spec.rows.shaping import RowNeeds
 
 __all__ = [
+    "THOUGHTS",
     "Message",
     "ReadAs",
     "ReaderMissing",

@@ -6,7 +6,8 @@ from typing import Any
 from service.spec.rows.row import Message, RowError, Text
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
-_FIELDS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id"})
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # names that chat templates have for an answer's thoughts
+_FIELDS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", *THOUGHTS})
 
 
 def need(value: dict[str, Any], *names: str) -> None:
@@ -61,7 +62,9 @@ def message(value: Any, where: str) -> Message:
         made["content"] = _content(given["content"], where)
     elif "tool_calls" not in given:
         raise _malformed("'content' is missing; only a message with tool_calls may leave it out", where)
-    for name in ("name", "tool_call_id"):
+    if role != "assistant" and any(name in given for name in THOUGHTS):
+        raise _malformed("only an assistant has thoughts", where)
+    for name in ("name", "tool_call_id", *THOUGHTS):
         if name in given:
             made[name] = string(given[name], f"{where}.{name}")
     return made

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-Message = dict[str, Any]  # role and content, both strings; name, tool_calls, tool_call_id where the row has them
+Message = dict[str, Any]  # role and content, both strings; name, tool calls, thoughts where the row has them
 Text = str | list[Message]
 
 
