@@ -52,7 +52,7 @@ def main() -> None:
         serve(lambda: score(lm, examples, job.training.precision, TOKENS))
         return
     scores = score(lm, examples, job.training.precision, TOKENS)
-    trainer = Trainer(job, model, lm, TrainingOrder(job, len(examples)), Rank())
+    trainer = Trainer(job, model, lm, TrainingOrder(job, range(len(examples))), Rank())
     serve(lambda: trainer.step(0, examples[:BATCH], scores[:BATCH]))
 
 

@@ -149,7 +149,7 @@ class Attempt:
     def _score(self, config: ScorerConfig, gpus_per_worker: float) -> None:
         examples = ExampleFile(self._examples)
         store = ReferenceStore(config.store_root, config.namespace)
-        plan = passes.plan(store, examples, TrainingOrder(self._job, len(examples)).first_visits().tolist())
+        plan = passes.plan(store, examples, TrainingOrder(self._job, examples.rows).first_visits().tolist())
         total = len(plan.to_score)
         damaged = f"; {plan.damaged_shards} damaged shards ignored" if plan.damaged_shards else ""
         self._reporter.event(

@@ -65,7 +65,7 @@ class Recorder(DPOTrainer):
 def record(losses: str, method: str, start: Path) -> tuple[list[float], str]:
     """The loss of each step, and a digest of the token ids that TRL trained on."""
     rows = make_rows()
-    order = TrainingOrder(make_job(losses, method), len(rows))
+    order = TrainingOrder(make_job(losses, method), range(len(rows)))
     assert order.num_steps == NUM_STEPS
     visits = [rows[i] for step in range(NUM_STEPS) for i in order.step(step)]
     data = Dataset.from_list(

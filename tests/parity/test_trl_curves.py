@@ -51,7 +51,7 @@ def test_each_step_has_the_loss_that_trl_has(
     model = adapt(base, job.training.method, job.training.seed)
     if recorded["method"] == "lora":
         set_peft_model_state_dict(model, load_peft_weights(str(start / "adapter"), device="cpu"))
-    order = TrainingOrder(job, len(pairs))
+    order = TrainingOrder(job, range(len(pairs)))
     trainer = Trainer(job, model, lm, order, Rank())
 
     losses: list[float] = []

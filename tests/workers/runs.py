@@ -64,7 +64,7 @@ class Run:
         base = load_model(start.model)
         self.start = start
         self.model = adapt(base, job.training.method, job.training.seed, start.adapter)
-        self.order = TrainingOrder(job, PAIRS)
+        self.order = TrainingOrder(job, range(PAIRS))
         self.trainer = Trainer(job, self.model, split(base), self.order, Rank())
 
     def steps(self, start: int, stop: int, pairs: list[Example], scores: list[Score] | None) -> list[float]:

@@ -91,7 +91,7 @@ class Run:
         sync = asked.training.reference_sync
         live = LiveReference(split(load_model(path, random_seed=7)), sync) if sync else None
         self.scores = scores_for(path, self.examples) if asked.needs_reference_pass else None
-        self.order = TrainingOrder(asked, ROWS)
+        self.order = TrainingOrder(asked, range(ROWS))
         self.trainer = Trainer(asked, model, split(model), self.order, rank or Rank(), live)
 
     def steps(self, start: int, stop: int) -> list[dict[str, float]]:

@@ -114,7 +114,7 @@ def test_the_report_of_a_refused_job_says_why(tmp_path: Path, tokenizer: PreTrai
 
 
 def order(num_pairs: int, **training: Any) -> TrainingOrder:
-    return TrainingOrder(job(training=training, evaluation={"held_out_fraction": 0.1}), num_pairs)
+    return TrainingOrder(job(training=training, evaluation={"held_out_fraction": 0.1}), range(num_pairs))
 
 
 def test_each_epoch_visits_every_training_pair_once_and_no_held_out_one() -> None:
@@ -141,10 +141,17 @@ def test_first_visits_are_every_needed_pair_once_in_training_order() -> None:
 
 def test_held_out_rows_that_are_measured_on_the_way_are_needed_then() -> None:
     asked = job(training={"batch_size": 10}, evaluation={"held_out_fraction": 0.1, "every": 2})
-    early = TrainingOrder(asked, 100)
+    early = TrainingOrder(asked, range(100))
     visits = early.first_visits().tolist()
     assert visits[20:30] == early.held_out.tolist()
     assert sorted(visits) == list(range(100))
+
+
+def test_both_answers_of_a_pair_are_held_out_or_neither() -> None:
+    rows = np.repeat(np.arange(50), 2)
+    halves = TrainingOrder(job(training={}, evaluation={"held_out_fraction": 0.3}), rows)
+    assert len(halves.held_out) == 30
+    assert set(Counter(rows[halves.held_out].tolist()).values()) == {2}
 
 
 def test_a_single_row_is_trained_on_and_not_held_out() -> None:

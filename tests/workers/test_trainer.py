@@ -59,7 +59,7 @@ class Run:
         base = load_model(path)
         lm = split(base)
         self.model = adapt(base, job.training.method, job.training.seed)
-        self.order = TrainingOrder(job, PAIRS)
+        self.order = TrainingOrder(job, range(PAIRS))
         sync = job.training.reference_sync
         live = LiveReference(split(load_model(path)), sync) if sync else None
         self.trainer = Trainer(job, self.model, lm, self.order, Rank(), live)

@@ -91,6 +91,11 @@ class ExampleFile(Sequence[Example]):
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Of each example, the number of its row in the file that it was made from."""
+        return np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in self._batches)])
+
     def __getitem__(self, index: int) -> Example:  # type: ignore[override] # positions only, no slices
         example, run = self._read(index)
         if self._kl_max_length is None:
@@ -118,7 +123,7 @@ class _Columns:
     """The columns of one record batch, as numpy arrays of its memory."""
 
     def __init__(self, batch: Any) -> None:
-        self._rows: NDArray[np.int64] = batch["row"].to_numpy()
+        self.rows: NDArray[np.int64] = batch["row"].to_numpy()
         self._labels: list[bool | None] = batch["label"].to_pylist()
         self._weights: NDArray[np.float64] = batch["weight"].to_numpy()
         self._margins: NDArray[np.float64] = batch["margin"].to_numpy()
@@ -131,7 +136,7 @@ class _Columns:
         self._answer_mask = masks.values.values.to_numpy().view(np.bool_)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def read(self, index: int) -> tuple[Example, int]:
         """An example and the number of its run."""
@@ -140,7 +145,7 @@ class _Columns:
             for i in range(self._answer_offsets[index], self._answer_offsets[index + 1])
         ]
         example = Example(
-            row=int(self._rows[index]),
+            row=int(self.rows[index]),
             prompt=self._prompt_ids[self._prompt_offsets[index] : self._prompt_offsets[index + 1]],
             answers=tuple(Answer(self._answer_ids[at], self._answer_mask[at]) for at in answers),
             label=self._labels[index],

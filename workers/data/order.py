@@ -1,7 +1,7 @@
 """Which pairs are held out, and in which order the others are trained: known up front, from the seed alone."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from service.spec import AlignmentJob
 
@@ -9,18 +9,25 @@ _SPLIT, _ORDER = 0, 1  # separate random streams
 
 
 class TrainingOrder:
-    """Positions of pairs for each optimizer step; epochs are permutations laid end to end.
+    """Positions of examples for each optimizer step; epochs are permutations laid end to end.
 
-    A step holds `batch_size` pairs, the last one possibly fewer.
+    A step holds `batch_size` examples, the last one possibly fewer. What came from one row of the file, as the two
+    answers of a pair do for losses of single answers, is held out together or not at all.
     """
 
-    def __init__(self, job: AlignmentJob, num_pairs: int) -> None:
+    def __init__(self, job: AlignmentJob, rows: ArrayLike) -> None:
+        """rows: of each example, the number of its row in the file."""
         self._seed = job.training.seed
         self._batch_size = job.training.batch_size
-        shuffled = np.random.default_rng([self._seed, _SPLIT]).permutation(num_pairs)
-        held_out = min(int(num_pairs * job.evaluation.held_out_fraction), job.evaluation.held_out_max, num_pairs - 1)
-        self.held_out: NDArray[np.int64] = np.sort(shuffled[:held_out])
-        self._train = np.sort(shuffled[held_out:])
+        numbers, row = np.unique(np.asarray(rows), return_inverse=True)
+        count = len(row)
+        shuffled = row[np.random.default_rng([self._seed, _SPLIT]).permutation(count)]
+        drawn = shuffled[np.sort(np.unique(shuffled, return_index=True)[1])]  # every row once
+        most = min(int(count * job.evaluation.held_out_fraction), job.evaluation.held_out_max, count - 1)
+        fits = np.cumsum(np.bincount(row, minlength=len(numbers))[drawn]) <= most
+        is_held_out = np.isin(row, drawn[fits])
+        self.held_out: NDArray[np.int64] = np.flatnonzero(is_held_out)
+        self._train = np.flatnonzero(~is_held_out)
         self._drawn: tuple[int, NDArray[np.int64]] = (-1, self._train)  # the last epoch asked for
         self._num_visits = max(1, round(len(self._train) * job.training.epochs))
         steps = -(-self._num_visits // self._batch_size)

@@ -171,7 +171,7 @@ class Statistics:
     def _overlap(self, job: AlignmentJob) -> Overlap:
         if not self._used:
             return Overlap(held_out=0, shared=RowSet())
-        held_out = TrainingOrder(job, self._used).held_out
+        held_out = TrainingOrder(job, _signed(self._numbers)).held_out
         prompts = _unsigned(self._prompts)
         trained = np.ones(self._used, np.bool_)
         trained[held_out] = False

@@ -68,7 +68,7 @@ def _train(config: WorkerConfig) -> None:
             config.mailbox.put.remote(report)
 
     examples = ExampleFile(config.examples)
-    order = TrainingOrder(job, len(examples))
+    order = TrainingOrder(job, examples.rows)
     seed = job.training.seed
     base = load_model(config.start.model, random_seed=seed if job.model.weights == "random" else None).to(device)
     model = adapt(base, job.training.method, seed, config.start.adapter)
