@@ -1,12 +1,11 @@
 """Our side of the engine's benchmarks: the scorer's loop, or the trainer's step with the scores at hand."""
 
-import argparse
 from pathlib import Path
 
 import torch
 
-from benchmarks.engine_side import serve
-from service.spec import AlignmentJob, Precision
+from benchmarks.engine_side import parser, serve
+from service.spec import AlignmentJob
 from service.spec.rows import Row, RowNeeds, read_rows
 from workers.data.encode import TokenEncoder
 from workers.data.examples import Example
@@ -22,14 +21,7 @@ TOKENS = 4096
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=["reference", "train"])
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--rows", type=Path, required=True)
-    parser.add_argument("--precision", type=Precision, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--checkpointing", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__).parse_args()
     torch.set_num_threads(arguments.threads)
     job = AlignmentJob.model_validate(
         {

@@ -1,11 +1,24 @@
 """How a side of the engine's benchmarks is run: it says what its memory needs, then makes one block a line it reads."""
 
+import argparse
 import json
 import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+
+def parser(description: str | None = None) -> argparse.ArgumentParser:
+    """What the driver tells every side."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("task", choices=["reference", "train"])
+    made.add_argument("--model", type=Path, required=True)
+    made.add_argument("--rows", type=Path, required=True)
+    made.add_argument("--precision", choices=["float32", "bf16"], required=True)
+    made.add_argument("--threads", type=int, required=True)
+    made.add_argument("--checkpointing", action="store_true")
+    return made
 
 
 def serve(block: Callable[[], object]) -> None:

@@ -1,13 +1,13 @@
-"""TRL's side of the engine's benchmarks; runs in an environment with trl==1.16.0 (`make bench-peer-env`).
+"""TRL's side of the engine's benchmarks; runs in an environment with trl==1.16.0, which `make bench-engine` makes.
 
 `reference`: what `precompute_ref_log_probs` runs for each batch. `train`: the trainer's own loop, one optimizer step of
 eight pairs a block, references precomputed. `--compact` lets it score completion positions only, as it does by itself
 on a GPU; without it, its CPU path scores every position.
 """
 
-import argparse
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import torch
@@ -18,21 +18,15 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer import utils
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.engine_side import serve
+from benchmarks.engine_side import parser, serve
 
 BATCH = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=["reference", "train"])
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--rows", type=Path, required=True)
-    parser.add_argument("--precision", choices=["float32", "bf16"], required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--checkpointing", action="store_true")
-    parser.add_argument("--compact", action="store_true")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--compact", action="store_true")
+    arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.compact:
         utils._use_triton = lambda _: True
@@ -76,8 +70,6 @@ def train(trainer: DPOTrainer) -> None:
 
 def trainer_steps(trainer: DPOTrainer):  # type: ignore[no-untyped-def] # untyped like all of TRL
     """Lets `trainer.train()` run in a thread of its own, one step at each `next`."""
-    import threading
-
     go, done = threading.Semaphore(0), threading.Semaphore(0)
 
     class Steps(TrainerCallback):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import ray
 
-from service.spec import Storage
+from service.spec import AlignmentJob, Storage
 from service.spec.data_report import DataReport
 from service.spec.pools import Pool
 from service.spec.reports import AttemptBrief
@@ -51,6 +51,7 @@ class Attempt:
         self._pass_state = self._run_dir / "reference.state"
         self._export = self._run_dir / "export"
         self._stop_scoring = threading.Event()
+        self._pinned = self._job.data.train  # until it is fetched
         self.stage = Stage.PREPARE  # the one that a failure belongs to
 
     def run(self) -> None:
@@ -69,7 +70,7 @@ class Attempt:
                 else:
                     self._train(config)
         with self._during(Stage.PUBLISH):
-            size = publish(self._export, target, self._brief.job_id, self._job, report)
+            size = publish(self._export, target, self._brief.job_id, self._pinned_job, report)
             self._reporter.progress(Stage.PUBLISH, size, size, "bytes")
             self._reporter.event(
                 "model.published", f"The model is at {target}", Stage.PUBLISH, path=str(target), bytes=size
@@ -80,12 +81,18 @@ class Attempt:
     def _start(self) -> Weights:
         return policy_weights(self._job, self._storage)
 
+    @property
+    def _pinned_job(self) -> AlignmentJob:
+        """The job as its model card has it: naming the very rows that were fetched."""
+        return self._job.model_copy(update={"data": self._job.data.model_copy(update={"train": self._pinned})})
+
     def _prepare(self) -> DataReport:
         check_model(self._job, self._start)
         tokenizer = load_tokenizer(self._start.model)
+        source, self._pinned = training_file(self._brief, self._run_dir, self._reporter)
         report = prepare(
             self._job,
-            training_file(self._brief, self._run_dir, self._reporter),
+            source,
             self._examples,
             tokenizer,
             lambda rows: self._reporter.progress(Stage.PREPARE, rows, 0, "rows"),

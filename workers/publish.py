@@ -38,7 +38,8 @@ Aligned with Plumbline in job `{job_id}`, starting from `{job.model.source}`.
 | losses | {losses} |
 | rows | {report.used} used of {report.rows}, {report.truncated} truncated to {job.data.max_length} tokens |
 | method | {job.training.method.type} |
-| batch size | {job.training.batch_size} pairs |
+| data | `{job.data.train}` |
+| batch size | {job.training.batch_size} rows |
 | learning rate | {job.learning_rate:g}, {job.training.schedule} |
 | epochs | {job.training.epochs:g} |
 | precision | {job.training.precision} |

@@ -1,6 +1,6 @@
 """How the result is judged."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from service.spec.base import SpecModel
 
@@ -26,3 +26,9 @@ class Evaluation(SpecModel):
         f"kl_beyond_budget is raised; by default {KL_BUDGET}. Training goes on. Only with a reference.",
     )
     held_out_max: int = Field(512, ge=1, le=100_000, description="At most this many rows are held out.")
+
+    @model_validator(mode="after")
+    def _something_is_measured(self) -> "Evaluation":
+        if self.every is not None and not self.held_out_fraction:
+            raise ValueError("`every` measures held-out rows, of which `held_out_fraction: 0` leaves none")
+        return self

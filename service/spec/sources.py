@@ -32,6 +32,11 @@ class HubSource:
     path: str | None
     split: str | None
 
+    def at(self, commit: str) -> str:
+        """What `data.train` may say to mean these very bytes for ever."""
+        place = f"/{self.path}" if self.path is not None else f":{self.split}" if self.split is not None else ""
+        return f"hf:{self.repository}@{commit}{place}"
+
 
 def source_kind(train: str) -> SourceKind:
     """Raises ValueError, saying which forms there are, for what is none of them."""

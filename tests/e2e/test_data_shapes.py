@@ -19,7 +19,7 @@ def model(plumbline: Plumbline) -> Path:
     return make_model(plumbline.model_root / "shapes")
 
 
-def test_kto_learns_from_labelled_answers_and_keeps_its_reward_mean(
+def test_kto_and_bco_learn_from_labelled_answers(
     plumbline: Plumbline, client: Client, model: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "thumbs.csv"
@@ -59,6 +59,7 @@ def test_rankings_are_learnt_with_a_reference_that_follows_the_policy(
     job = finished(client, client.submit(asked)["id"])
 
     assert set(job["progress"]) == {"prepare", "train", "publish"}  # no reference pass
-    losses = [metric["values"]["loss"] for metric in metrics(client, job["id"])]
-    assert math.log(2) < losses[0] < math.log(6)  # log k! of rankings of two and of three
-    assert losses[1] < losses[0]
+    steps = [metric["values"] for metric in metrics(client, job["id"])]
+    assert math.log(2) < steps[0]["loss"] < math.log(6)  # log k! of rankings of two and of three
+    assert steps[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)
+    assert steps[1]["rewards/margins"] > 0.01  # after a step, and before the reference has followed

@@ -86,6 +86,8 @@ def test_a_spec_survives_its_way_through_json() -> None:
         {"losses": [{"type": "sigmoid", "ld_alpha": 1.5}]},
         {"losses": [{"type": "sigmoid", "reference_free": True}], "reference": "/models/other"},
         {"losses": [{"type": "simpo"}], "reference": "/models/other"},
+        {"losses": [{"type": "kto", "desirable_weight": 0, "undesirable_weight": 0}]},
+        {"evaluation": {"held_out_fraction": 0, "every": 5}},
         {"losses": [{"type": "sigmoid", "beta": 0}]},
         {"losses": [{"type": "sigmoid", "beta": float("nan")}]},
         {"losses": [{"type": "sigmoid"}, {"type": "sigmoid"}]},

@@ -152,13 +152,15 @@ def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path, site: str
 
 @pytest.mark.parametrize("train_file", ["files/rows.jsonl", "/data/rows.jsonl"])
 def test_a_file_on_the_storage_is_where_the_brief_says(tmp_path: Path, train_file: str) -> None:
-    path = training_file(brief("/data/rows.jsonl", tmp_path, train_file), tmp_path, silent())
+    path, named = training_file(brief("/data/rows.jsonl", tmp_path, train_file), tmp_path, silent())
     assert path == tmp_path / train_file  # an absolute path stays as it is
+    assert named == "/data/rows.jsonl"
 
 
 def test_what_an_attempt_fetches_is_in_its_events(tmp_path: Path, site: str) -> None:
     reporter = silent()
-    path = training_file(brief(f"{site}/rows.jsonl.gz", tmp_path, None), tmp_path / "run", reporter)
+    path, named = training_file(brief(f"{site}/rows.jsonl.gz", tmp_path, None), tmp_path / "run", reporter)
+    assert named == f"{site}/rows.jsonl.gz"
     assert path.read_bytes() == PACKED
     (event,) = list(reporter._pending)
     assert isinstance(event, EventReport)
@@ -268,7 +270,7 @@ from workers.data.sources import fetch
 from workers.errors import AttemptError
 try:
     path, fetched = fetch(sys.argv[1], Path(sys.argv[2]), [])
-    print(json.dumps([str(path), fetched.commit, [file.name for file in fetched.files]]))
+    print(json.dumps([str(path), fetched.pinned, [file.name for file in fetched.files]]))
 except AttemptError as error:
     print(json.dumps([error.code]))
 """
@@ -287,9 +289,11 @@ def test_a_split_on_the_hub_is_fetched_at_the_commit_that_its_revision_means(tmp
     names = ["00000-train-00000-of-00002.jsonl", "00001-train-00001-of-00002.jsonl"]
     with hub(HUB_FILES) as server:
         told = fetch_from(server.url, "hf:team/pairs", tmp_path / "fetched")
-        assert told == [str(tmp_path / "fetched" / "rows"), COMMIT, names]
+        assert told == [str(tmp_path / "fetched" / "rows"), f"hf:team/pairs@{COMMIT}", names]
         assert fetch_from(server.url, "hf:team/pairs", tmp_path / "fetched") == told
         assert sorted(server.downloads) == ["data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl"]
+        pinned = fetch_from(server.url, f"hf:team/pairs@{COMMIT}:test", tmp_path / "again")
+        assert pinned[1] == f"hf:team/pairs@{COMMIT}:test"  # what a card names can be asked for
     rows = list(read_rows(tmp_path / "fetched" / "rows", RowNeeds(DataShape.PAIRS)))
     assert [row.number for row in rows if isinstance(row, Row)] == [1, 2, 3, 4, 5, 6]
 

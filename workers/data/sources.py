@@ -45,14 +45,20 @@ class Fetched:
     def bytes(self) -> int:
         return sum(file.bytes for file in self.files)
 
+    @property
+    def pinned(self) -> str:
+        """The source, with the commit of a dataset on the hub: what to name for the same rows again."""
+        return self.source if self.commit is None else hub_source(self.source).at(self.commit)
 
-def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> Path:
-    """The attempt's training file or directory of files, fetched into `run_dir` if it is not on the storage.
+
+def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> tuple[Path, str]:
+    """The attempt's training file or directory of files, fetched into `run_dir` if it is not on the storage; and the
+    name that means the same rows again.
 
     Raises what `fetch` raises.
     """
     if brief.train_file is not None:
-        return Path(brief.storage) / brief.train_file
+        return Path(brief.storage) / brief.train_file, brief.spec.data.train
     networks = [ip_network(network) for network in brief.allow_private_urls]
     path, fetched = fetch(brief.spec.data.train, run_dir / "fetched", networks)
     reporter.event(
@@ -60,10 +66,11 @@ def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> Pat
         f"{len(fetched.files)} files with {fetched.bytes} bytes from {fetched.source}",
         Stage.PREPARE,
         source=fetched.source,
+        pinned=fetched.pinned,
         commit=fetched.commit,
         files=[asdict(file) for file in fetched.files[:_SHOWN]],
     )
-    return path
+    return path, fetched.pinned
 
 
 def fetch(train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Network]) -> tuple[Path, Fetched]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from service.spec.losses.base import About, LossKind, ReferenceLoss, RewardBaseline
 
@@ -14,6 +14,12 @@ class LabelledLoss(ReferenceLoss):
         1.0, description="Factor w_d of desirable answers. The paper keeps w_d n_d between 1 and 4/3 of w_u n_u."
     )
     undesirable_weight: SideWeight = Field(1.0, description="Factor w_u of undesirable answers.")
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> "LabelledLoss":
+        if not self.desirable_weight and not self.undesirable_weight:
+            raise ValueError("with `desirable_weight` and `undesirable_weight` both 0 nothing would be learnt")
+        return self
 
 
 class KtoLoss(LabelledLoss):
