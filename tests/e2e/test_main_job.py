@@ -30,7 +30,10 @@ def file_id(plumbline: Plumbline) -> str:
 @pytest.fixture(scope="module")
 def job(plumbline: Plumbline, model: Path, file_id: str) -> Json:
     with Client(plumbline.url, plumbline.key) as client:
-        asked = spec(model, file_id, max_steps=12, checkpoint_every=5) | {"name": "main", "serve": True}
+        asked = spec(model, file_id, max_steps=12, checkpoint_every=5, learning_rate=1e-2) | {
+            "name": "main",
+            "serve": True,
+        }
         return finished(client, client.submit(asked)["id"])
 
 
@@ -114,7 +117,9 @@ def test_base_and_aligned_answer_side_by_side_until_they_are_taken_down(
     assert first["base"]["usage"]["completion_tokens"] == 24 or first["base"]["finish_reason"] == "stop"
     assert first["base"]["text"] == again["base"]["text"]
     assert first["aligned"]["text"] == again["aligned"]["text"]
-    assert first["base"]["text"] != first["aligned"]["text"]
+    asked = [[{"role": "user", "content": text}] for text in ("Who are you?", "Why?", "How do I bake bread?", "No.")]
+    answers = [first, *(client.compare(job["id"], one, max_tokens=24, temperature=0) for one in asked)]
+    assert any(answer["base"]["text"] != answer["aligned"]["text"] for answer in answers)  # one may be equal by chance
 
     shown = plumbline.cli("compare", job["id"], "What are some pranks with a pen?")
     assert shown.returncode == 0, shown.stderr
