@@ -11,8 +11,8 @@ from workers.data.encode import TokenEncoder
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.data.tokenizer import load_tokenizer
-from workers.engine.accumulate import Rank
 from workers.engine.models import load_model, split
+from workers.engine.parallel import Rank
 from workers.engine.trainer import Trainer
 from workers.reference.scorer import score
 

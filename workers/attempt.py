@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -26,6 +27,7 @@ from workers.data.order import TrainingOrder
 from workers.data.prepare import prepare, require_usable
 from workers.data.sources import training_file
 from workers.data.tokenizer import load_tokenizer
+from workers.engine.loop import RunConfig
 from workers.engine.worker import WorkerConfig
 from workers.mailbox import Forwarder
 from workers.pools import can_overlap, find_pool
@@ -62,20 +64,22 @@ class Attempt:
         if not target.exists() and not self._export.exists():
             ray.init(address=os.environ["RAY_ADDRESS"])
             with Forwarder(self._reporter) as forwarder:
-                config = WorkerConfig(self._job, self._start, self._examples, self._export, forwarder.mailbox)
+                config = RunConfig(self._job, self._start, self._examples, self._run_dir / "checkpoints", self._export)
                 if self._job.needs_reference_pass:
-                    self._score_and_train(config)
+                    self._score_and_train(config, forwarder.mailbox)
                 elif self._job.needs_reference:
-                    self._train(replace(config, reference=reference_weights(self._job, self._storage).model))
+                    reference = reference_weights(self._job, self._storage).model
+                    self._train(replace(config, reference=reference), forwarder.mailbox)
                 else:
-                    self._train(config)
+                    self._train(config, forwarder.mailbox)
         with self._during(Stage.PUBLISH):
             size = publish(self._export, target, self._brief.job_id, self._pinned_job, report)
             self._reporter.progress(Stage.PUBLISH, size, size, "bytes")
             self._reporter.event(
                 "model.published", f"The model is at {target}", Stage.PUBLISH, path=str(target), bytes=size
             )
-        shutil.rmtree(self._run_dir / "train", ignore_errors=True)  # checkpoints, which nothing needs any more
+        for done_with in ("checkpoints", "train"):  # "train" is Ray's
+            shutil.rmtree(self._run_dir / done_with, ignore_errors=True)
 
     @cached_property
     def _start(self) -> Weights:
@@ -107,7 +111,7 @@ class Attempt:
         require_usable(report, self._job.data.max_bad_rows)
         return report
 
-    def _score_and_train(self, config: WorkerConfig) -> None:
+    def _score_and_train(self, config: RunConfig, mailbox: Any) -> None:
         """Training reads scores from the store as they land, so both run at one time where the cluster has room."""
         request = self._job.resources.reference
         reference, policy = find_pool(Pool.REFERENCE), find_pool(Pool.POLICY)
@@ -126,11 +130,11 @@ class Attempt:
         write_state(self._pass_state, PassState.RUNNING)
         if not overlap:
             self._reference(scorer, gpus)
-            self._train(config)
+            self._train(config, mailbox)
             return
         with ThreadPoolExecutor(2, thread_name_prefix="stage") as threads:
             scoring = threads.submit(self._reference, scorer, gpus)
-            training = threads.submit(self._train, config)
+            training = threads.submit(self._train, config, mailbox)
             wait([scoring, training], return_when=FIRST_EXCEPTION)
             try:
                 self._raise_cause(scoring, training)
@@ -189,10 +193,10 @@ class Attempt:
             hits=plan.hits,
         )
 
-    def _train(self, config: WorkerConfig) -> None:
+    def _train(self, config: RunConfig, mailbox: Any) -> None:
         gpus = find_pool(Pool.POLICY).gpus_per_worker(self._job.resources.policy)
         with self._during(Stage.TRAIN):
-            run_training(config, gpus, self._run_dir)
+            run_training(WorkerConfig(config, mailbox), gpus, self._run_dir)
 
     @contextmanager
     def _during(self, stage: Stage) -> Iterator[None]:

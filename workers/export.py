@@ -7,38 +7,60 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import nn
+from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel
 
+from workers.engine.parallel import Rank
+from workers.engine.sharded_weights import export_sharded
 
-def export(model: nn.Module, source: Path, target: Path) -> None:
+
+def export(model: nn.Module, source: Path, target: Path, rank: Rank | None = None) -> None:
     """Write the model, in the dtype its source was stored in, with the source's tokenizer, to `target`.
 
     Adapters are merged into the weights, and kept as they are in `target`/adapter. `target` is replaced as a whole.
+    All workers call it; the first one writes.
     """
+    rank = rank or Rank()
+    writes = rank.index == 0
     temporary = target.with_name(f".{target.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    if writes:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
     dtype = AutoConfig.from_pretrained(source).dtype or torch.float32
 
+    is_sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
     whole: Any = model
     if not isinstance(model, PreTrainedModel):
         assert isinstance(model, PeftModel)
-        # the embeddings are there if they were trained; peft would ask the hub whether they have grown
-        model.save_pretrained(temporary / "adapter", save_embedding_layers=False)
-        _name_base(temporary / "adapter", source)
+        _export_adapter(model, source, temporary / "adapter", writes=writes)
         whole = model.merge_and_unload()
-    whole.to(dtype=dtype).save_pretrained(temporary)
-    AutoTokenizer.from_pretrained(source).save_pretrained(temporary)
-    if (source / "generation_config.json").exists():
-        GenerationConfig.from_pretrained(source).save_pretrained(temporary)
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
+    if is_sharded:
+        export_sharded(whole, source, temporary, dtype, writes=writes)
+    elif writes:
+        whole.to(dtype=dtype).save_pretrained(temporary)
+    if writes:
+        AutoTokenizer.from_pretrained(source).save_pretrained(temporary)
+        if (source / "generation_config.json").exists():
+            GenerationConfig.from_pretrained(source).save_pretrained(temporary)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+    if rank.count > 1:
+        distributed.barrier()
 
 
-def _name_base(adapter: Path, source: Path) -> None:
-    """peft records the base model's name only if it was loaded by name."""
-    path = adapter / "adapter_config.json"
+def _export_adapter(model: PeftModel, source: Path, target: Path, *, writes: bool) -> None:
+    trained = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if tensor.requires_grad}
+    gathered = {name: _gathered(tensor) for name, tensor in trained.items()}
+    if not writes:
+        return
+    # the embeddings are there if they were trained; peft would ask the hub whether they have grown
+    model.save_pretrained(target, state_dict=gathered, save_embedding_layers=False)
+    path = target / "adapter_config.json"
     config: dict[str, Any] = json.loads(path.read_text())
-    config["base_model_name_or_path"] = str(source)
+    config["base_model_name_or_path"] = str(source)  # peft records it only if the base was loaded by name
     path.write_text(json.dumps(config, indent=2))
+
+
+def _gathered(parameter: Tensor) -> Tensor:
+    return (parameter.full_tensor() if isinstance(parameter, DTensor) else parameter).detach().cpu()

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
@@ -15,8 +15,9 @@ from workers.errors import AttemptError
 
 
 def run_training(config: WorkerConfig, gpus_per_worker: float, run_dir: Path) -> None:
-    """Train to the end, or raise AttemptError. A run of the same directory that was cut off is taken up again."""
-    resources = config.job.resources
+    """Train to the end, or raise AttemptError. What was cut off goes on from the run's checkpoints, which are the
+    engine's own: Ray only starts workers, and starts them again."""
+    resources = config.run.job.resources
     # Read by Ray Train's controller. Without a limit it would ask for an impossible placement for ever.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(resources.start_timeout_s)
     trainer = TorchTrainer(
@@ -33,7 +34,6 @@ def run_training(config: WorkerConfig, gpus_per_worker: float, run_dir: Path) ->
             name="train",
             storage_path=str(run_dir),
             failure_config=FailureConfig(max_failures=resources.max_failures, controller_failure_limit=0),
-            checkpoint_config=CheckpointConfig(num_to_keep=config.job.training.checkpoints_to_keep),
         ),
     )
     try:

@@ -79,6 +79,13 @@ class Precision(StrEnum):
     BF16 = "bf16"  # matrix products in bfloat16 (autocast)
 
 
+class Parallelism(StrEnum):
+    """How several training workers hold the policy; one worker alone holds it whole."""
+
+    DDP = "ddp"  # each a whole copy
+    FSDP = "fsdp"  # each a slice of every weight, gradient and optimizer state
+
+
 class Schedule(StrEnum):
     """Learning rate after warm-up."""
 
@@ -121,6 +128,11 @@ class Training(SpecModel):
         "beside the policy. Full fine-tuning only.",
     )
     precision: Precision = Field(Precision.BF16, description="`bf16` (autocast, float32 weights) or `float32`.")
+    parallelism: Parallelism = Field(
+        Parallelism.DDP,
+        description="With several policy workers: `ddp` (a whole copy each) or `fsdp` (a slice each, for models whose "
+        "weights, gradients and optimizer state do not fit one GPU).",
+    )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in backward: less memory, slower.")
     micro_batch_tokens: int = Field(
         8192, ge=64, le=4_194_304, description="Tokens per forward pass. Memory and speed only: the result is the same."

@@ -14,9 +14,9 @@ from tests.models import make_tokenizer
 from tests.parity.start import CURVES, NUM_STEPS, digest, make_job, make_rows, make_start
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
-from workers.engine.accumulate import Rank
 from workers.engine.adapters import adapt
 from workers.engine.models import load_model, split
+from workers.engine.parallel import Rank
 from workers.engine.trainer import Trainer
 from workers.reference.scorer import score
 from workers.reference.store import Score

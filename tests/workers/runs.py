@@ -11,11 +11,14 @@ from service.spec.rows import Row
 from tests.encoding import RowEncoder
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
-from workers.engine.accumulate import Rank
-from workers.engine.adapters import adapt, put_on
+from workers.engine.adapters import put_on
+from workers.engine.checkpoint import Checkpoints
 from workers.engine.models import load_model, split
+from workers.engine.parallel import Rank
+from workers.engine.policy import load_policy
 from workers.engine.trainer import Trainer
 from workers.export import export
+from workers.health import HealthMonitor
 from workers.reference.scorer import score
 from workers.reference.store import Score
 from workers.sources import Weights, policy_weights, reference_weights
@@ -61,11 +64,11 @@ class Run:
     """What a training worker does, without Ray."""
 
     def __init__(self, job: AlignmentJob, start: Weights) -> None:
-        base = load_model(start.model)
+        policy = load_policy(job, start, Rank(), torch.device("cpu"))
         self.start = start
-        self.model = adapt(base, job.training.method, job.training.seed, start.adapter)
+        self.model = policy.model
         self.order = TrainingOrder(job, range(PAIRS))
-        self.trainer = Trainer(job, self.model, split(base), self.order, Rank())
+        self.trainer = Trainer(job, policy.model, policy.lm, self.order, Rank())
 
     def steps(self, start: int, stop: int, pairs: list[Example], scores: list[Score] | None) -> list[float]:
         losses = []
@@ -95,6 +98,17 @@ def reference_scores(weights: Weights, pairs: list[Example], precision: Precisio
 
 def close(got: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def save(directory: Path, trainer: Trainer, steps_done: int) -> None:
+    checkpoints = Checkpoints(directory, 2, Rank())
+    checkpoints.save(trainer, HealthMonitor(1, 6), steps_done)
+    checkpoints.wait()
+
+
+def load(directory: Path, trainer: Trainer) -> int:
+    """How many steps were done."""
+    return Checkpoints(directory, 2, Rank()).load_newest(trainer)[0]
 
 
 class Storehouse:

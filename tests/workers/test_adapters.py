@@ -11,14 +11,12 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from service.spec import AlignmentJob, Lora
 from tests.models import make_model
-from tests.workers.runs import Run, close, logits, lora, make_job, make_pairs, reference_scores
+from tests.workers.runs import Run, close, load, logits, lora, make_job, make_pairs, reference_scores, save
 from workers.data.examples import Example
-from workers.engine import checkpoint
 from workers.engine.adapters import adapt, put_on
 from workers.engine.models import load_model
 from workers.errors import AttemptError
 from workers.export import export
-from workers.health import HealthMonitor
 from workers.sources import Weights, check_model
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -80,9 +78,9 @@ def test_whole_modules_are_trained_and_kept_in_checkpoint_and_adapter(
 
     first = Run(job, Weights(base_path))
     first.steps(0, 3, pairs, scores)
-    checkpoint.save(tmp_path, first.trainer, HealthMonitor(1, 6), 3)
+    save(tmp_path, first.trainer, 3)
     second = Run(job, Weights(base_path))
-    assert checkpoint.load(tmp_path, second.trainer)[0] == 3
+    assert load(tmp_path, second.trainer) == 3
     assert second.steps(3, 6, pairs, scores) == losses[3:]  # bit-equal
 
     export(second.model, base_path, tmp_path / "out")
@@ -109,9 +107,9 @@ def test_dropout_of_adapters_acts_in_training_is_resumed_exactly_and_is_off_in_e
     held_out = [other.trainer.evaluate(pairs, scores) for _ in range(2)]
     assert held_out[0] == held_out[1]
     close(other.logits(pairs), other.logits(pairs))
-    checkpoint.save(tmp_path, other.trainer, HealthMonitor(1, 6), 3)
+    save(tmp_path, other.trainer, 3)
     resumed = make(0.4)
-    checkpoint.load(tmp_path, resumed.trainer)
+    load(tmp_path, resumed.trainer)
     torch.manual_seed(99)  # a new process has drawn other numbers
     assert resumed.steps(3, 6, pairs, scores) == losses[3:]
     assert other.steps(3, 6, pairs, scores) == losses[3:]  # evaluation drew nothing

@@ -14,16 +14,17 @@ from transformers import PreTrainedTokenizerFast
 from service.spec import AlignmentJob, Precision
 from service.spec.rows import Row
 from tests.encoding import RowEncoder
+from tests.workers.runs import load, save
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
-from workers.engine import checkpoint
-from workers.engine.accumulate import Rank
 from workers.engine.live_reference import LiveReference
 from workers.engine.models import load_model, split
+from workers.engine.parallel import Rank
+from workers.engine.policy import load_policy
 from workers.engine.trainer import Trainer
-from workers.health import HealthMonitor
 from workers.reference.scorer import score
 from workers.reference.store import Score
+from workers.sources import Weights
 
 ROWS = 12
 LOSSES: list[list[dict[str, Any]]] = [
@@ -86,13 +87,14 @@ def scores_for(path: Path, examples: Sequence[Example]) -> list[Score]:
 
 class Run:
     def __init__(self, path: Path, asked: AlignmentJob, encode: RowEncoder, rank: Rank | None = None) -> None:
-        model = load_model(path)
+        rank = rank or Rank()
+        policy = load_policy(asked, Weights(path), rank, torch.device("cpu"))
         self.examples = examples_for(asked, encode)
         sync = asked.training.reference_sync
         live = LiveReference(split(load_model(path, random_seed=7)), sync) if sync else None
         self.scores = scores_for(path, self.examples) if asked.needs_reference_pass else None
         self.order = TrainingOrder(asked, range(ROWS))
-        self.trainer = Trainer(asked, model, split(model), self.order, rank or Rank(), live)
+        self.trainer = Trainer(asked, policy.model, policy.lm, self.order, rank, live)
 
     def steps(self, start: int, stop: int) -> list[dict[str, float]]:
         return [self._step(step) for step in range(start, stop)]
@@ -132,9 +134,9 @@ def _resumes_bit_equal(asked: AlignmentJob, model_path: Path, encode: RowEncoder
     whole = Run(model_path, asked, encode).steps(0, 6)
     first = Run(model_path, asked, encode)
     first.steps(0, 3)
-    checkpoint.save(tmp_path, first.trainer, HealthMonitor(1, 6), 3)
+    save(tmp_path, first.trainer, 3)
     second = Run(model_path, asked, encode)
-    assert checkpoint.load(tmp_path, second.trainer)[0] == 3
+    assert load(tmp_path, second.trainer) == 3
     assert second.steps(3, 6) == whole[3:]
 
 

@@ -12,19 +12,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from service.spec import AlignmentJob, Precision
 from service.spec.rows import Row
 from tests.encoding import RowEncoder
+from tests.workers.runs import load, save
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
-from workers.engine import checkpoint
-from workers.engine.accumulate import Rank
-from workers.engine.adapters import adapt
-from workers.engine.live_reference import LiveReference
 from workers.engine.models import load_model, split
+from workers.engine.parallel import Rank
+from workers.engine.policy import load_policy
 from workers.engine.trainer import Trainer
 from workers.errors import AttemptError
 from workers.export import export
-from workers.health import HealthMonitor
 from workers.reference.scorer import score
 from workers.reference.store import Score
+from workers.sources import Weights
 
 PAIRS = 24
 LORA = {"type": "lora", "rank": 4}
@@ -56,13 +55,10 @@ def job(**training: Any) -> AlignmentJob:
 
 class Run:
     def __init__(self, path: Path, job: AlignmentJob) -> None:
-        base = load_model(path)
-        lm = split(base)
-        self.model = adapt(base, job.training.method, job.training.seed)
+        policy = load_policy(job, Weights(path), Rank(), torch.device("cpu"))
+        self.model = policy.model
         self.order = TrainingOrder(job, range(PAIRS))
-        sync = job.training.reference_sync
-        live = LiveReference(split(load_model(path)), sync) if sync else None
-        self.trainer = Trainer(job, self.model, lm, self.order, Rank(), live)
+        self.trainer = Trainer(job, policy.model, policy.lm, self.order, Rank())
 
     def steps(self, start: int, stop: int, pairs: list[Example], scores: list[Score]) -> list[float]:
         losses = []
@@ -100,9 +96,9 @@ def test_a_resumed_run_has_the_losses_of_one_that_was_not_interrupted(
     whole = Run(model_path, job(method=method)).steps(0, 6, pairs, scores)
     first = Run(model_path, job(method=method))
     first.steps(0, 3, pairs, scores)
-    checkpoint.save(tmp_path, first.trainer, HealthMonitor(1, 6), 3)
+    save(tmp_path, first.trainer, 3)
     second = Run(model_path, job(method=method))
-    assert checkpoint.load(tmp_path, second.trainer)[0] == 3
+    assert load(tmp_path, second.trainer) == 3
     assert second.steps(3, 6, pairs, scores) == whole[3:]  # bit-equal
 
 

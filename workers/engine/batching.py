@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.data.examples import Example
+from workers.engine.parallel import Rank
 from workers.engine.shared_prompt import Layout, Segment
 from workers.losses import Facts
 
@@ -39,6 +40,7 @@ class Batch:
     shared_N: Tensor  # bool: among the first tokens of an answer, as many as the example's shortest answer has
     num_answers: int  # K
     num_tokens: int  # without padding
+    is_filler: bool = False  # its results do not count: it keeps in step with workers that have a batch more
 
     @property
     def num_examples(self) -> int:
@@ -51,15 +53,23 @@ class Batch:
 
 
 def micro_batches(
-    examples: Sequence[Example], max_tokens: int, device: torch.device, *, packed: bool, with_prompts: bool = False
+    examples: Sequence[Example],
+    max_tokens: int,
+    device: torch.device,
+    *,
+    packed: bool,
+    with_prompts: bool = False,
+    rank: Rank | None = None,
 ) -> Iterator[Batch]:
     """Batches of at most `max_tokens`, padding included; a longer example goes alone.
 
     with_prompts: the prompts' tokens, but the first of each, are of interest too.
+    rank: only this worker's batches, of examples that are the same for every worker. All workers have as many, since
+    sharded models compute together; fillers see to that.
     """
-    bins = _packed_bins(examples, max_tokens) if packed else _padded_bins(examples, max_tokens)
-    for positions in bins:
-        yield _collate(examples, positions, device, packed, with_prompts)
+    bins = _packed_bins(examples, max_tokens) if packed else list(_padded_bins(examples, max_tokens))
+    for positions, is_filler in _dealt(examples, bins, rank or Rank()):
+        yield _collate(examples, positions, device, packed, with_prompts, is_filler)
 
 
 def num_tokens(example: Example) -> int:
@@ -82,6 +92,26 @@ def facts_of(examples: Sequence[Example], device: torch.device) -> Facts:
         prompt_counts_B=tensor([len(example.prompt) - 1 for example in examples]),
         desirable_B=None if labels[0] is None else tensor(labels, torch.bool),
     )
+
+
+def _dealt(examples: Sequence[Example], bins: list[list[int]], rank: Rank) -> Iterator[tuple[list[int], bool]]:
+    """This worker's bins. The fullest are halved until every worker has as many; where nothing is left to halve, a
+    worker that is short of one takes the smallest example as a filler."""
+    missing = -len(bins) % rank.count
+    for _ in range(missing):
+        bins.sort(key=lambda one: (len(one) < 2, -sum(num_tokens(examples[i]) for i in one)))
+        if len(bins[0]) < 2:
+            break
+        by_size = sorted(bins[0], key=lambda i: -num_tokens(examples[i]))
+        bins[:1] = [by_size[::2], by_size[1::2]]
+    if rank.count > 1:
+        bins.sort(key=lambda one: -sum(num_tokens(examples[i]) for i in one))
+    for start in range(0, len(bins), rank.count):
+        mine = bins[start : start + rank.count]
+        if rank.index < len(mine):
+            yield mine[rank.index], False
+        else:
+            yield [min(range(len(examples)), key=lambda i: num_tokens(examples[i]))], True
 
 
 def _packed_bins(examples: Sequence[Example], max_tokens: int) -> list[list[int]]:
@@ -117,7 +147,12 @@ def _padded_bins(examples: Sequence[Example], max_tokens: int) -> Iterator[list[
 
 
 def _collate(
-    examples: Sequence[Example], positions: Sequence[int], device: torch.device, packed: bool, with_prompts: bool
+    examples: Sequence[Example],
+    positions: Sequence[int],
+    device: torch.device,
+    packed: bool,
+    with_prompts: bool,
+    is_filler: bool,
 ) -> Batch:
     members = [examples[i] for i in positions]
     num_answers = max(len(example.answers) for example in members)
@@ -176,4 +211,5 @@ def _collate(
         shared_N=tensor(np.concatenate(shared)),
         num_answers=num_answers,
         num_tokens=used,
+        is_filler=is_filler,
     )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from service.spec.training import ReferenceSync
 from workers.engine.models import CausalLM, trainable
+from workers.engine.parallel import let_go
 
 
 class LiveReference:
@@ -22,5 +23,6 @@ class LiveReference:
     @torch.no_grad()
     def after_step(self, steps_done: int, policy: Mapping[str, Tensor]) -> None:
         if steps_done % self._sync.every == 0:
+            let_go(self.lm.whole)
             for name, parameter in self.parameters.items():
                 parameter.lerp_(policy[name].detach(), self._sync.alpha)

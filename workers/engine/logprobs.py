@@ -1,7 +1,6 @@
 """Log-probs of answer tokens, without ever holding the logits of a whole batch."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +13,7 @@ from workers.losses import Logps
 _HEAD_CHUNK = 1024  # positions whose logits exist at one time
 
 
-@dataclass(frozen=True)
-class TokenStats:
+class TokenStats(NamedTuple):
     """What a model says of each token of interest, float32, in the order of `Batch.targets_N`.
 
     Only `logps_N` carries a gradient; the rest is what the metrics and WPO need of the whole distribution p.

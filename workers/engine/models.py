@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from service.spec import Precision
 from workers.engine import shared_prompt
+from workers.engine.parallel import Whole, let_go
 from workers.engine.shared_prompt import Layout, Segment
 from workers.errors import AttemptError
 
@@ -26,12 +27,14 @@ class CausalLM:
 
     `body` is None for an architecture whose logits are more than head(body(x)); such a model is run whole.
     `shares_prompts` says that it computes packed rows (see `workers.engine.shared_prompt`) right.
+    `whole` is what computations run in: `whole(compute, *args)`, see `workers.engine.parallel.Whole`.
     """
 
     model: PreTrainedModel
     body: nn.Module | None
     head: nn.Module
     shares_prompts: bool
+    whole: nn.Module
 
     @property
     def paths(self) -> str:
@@ -55,8 +58,10 @@ def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel
     return model
 
 
-def split(model: PreTrainedModel) -> CausalLM:
+def split(model: PreTrainedModel, whole: nn.Module | None = None) -> CausalLM:
     """Find body and head, and which of the fast paths the model can take, each checked on a few tokens.
+
+    whole: the model as DDP or FSDP2 wrapped it; by default it is here alone.
 
     Soft-capped or scaled logits (Gemma 2, Cohere, Granite) are more than head(body(x)): such a model is run whole.
     Models that do not go through transformers' attention interface, or mix positions in other ways (Bloom, state
@@ -64,13 +69,15 @@ def split(model: PreTrainedModel) -> CausalLM:
     """
     head = model.get_output_embeddings()
     body = model.base_model
+    whole = whole or Whole(model)
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        whole = _is_head_of_body(model, head, body)
-        shares = _can_share_prompts(model)
+        is_apart = whole(_is_head_of_body, model, head, body)
+        shares = whole(_can_share_prompts, model)
+    let_go(whole)
     model.train(was_training)
-    lm = CausalLM(model, body if whole else None, head, shares)
+    lm = CausalLM(model, body if is_apart else None, head, shares, whole)
     logger.info("%s: %s", type(model).__name__, lm.paths)
     return lm
 

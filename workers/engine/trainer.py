@@ -4,16 +4,18 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from service.spec import AlignmentJob
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
-from workers.engine.accumulate import Accumulator, Baselines, Rank
+from workers.engine.accumulate import Accumulator, Baselines
 from workers.engine.adapters import LoraDropout
 from workers.engine.live_reference import LiveReference
 from workers.engine.models import CausalLM, trainable
 from workers.engine.optimizer import learning_rate, make_optimizer
+from workers.engine.parallel import Rank
 from workers.errors import AttemptError
 from workers.reference.store import Score
 
@@ -60,12 +62,7 @@ class Trainer:
             group["lr"] = rate
         with self._dropout.during(step):
             metrics, baselines = self._accumulate(examples, scores)
-        if self._rank.count > 1:
-            for parameter in self.parameters.values():
-                if parameter.grad is None:  # a worker whose share of the step is empty
-                    parameter.grad = torch.zeros_like(parameter)
-                distributed.all_reduce(parameter.grad)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self._job.training.max_grad_norm))
+        norm = _whole(nn.utils.clip_grad_norm_(self.parameters.values(), self._job.training.max_grad_norm)).item()
         if not math.isfinite(metrics["loss"]) or not math.isfinite(norm):
             raise AttemptError(
                 "non_finite_loss",
@@ -90,6 +87,10 @@ class Trainer:
         return Accumulator(
             self._job, self._lm, self._rank, self._dropout, self.live_reference, examples, scores, self.baselines
         ).run()
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _train_without_dropout(model: nn.Module) -> None:

@@ -1,0 +1,145 @@
+"""A training run: load, resume, step through the order, export. Knows nothing of Ray."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from service.spec import AlignmentJob
+from service.spec.evaluation import KL_BUDGET
+from service.spec.reports import EventReport, MetricsReport, ProgressReport, Report
+from service.spec.stages import Stage
+from workers.data.example_file import ExampleFile
+from workers.data.order import TrainingOrder
+from workers.device import pick_device
+from workers.engine.checkpoint import Checkpoints
+from workers.engine.parallel import Rank
+from workers.engine.policy import Policy, load_live_reference, load_policy
+from workers.engine.trainer import Trainer
+from workers.export import export
+from workers.health import Alarm, HealthMonitor
+from workers.reference.handover import ScoreFeed
+from workers.reference.store import ReferenceStore, Score
+from workers.sources import Weights
+
+logger = logging.getLogger(__name__)
+
+Tell = Callable[[Report], None]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    job: AlignmentJob
+    start: Weights
+    examples: Path
+    checkpoints: Path
+    export: Path  # where the trained model is left
+    reference: Path | None = None  # the model, when the reference follows the policy
+    store_root: Path | None = None  # None when there is no reference pass
+    namespace: str = ""
+    pass_state: Path | None = None
+
+
+class TrainingRun:
+    """One worker's part. `tell` takes its reports; the first worker alone speaks."""
+
+    def __init__(self, config: RunConfig, rank: Rank, tell: Tell) -> None:
+        """Loads the model and the newest checkpoint. Raises AttemptError."""
+        job = config.job
+        self._config = config
+        self._rank = rank
+        self._tell: Tell = tell if rank.index == 0 else lambda _: None
+        self._examples = ExampleFile(config.examples)
+        self._order = TrainingOrder(job, self._examples.rows)
+        device = pick_device()
+        self._policy = load_policy(job, config.start, rank, device)
+        live = load_live_reference(job, config.reference, rank, device) if config.reference else None
+        self._trainer = Trainer(job, self._policy.model, self._policy.lm, self._order, rank, live)
+        self._feed = _feed(config, self._examples, self._order)
+        self._checkpoints = Checkpoints(
+            config.checkpoints, job.training.checkpoints_to_keep, rank, partial(_tell_saved, self._tell)
+        )
+        self._done, seen = self._checkpoints.load_newest(self._trainer)
+        self._health = HealthMonitor(job.evaluation.kl_budget or KL_BUDGET, self._order.num_steps, seen)
+        self._tell(_started(self._policy, self._order.num_steps, self._done, rank, device.type))
+
+    def run(self) -> None:
+        """To the last step and the exported model. Raises AttemptError."""
+        training = self._config.job.training
+        evaluate_every = self._config.job.evaluation.every or self._order.num_steps
+        while self._done < self._order.num_steps:
+            self._step()
+            is_last = self._done == self._order.num_steps
+            if len(self._order.held_out) and (is_last or self._done % evaluate_every == 0):
+                self._evaluate()
+            if not is_last and self._done % training.checkpoint_every == 0:
+                self._checkpoints.save(self._trainer, self._health, self._done)
+        self._checkpoints.wait()
+        export(self._policy.model, self._config.start.model, self._config.export, self._rank)
+
+    def _step(self) -> None:
+        positions = self._order.step(self._done).tolist()
+        waited_before = self._feed.waited_s if self._feed else 0.0
+        scores = self._scores(positions)
+        started = time.monotonic()
+        metrics = self._trainer.step(self._done, [self._examples[i] for i in positions], scores)
+        elapsed = time.monotonic() - started
+        self._done += 1
+        for alarm in self._health.after_step(self._done, metrics):
+            self._tell(_alarm(alarm, self._done))
+        metrics["tokens_per_s"] = metrics["tokens"] / elapsed
+        metrics["pairs_per_s"] = len(positions) / elapsed
+        metrics["policy_wait_s"] = self._feed.waited_s - waited_before if self._feed else 0.0
+        self._tell(MetricsReport(step=self._done, values=metrics))
+        self._tell(ProgressReport(stage=Stage.TRAIN, done=self._done, total=self._order.num_steps, unit="steps"))
+
+    def _evaluate(self) -> None:
+        positions = self._order.held_out.tolist()
+        values = self._trainer.evaluate([self._examples[i] for i in positions], self._scores(positions))
+        self._tell(MetricsReport(step=self._done, split="held_out", values=values))
+
+    def _scores(self, positions: list[int]) -> list[Score] | None:
+        return self._feed.get([self._examples[i].key for i in positions]) if self._feed else None
+
+
+def _feed(config: RunConfig, examples: ExampleFile, order: TrainingOrder) -> ScoreFeed | None:
+    if config.store_root is None or config.pass_state is None:
+        return None
+    keys = {examples[i].key for i in order.first_visits().tolist()}
+    reader = ReferenceStore(config.store_root, config.namespace).reader(keys)
+    return ScoreFeed(reader, config.pass_state)
+
+
+def _started(policy: Policy, num_steps: int, done: int, rank: Rank, device: str) -> EventReport:
+    message = f"Training goes on after step {done}" if done else "Training starts"
+    return EventReport(
+        type="train.started",
+        stage=Stage.TRAIN,
+        message=f"{message}: {num_steps} steps on {rank.count} worker(s), {device}; {policy.lm.paths}",
+        data={
+            "total_steps": num_steps,
+            "resumed_from_step": done,
+            "workers": rank.count,
+            "shares_prompts": policy.lm.shares_prompts,
+            "head_apart": policy.lm.body is not None,
+        },
+    )
+
+
+def _tell_saved(tell: Tell, step: int) -> None:
+    tell(
+        EventReport(
+            type="checkpoint.saved", stage=Stage.TRAIN, message=f"Checkpoint after step {step}", data={"step": step}
+        )
+    )
+
+
+def _alarm(alarm: Alarm, step: int) -> EventReport:
+    return EventReport(
+        type="health.alarm",
+        stage=Stage.TRAIN,
+        message=f"{alarm.message} {alarm.advice}",
+        data={"name": alarm.name, "step": step, "advice": alarm.advice, "evidence": alarm.evidence},
+    )

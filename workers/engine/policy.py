@@ -1,0 +1,58 @@
+"""The policy and a reference that follows it, loaded the way the job's workers hold them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from service.spec import AlignmentJob, Lora
+from service.spec.training import Parallelism
+from workers.engine.adapters import adapt
+from workers.engine.live_reference import LiveReference
+from workers.engine.models import CausalLM, load_model, split
+from workers.engine.parallel import Rank, Whole, replicate, shard
+from workers.engine.sharded_weights import fill, without_weights
+from workers.sources import Weights
+
+
+@dataclass(frozen=True)
+class Policy:
+    """`model` is what is trained, with its adapters; `lm` runs it, whichever way its weights are spread."""
+
+    model: nn.Module
+    lm: CausalLM
+
+
+def load_policy(job: AlignmentJob, start: Weights, rank: Rank, device: torch.device) -> Policy:
+    """The policy before its first step. Raises AttemptError as `load_model`, `adapt` and `without_weights` do."""
+    training = job.training
+    seed = training.seed if job.model.weights == "random" else None
+    if rank.count == 1 or training.parallelism is Parallelism.DDP:
+        base = load_model(start.model, random_seed=seed).to(device)
+        model = adapt(base, training.method, training.seed, start.adapter)
+        return Policy(model, split(base, replicate(model) if rank.count > 1 else Whole(model)))
+    if seed is None and not isinstance(training.method, Lora):
+        base = without_weights(start.model)
+        return Policy(base, split(base, _filled(base, start.model, job, device)))
+    # adapters, and weights drawn from a seed, are the same only if they are made on a whole model
+    base = load_model(start.model, random_seed=seed)
+    model = adapt(base, training.method, training.seed, start.adapter)
+    return Policy(model, split(base, shard(model, base, training.precision, device)))
+
+
+def load_live_reference(job: AlignmentJob, path: Path, rank: Rank, device: torch.device) -> LiveReference | None:
+    """The model at `path`, if the job lets its reference follow the policy."""
+    if job.training.reference_sync is None:
+        return None
+    if rank.count == 1 or job.training.parallelism is Parallelism.DDP:
+        return LiveReference(split(load_model(path).to(device)), job.training.reference_sync)
+    model = without_weights(path)
+    return LiveReference(split(model, _filled(model, path, job, device)), job.training.reference_sync)
+
+
+def _filled(model: PreTrainedModel, path: Path, job: AlignmentJob, device: torch.device) -> nn.Module:
+    whole = shard(model, model, job.training.precision, device)
+    fill(model, path, device)
+    return whole
