@@ -148,3 +148,9 @@ class Training(SpecModel):
         if self.reference_sync and self.method.type != "full":
             raise ValueError("`reference_sync` mixes all weights of policy and reference: it needs `method: full`")
         return self
+
+    @model_validator(mode="after")
+    def _no_dora_in_slices(self) -> "Training":
+        if self.parallelism is Parallelism.FSDP and isinstance(self.method, Lora) and self.method.dora:
+            raise ValueError("`dora` cannot be merged into a model in slices: set `parallelism: ddp`, or `dora: false`")
+        return self

@@ -17,6 +17,8 @@ from workers.engine.shared_prompt import Layout, Segment
 from workers.errors import AttemptError
 
 logger = logging.getLogger(__name__)
+# of logits; a wrong mask or position moves those of a trained model by more than one
+_TOLERANCE = {Precision.FLOAT32: 1e-4, Precision.BF16: 0.1}
 _SHARED_LAYERS = {"full_attention", "sliding_attention"}
 transformers_logging.disable_progress_bar()  # a bar in a log file is a line for every percent
 
@@ -58,10 +60,11 @@ def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel
     return model
 
 
-def split(model: PreTrainedModel, whole: nn.Module | None = None) -> CausalLM:
+def split(model: PreTrainedModel, whole: nn.Module | None = None, precision: Precision = Precision.FLOAT32) -> CausalLM:
     """Find body and head, and which of the fast paths the model can take, each checked on a few tokens.
 
     whole: the model as DDP or FSDP2 wrapped it; by default it is here alone.
+    precision: of the weights as they are gathered; in bf16 the checks must allow for its rounding.
 
     Soft-capped or scaled logits (Gemma 2, Cohere, Granite) are more than head(body(x)): such a model is run whole.
     Models that do not go through transformers' attention interface, or mix positions in other ways (Bloom, state
@@ -72,9 +75,10 @@ def split(model: PreTrainedModel, whole: nn.Module | None = None) -> CausalLM:
     whole = whole or Whole(model)
     was_training = model.training
     model.eval()
-    with torch.no_grad():
-        is_apart = whole(_is_head_of_body, model, head, body)
-        shares = whole(_can_share_prompts, model)
+    tolerance = _TOLERANCE[precision]
+    with torch.no_grad(), autocast(model.device, precision):
+        is_apart = whole(_is_head_of_body, model, head, body, tolerance)
+        shares = whole(_can_share_prompts, model, tolerance)
     let_go(whole)
     model.train(was_training)
     lm = CausalLM(model, body if is_apart else None, head, shares, whole)
@@ -82,14 +86,14 @@ def split(model: PreTrainedModel, whole: nn.Module | None = None) -> CausalLM:
     return lm
 
 
-def _is_head_of_body(model: PreTrainedModel, head: nn.Module, body: nn.Module) -> bool:
+def _is_head_of_body(model: PreTrainedModel, head: nn.Module, body: nn.Module, tolerance: float) -> bool:
     ids = _few_tokens(model, 8)
     expected = model(input_ids=ids, use_cache=False).logits
     got = head(body(input_ids=ids, use_cache=False).last_hidden_state)
-    return _equal(got, expected)
+    return _equal(got, expected, tolerance)
 
 
-def _can_share_prompts(model: PreTrainedModel) -> bool:
+def _can_share_prompts(model: PreTrainedModel, tolerance: float) -> bool:
     """Leaves the model's attention set to what its batches need."""
     takes_more = any(one.kind is one.VAR_KEYWORD for one in inspect.signature(model.forward).parameters.values())
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
@@ -103,7 +107,7 @@ def _can_share_prompts(model: PreTrainedModel) -> bool:
     before: str = model.config._attn_implementation
     model.set_attn_implementation(shared_prompt.NAME)
     got = model(input_ids=ids[None], position_ids=places, use_cache=False, layout=layout).logits[0]
-    if _equal(got[:13], expected[0]) and _equal(got[13:], expected[1][9:]):
+    if _equal(got[:13], expected[0], tolerance) and _equal(got[13:], expected[1][9:], tolerance):
         return True
     model.set_attn_implementation(before)
     return False
@@ -114,8 +118,8 @@ def _few_tokens(model: PreTrainedModel, count: int) -> Tensor:
     return (torch.arange(count, device=model.device) % vocabulary)[None]
 
 
-def _equal(got: Tensor, expected: Tensor) -> bool:
-    return got.shape == expected.shape and torch.allclose(got, expected, rtol=1e-4, atol=1e-4)
+def _equal(got: Tensor, expected: Tensor, tolerance: float) -> bool:
+    return got.shape == expected.shape and torch.allclose(got, expected, rtol=tolerance, atol=tolerance)
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

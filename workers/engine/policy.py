@@ -35,11 +35,11 @@ def load_policy(job: AlignmentJob, start: Weights, rank: Rank, device: torch.dev
         return Policy(model, split(base, replicate(model) if rank.count > 1 else Whole(model)))
     if seed is None and not isinstance(training.method, Lora):
         base = without_weights(start.model)
-        return Policy(base, split(base, _filled(base, start.model, job, device)))
+        return Policy(base, split(base, _filled(base, start.model, job, device), training.precision))
     # adapters, and weights drawn from a seed, are the same only if they are made on a whole model
     base = load_model(start.model, random_seed=seed)
     model = adapt(base, training.method, training.seed, start.adapter)
-    return Policy(model, split(base, shard(model, base, training.precision, device)))
+    return Policy(model, split(base, shard(model, base, training.precision, device), training.precision))
 
 
 def load_live_reference(job: AlignmentJob, path: Path, rank: Rank, device: torch.device) -> LiveReference | None:
@@ -49,7 +49,8 @@ def load_live_reference(job: AlignmentJob, path: Path, rank: Rank, device: torch
     if rank.count == 1 or job.training.parallelism is Parallelism.DDP:
         return LiveReference(split(load_model(path).to(device)), job.training.reference_sync)
     model = without_weights(path)
-    return LiveReference(split(model, _filled(model, path, job, device)), job.training.reference_sync)
+    whole = _filled(model, path, job, device)
+    return LiveReference(split(model, whole, job.training.precision), job.training.reference_sync)
 
 
 def _filled(model: PreTrainedModel, path: Path, job: AlignmentJob, device: torch.device) -> nn.Module:

@@ -1,0 +1,161 @@
+"""Two workers, with whole copies or with slices of the model, do what one does; checkpoints fit any of them."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.models import make_model
+from tests.workers.test_shared_prompt import ARCHITECTURES
+from tests.workers.training_runs import STEPS, Steps, make_job, make_run, on_workers, trained
+from workers.engine.loop import RunConfig
+from workers.engine.parallel import Rank
+
+LORA = {"type": "lora", "rank": 4, "modules_to_save": ["lm_head"]}
+KTO = [{"type": "aot"}, {"type": "sft", "weight": 0.1}]
+
+# what is trained, and how
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "qwen3": ("qwen3", {"gradient_checkpointing": True}),
+    "mistral": ("mistral with a window", {}),
+    "gemma2": ("gemma2", {}),
+    "gpt2": ("gpt2", {}),
+    "bloom": ("bloom", {}),
+    "bf16": ("qwen3", {"precision": "bf16"}),
+    "lora": ("qwen3", {"method": LORA}),
+    "lora alone": ("llama", {"method": {"type": "lora", "rank": 4, "rslora": True}}),
+    "a loss over the whole step": ("qwen3", {"losses": KTO}),
+    "a reference that follows": ("qwen3", {"reference_sync": {"alpha": 0.6, "every": 2}}),
+    "one large batch": ("qwen3", {"micro_batch_tokens": 8192}),
+    "random weights": ("qwen3", {"losses": [{"type": "sft"}], "random": True}),
+}
+PARALLEL = ["ddp", "fsdp"]
+
+
+def _config(root: Path, case: str, parallelism: str) -> RunConfig:
+    architecture, options = CASES[case]
+    kind, sizes = ARCHITECTURES[architecture]
+    options = dict(options)
+    model = root / architecture.replace(" ", "-")
+    if not model.exists():
+        make_model(model, kind, **sizes | {"vocab_size": 400})
+    random = options.pop("random", False)
+    job = make_job(**options, parallelism=parallelism)
+    if random:
+        job = job.model_copy(update={"model": job.model.model_copy(update={"weights": "random"}), "serve": False})
+    return make_run(root / f"{case}-{parallelism}", model, job)
+
+
+def _all(rank: Rank, configs: dict[tuple[str, str], RunConfig], out: Path) -> None:
+    found = {key: trained(config, rank) for key, config in configs.items()}
+    if rank.index == 0:
+        torch.save(found, out)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def configs(root: Path) -> dict[tuple[str, str], RunConfig]:
+    return {(case, parallelism): _config(root, case, parallelism) for case in CASES for parallelism in PARALLEL}
+
+
+@pytest.fixture(scope="module")
+def by_two(root: Path, configs: dict[tuple[str, str], RunConfig]) -> dict[tuple[str, str], Steps]:
+    on_workers(2, root, _all, configs, root / "by_two.pt")
+    found: dict[tuple[str, str], Steps] = torch.load(root / "by_two.pt")
+    return found
+
+
+@pytest.fixture(scope="module")
+def by_one(root: Path, configs: dict[tuple[str, str], RunConfig]) -> dict[str, Steps]:
+    return {case: trained(_apart(configs[case, "ddp"], root / f"{case}-alone")) for case in CASES}
+
+
+def _apart(config: RunConfig, directory: Path) -> RunConfig:
+    """The same run, with checkpoints and export of its own."""
+    return replace(config, checkpoints=directory / "checkpoints", export=directory / "export")
+
+
+def _equal(ours: Steps, expected: Steps, tolerance: float = 1e-4) -> None:
+    assert list(ours) == list(expected)
+    for step in expected:
+        assert ours[step] == pytest.approx(expected[step], rel=tolerance, abs=tolerance)
+
+
+@pytest.mark.parametrize("parallelism", PARALLEL)
+@pytest.mark.parametrize("case", CASES)
+def test_two_workers_have_the_losses_metrics_and_gradients_of_one(
+    case: str,
+    parallelism: str,
+    by_one: dict[str, Steps],
+    by_two: dict[tuple[str, str], Steps],
+) -> None:
+    assert by_one[case][1]["loss"] != by_one[case][STEPS]["loss"]
+    _equal(by_two[case, parallelism], by_one[case], 0.02 if case == "bf16" else 1e-4)
+
+
+@pytest.mark.parametrize("parallelism", PARALLEL)
+@pytest.mark.parametrize("case", CASES)
+def test_what_two_workers_publish_is_what_one_publishes(
+    case: str,
+    parallelism: str,
+    root: Path,
+    configs: dict[tuple[str, str], RunConfig],
+    by_one: dict[str, Steps],
+    by_two: dict[tuple[str, str], Steps],
+) -> None:
+    expected = AutoModelForCausalLM.from_pretrained(root / f"{case}-alone" / "export").state_dict()
+    export = configs[case, parallelism].export
+    ours = AutoModelForCausalLM.from_pretrained(export).state_dict()
+    assert ours.keys() == expected.keys()
+    for name, tensor in expected.items():
+        tolerance = 0.02 if case == "bf16" else 1e-4
+        torch.testing.assert_close(ours[name], tensor, rtol=tolerance, atol=tolerance)
+    assert AutoTokenizer.from_pretrained(export).chat_template
+    assert (export / "adapter").exists() == (case in {"lora", "lora alone"})
+
+
+def _resumed(rank: Rank, configs: list[RunConfig], out: Path) -> None:
+    found = [trained(config, rank) for config in configs]
+    if rank.index == 0:
+        torch.save(found, out)
+
+
+def test_a_checkpoint_of_any_number_of_workers_fits_any_other(
+    root: Path,
+    configs: dict[tuple[str, str], RunConfig],
+    by_one: dict[str, Steps],
+    by_two: dict[tuple[str, str], Steps],
+) -> None:
+    cases = ["qwen3", "lora", "a reference that follows", "a loss over the whole step"]
+
+    def cut_off(config: RunConfig, source: Path, name: str) -> RunConfig:
+        moved = _apart(config, root / name)
+        shutil.copytree(source / "step-00000003", moved.checkpoints / "step-00000003")
+        return moved
+
+    for case in cases:
+        for before in PARALLEL:
+            alone = cut_off(configs[case, "ddp"], configs[case, before].checkpoints, f"{case}-{before}-to-one")
+            _equal(trained(alone), {step: by_one[case][step] for step in range(4, STEPS + 1)})
+    runs = [
+        cut_off(configs[case, after], source, f"{case}-{name}-to-{after}")
+        for case in cases
+        for after in PARALLEL
+        for name, source in {
+            "one": root / f"{case}-alone" / "checkpoints",
+            "other": configs[case, PARALLEL[1 - PARALLEL.index(after)]].checkpoints,
+        }.items()
+    ]
+    on_workers(2, root, _resumed, runs, root / "resumed.pt")
+    expected = [by_one[case] for case in cases for _ in range(4)]
+    for ours, whole in zip(torch.load(root / "resumed.pt"), expected, strict=True):
+        _equal(ours, {step: whole[step] for step in range(4, STEPS + 1)})
