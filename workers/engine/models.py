@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from service.spec import Precision
 from workers.engine import shared_prompt
-from workers.engine.shared_prompt import Layout, Segment
+from workers.engine.layout import Layout, Segment
 from workers.errors import AttemptError
 
 logger = logging.getLogger(__name__)
