@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.engine_side import parser, serve
-from service.spec import AlignmentJob
+from service.spec import AlignmentJob, Precision
 from service.spec.rows import Row, RowNeeds, read_rows
 from workers.data.encode import TokenEncoder
 from workers.data.examples import Example
@@ -14,7 +14,7 @@ from workers.data.tokenizer import load_tokenizer
 from workers.engine.models import load_model, split
 from workers.engine.parallel import Rank
 from workers.engine.trainer import Trainer
-from workers.reference.scorer import score
+from workers.reference.scorer import round_products, score
 
 BATCH = 8
 TOKENS = 4096
@@ -41,6 +41,8 @@ def main() -> None:
     lm = split(model)
     if arguments.task == "reference":
         model.eval().requires_grad_(False)
+        if job.training.precision is Precision.BF16:
+            round_products(model)
         serve(lambda: score(lm, examples, job.training.precision, TOKENS))
         return
     scores = score(lm, examples, job.training.precision, TOKENS)

@@ -1,10 +1,12 @@
 """The reference store: exact numbers, whole or absent, damage seen."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from service.spec import Precision
@@ -18,7 +20,7 @@ from workers.errors import AttemptError
 from workers.reference.fingerprint import namespace
 from workers.reference.handover import PassState, ScoreFeed, write_state
 from workers.reference.passes import plan
-from workers.reference.scorer import score
+from workers.reference.scorer import round_products, score
 from workers.reference.store import ReferenceStore, Score
 from workers.sources import Weights
 
@@ -54,6 +56,34 @@ def test_scores_equal_a_plain_forward_of_one_sequence_at_a_time(
                 logps = plain(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
             expected = logps[len(pair.prompt) - 1 :][torch.from_numpy(answer.mask)]
             assert np.abs(got - expected.numpy()).max() < 1e-4
+
+
+@pytest.mark.parametrize("adapter", [None, {}, {"use_dora": True}], ids=["plain", "lora", "dora"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_weights_rounded_once_give_the_bits_of_autocast(
+    architecture: str, adapter: dict[str, Any] | None, pairs: list[Example], tmp_path: Path
+) -> None:
+    model = load_model(make_model(tmp_path, architecture, **ARCHITECTURES[architecture]))
+    if adapter is not None:
+        get_peft_model(model, LoraConfig(target_modules="all-linear", init_lora_weights=False, **adapter))
+    lm = split(model.eval().requires_grad_(requires_grad=False))
+    expected = score(lm, pairs, Precision.BF16, batch_tokens=256)
+    round_products(model)
+    for ours, wanted in zip(score(lm, pairs, Precision.BF16, batch_tokens=256), expected, strict=True):
+        for one, other in zip(ours, wanted, strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_a_tied_head_is_rounded_and_its_embeddings_are_not(tmp_path: Path) -> None:
+    model = load_model(make_model(tmp_path, "qwen3", tie_word_embeddings=True))
+    before = sum(weight.numel() for weight in model.parameters())  # tied ones once
+    round_products(model)
+    kinds = {torch.float32: 0, torch.bfloat16: 0}
+    for name, weight in model.named_parameters():
+        kinds[weight.dtype] += weight.numel()
+        assert (weight.dtype is torch.float32) == ("norm" in name or "embed" in name), name
+    assert sum(kinds.values()) == before + model.get_input_embeddings().weight.numel()
+    assert torch.equal(model.lm_head.weight, model.get_input_embeddings().weight.bfloat16())
 
 
 def test_logits_that_are_more_than_head_of_body_are_found_out(tmp_path: Path) -> None:

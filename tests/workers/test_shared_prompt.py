@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from service.spec import Precision
 from workers.data.examples import Answer, Example
+from workers.engine import flex, shared_prompt
 from workers.engine.batching import micro_batches
+from workers.engine.layout import Layout
 from workers.engine.logprobs import answer_logps, token_stats
 from workers.engine.models import split
 from workers.reference.scorer import score
@@ -99,6 +102,45 @@ def test_scores_equal_those_of_one_sequence_at_a_time(name: str, max_tokens: int
     for ours, wanted in zip(score(lm, examples, Precision.FLOAT32, max_tokens), expected, strict=True):
         for one, other in zip(ours, wanted, strict=True):
             torch.testing.assert_close(torch.from_numpy(one).double(), other, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "bloom"])
+def test_one_kernel_over_the_row_gives_the_scores_of_its_segments(
+    name: str, precision: Precision, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = split(make(name).requires_grad_(requires_grad=False))
+    in_segments = score(lm, examples, precision, 120)
+    windows: list[int | None] = []
+    block_mask = flex._block_mask
+
+    def noting(layout: Layout, length: int, window: int | None, device: torch.device) -> BlockMask:
+        windows.append(window)
+        return block_mask(layout, length, window, device)
+
+    monkeypatch.setattr(flex, "_block_mask", noting)
+    monkeypatch.setattr(flex, "_SHORTEST", 64)
+    monkeypatch.setattr(shared_prompt, "_in_one_kernel", lambda _query, _dropout: True)
+    gaps = [
+        np.abs(one - other)
+        for ours, wanted in zip(score(lm, examples, precision, 120), in_segments, strict=True)
+        for one, other in zip(ours, wanted, strict=True)
+    ]
+    if precision is Precision.FLOAT32:
+        assert np.concatenate(gaps).max() < 1e-4
+    else:  # these weights make rounding large
+        assert np.concatenate(gaps).mean() < 0.1
+    batches = list(micro_batches(examples, 120, torch.device("cpu"), packed=True))
+    of_layers = {"mistral with a window": {12}, "gemma2": {None, 12}, "gemma3": {12}}.get(name, {None})
+    assert set(windows) == of_layers
+    assert len(windows) == len(of_layers) * len(batches)  # once for all layers of a kind
+
+
+@pytest.mark.parametrize(
+    ("length", "padded"), [(1, 192), (192, 192), (193, 256), (257, 384), (4096, 4096), (4097, 6144)]
+)
+def test_rows_are_filled_up_to_few_lengths(length: int, padded: int) -> None:
+    assert flex._padded(length) == padded
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "bloom"])

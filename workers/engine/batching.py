@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.data.examples import Example
+from workers.engine.layout import Layout, Segment
 from workers.engine.parallel import Rank
-from workers.engine.shared_prompt import Layout, Segment
 from workers.losses import Facts
 
 

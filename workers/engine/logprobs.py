@@ -4,13 +4,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from workers.engine import head
 from workers.engine.batching import Batch
 from workers.engine.models import CausalLM
 from workers.losses import Logps
-
-_HEAD_CHUNK = 1024  # positions whose logits exist at one time
 
 
 class TokenStats(NamedTuple):
@@ -29,26 +27,17 @@ class TokenStats(NamedTuple):
 def token_logps(lm: CausalLM, batch: Batch) -> Tensor:
     """log p(token | all before it), float32, shape [N] in the order of `batch.targets_N`. Without a gradient."""
     if lm.body is None:
-        return _logps(_logits(lm, batch).float(), batch.targets_N)
-    hidden_NH = _hidden(lm.body, batch)
-    chunks = zip(torch.split(hidden_NH, _HEAD_CHUNK), torch.split(batch.targets_N, _HEAD_CHUNK), strict=True)
-    return torch.cat([_logps(lm.head(hidden).float(), targets) for hidden, targets in chunks])
+        return head.logps_of(_logits(lm, batch), batch.targets_N)
+    return head.logps(lm.head, _hidden(lm.body, batch), batch.targets_N)
 
 
 def token_stats(lm: CausalLM, batch: Batch) -> TokenStats:
     """Log-probs with their gradient, and the rest."""
     if lm.body is None:
-        stats: list[Tensor] = []
-        logps_N = _logps_noting(_logits(lm, batch).float(), batch.targets_N, stats)
-        return TokenStats(logps_N, *stats[0])
-    hidden_NH = _hidden(lm.body, batch)
-    chunks = [
-        _head_stats(lm.head, hidden, targets)
-        for hidden, targets in zip(
-            torch.split(hidden_NH, _HEAD_CHUNK), torch.split(batch.targets_N, _HEAD_CHUNK), strict=True
-        )
-    ]
-    return TokenStats(torch.cat([logps for logps, _ in chunks]), *torch.cat([stats for _, stats in chunks], 1))
+        logits_NV = _logits(lm, batch)
+        return TokenStats(head.logps_of(logits_NV, batch.targets_N), *head.facts_of(logits_NV, batch.targets_N))
+    logps_N, facts_4N = head.logps_and_facts(lm.head, _hidden(lm.body, batch), batch.targets_N)
+    return TokenStats(logps_N, *facts_4N)
 
 
 def answer_logps(stats: TokenStats, batch: Batch) -> Logps:
@@ -105,34 +94,3 @@ def _by_slot(values_N: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     zeros = values_N.new_zeros(answers + batch.num_examples, dtype=torch.float64)
     sums = zeros.index_add(0, batch.slot_N, values_N.double())
     return sums[:answers].view(batch.num_examples, batch.num_answers), sums[answers:]
-
-
-def _head_stats(head: nn.Module, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probs [N], and the other fields of `TokenStats` stacked. In backward the logits are computed again."""
-    noted: list[Tensor] = []
-
-    def logps(hidden_NH: Tensor) -> Tensor:
-        logits_NV = head(hidden_NH).float()
-        return _logps(logits_NV, targets_N) if noted else _logps_noting(logits_NV, targets_N, noted)
-
-    grad = torch.is_grad_enabled()
-    logps_N = checkpoint(logps, hidden_NH, use_reentrant=False) if grad else logps(hidden_NH)
-    return logps_N, noted[0]
-
-
-def _logps(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
-    """float32 throughout: the normaliser sums over the vocabulary."""
-    return logits_NV.gather(1, targets_N[:, None]).squeeze(1) - torch.logsumexp(logits_NV, dim=1)
-
-
-def _logps_noting(logits_NV: Tensor, targets_N: Tensor, noted: list[Tensor]) -> Tensor:
-    """The same, and the other fields of `TokenStats`, stacked, put into `noted`."""
-    picked_N = logits_NV.gather(1, targets_N[:, None]).squeeze(1)
-    normaliser_N = torch.logsumexp(logits_NV, dim=1)
-    with torch.no_grad():
-        probs_NV = torch.exp(logits_NV - normaliser_N[:, None])
-        entropy_N = normaliser_N - torch.linalg.vecdot(probs_NV, logits_NV)
-        log_sum_sq_N = torch.linalg.vecdot(probs_NV, probs_NV).log()
-        is_top_N = (picked_N >= logits_NV.amax(1)).float()
-        noted.append(torch.stack([entropy_N, log_sum_sq_N, logits_NV.mean(1), is_top_N]))
-    return picked_N - normaliser_N

@@ -12,8 +12,8 @@ from transformers.utils import logging as transformers_logging
 
 from service.spec import Precision
 from workers.engine import shared_prompt
+from workers.engine.layout import Layout, Segment
 from workers.engine.parallel import Whole, let_go
-from workers.engine.shared_prompt import Layout, Segment
 from workers.errors import AttemptError
 
 logger = logging.getLogger(__name__)

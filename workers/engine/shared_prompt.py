@@ -5,7 +5,6 @@ answer; positions restart at the prompt's end for each. The result is that of se
 Works on any transformers model that goes through its attention interface (see `workers.engine.models.split`).
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,36 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from workers.engine.flex import attend_row
+from workers.engine.layout import Layout, Segment
+
 NAME = "shared_prompt"
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Where an example's prompt and answers lie in the row; they follow one another."""
-
-    prompt: slice
-    answers: tuple[slice, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Of a whole row. Holds the masks that its layers share."""
-
-    segments: tuple[Segment, ...]
-    _masks: dict[Any, Tensor] = field(default_factory=dict, compare=False)
-
-    def mask(self, num_queries: int, num_keys: int, window: int | None, like: Tensor) -> Tensor | None:
-        """Additive, for the last `num_queries` of `num_keys` positions, causal; [Q, K]. None where nothing is hidden
-        that causality alone does not hide."""
-        if num_queries == num_keys and (window is None or window >= num_keys):
-            return None
-        key = (num_queries, num_keys, window, like.dtype)
-        if key not in self._masks:
-            distance = torch.arange(num_keys - num_queries, num_keys)[:, None] - torch.arange(num_keys)
-            hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-            zeros = torch.zeros(num_queries, num_keys, dtype=like.dtype, device=like.device)
-            self._masks[key] = zeros.masked_fill(hidden.to(like.device), float("-inf"))
-        return self._masks[key]
+_LEAST_WIDTH_OF_FLEX = 16  # its kernels take no narrower heads
 
 
 def attend(
@@ -65,33 +39,68 @@ def attend(
     layout: None is every row one sequence of its own, padded on the right at most.
     """
     assert attention_mask is None, "this attention hides by its layout alone"
-    layout = layout or Layout((Segment(slice(0, query.shape[2]), ()),))
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    query, key, value = (_as_autocast(one) for one in (query, key, value))
+    if layout is None:
+        layout = Layout((Segment(slice(0, query.shape[2]), ()),))
+    elif _in_one_kernel(query, dropout):
+        return attend_row(query, key, value, layout, scaling, sliding_window, softcap).transpose(1, 2), None
 
     def one(queries: slice, keys: Tensor, values: Tensor) -> Tensor:
         q = query[:, :, queries]
-        mask = layout.mask(q.shape[2], keys.shape[2], sliding_window, q)
-        if softcap is None:
-            return scaled_dot_product_attention(
-                q, keys, values, attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout
-            )
-        return _capped(q, keys, values, mask, scaling, softcap)
+        mask = _mask(layout, q.shape[2], keys.shape[2], sliding_window, q)
+        if softcap is not None:
+            return _capped(q, keys, values, mask, scaling, softcap).transpose(1, 2)
+        return scaled_dot_product_attention(
+            q,
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=scaling,
+            dropout_p=dropout,
+            enable_gqa=q.shape[1] != keys.shape[1],
+        ).transpose(1, 2)
 
     pieces = []
     for segment in layout.segments:
-        prompt_k, prompt_v = key[:, :, segment.prompt], value[:, :, segment.prompt]
-        pieces.append(one(segment.prompt, prompt_k, prompt_v))
-        for answer in segment.answers:
-            keys = torch.cat([prompt_k, key[:, :, answer]], 2)
-            values = torch.cat([prompt_v, value[:, :, answer]], 2)
+        first = slice(segment.prompt.start, segment.answers[0].stop if segment.answers else segment.prompt.stop)
+        pieces.append(one(first, key[:, :, first], value[:, :, first]))  # the first answer is what follows the prompt
+        for answer in segment.answers[1:]:
+            keys, values = (torch.cat([all_[:, :, segment.prompt], all_[:, :, answer]], 2) for all_ in (key, value))
             pieces.append(one(answer, keys, values))
-    return torch.cat(pieces, 2).transpose(1, 2).contiguous(), None
+    return torch.cat(pieces, 1), None
+
+
+def _in_one_kernel(query: Tensor, dropout: float) -> bool:
+    """FlexAttention compiles for CUDA; on a CPU products segment by segment beat one large mask."""
+    return query.device.type == "cuda" and query.shape[3] >= _LEAST_WIDTH_OF_FLEX and dropout == 0
+
+
+def _as_autocast(values: Tensor) -> Tensor:
+    """Cast once what autocast would cast for every segment, and for FlexAttention not at all."""
+    device = values.device.type
+    return values.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else values
+
+
+def _mask(layout: Layout, num_queries: int, num_keys: int, window: int | None, like: Tensor) -> Tensor | None:
+    """Additive, for the last `num_queries` of `num_keys` positions, causal; [Q, K]. None where nothing is hidden that
+    causality alone does not hide."""
+    if num_queries == num_keys and (window is None or window >= num_keys):
+        return None
+
+    def make() -> Tensor:
+        distance = torch.arange(num_keys - num_queries, num_keys)[:, None] - torch.arange(num_keys)
+        hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
+        zeros = torch.zeros(num_queries, num_keys, dtype=like.dtype, device=like.device)
+        return zeros.masked_fill(hidden.to(like.device), float("-inf"))
+
+    return layout.once((num_queries, num_keys, window, like.dtype), make)
 
 
 def _capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, softcap: float) -> Tensor:
     """Attention whose scores are bent by softcap * tanh(score / softcap), as in Gemma 2."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     scores = q @ k.transpose(2, 3) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
     scores = softcap * torch.tanh(scores / softcap)
     if mask is None:

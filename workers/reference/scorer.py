@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from service.spec import Precision
 from workers.data.example_file import ExampleFile
@@ -41,6 +43,20 @@ def score(lm: CausalLM, examples: Sequence[Example], precision: Precision, batch
     return [scores[i] for i in range(len(examples))]
 
 
+def round_products(model: nn.Module) -> None:
+    """Hold in bf16 the weights that autocast would cast for every product: the same numbers, half the memory, no casts.
+
+    Of plain linear layers only. Embeddings and norms stay as they are, and a head that is tied to the embeddings gets a
+    copy of its own. Layers with DoRA stay too: it reads the weights' norms.
+    """
+    with_dora = [layer for layer in model.modules() if getattr(layer, "lora_magnitude_vector", None)]
+    kept = {module for layer in with_dora for module in layer.modules()}
+    for module in model.modules():
+        if type(module) in (nn.Linear, Conv1D) and module not in kept:
+            for name, weight in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(weight.to(torch.bfloat16), requires_grad=False))
+
+
 class Scorer:
     """One worker of the reference pool. Each call scores one window of examples and commits it as one shard."""
 
@@ -52,6 +68,8 @@ class Scorer:
         if config.weights.adapter is not None:
             put_on(model, config.weights.adapter)
         self._lm = split(model.to(pick_device()).eval().requires_grad_(False))
+        if config.precision is Precision.BF16:
+            round_products(self._lm.model)
 
     def ready(self) -> None:
         """Returns when the model is loaded."""
