@@ -17,10 +17,11 @@ from typing import Any
 
 import ray
 
-from service.spec import AlignmentJob, Storage
+from service.spec import AlignmentJob, Lora, Storage
 from service.spec.data_report import DataReport
 from service.spec.pools import Pool
 from service.spec.reports import AttemptBrief
+from service.spec.resources import ReferencePlacement
 from service.spec.stages import Stage
 from workers.data.example_file import ExampleFile
 from workers.data.order import TrainingOrder
@@ -35,6 +36,7 @@ from workers.publish import publish
 from workers.reference import passes
 from workers.reference.fingerprint import namespace
 from workers.reference.handover import PassState, write_state
+from workers.reference.plan import plan
 from workers.reference.scorer import ScorerConfig
 from workers.reference.store import ReferenceStore
 from workers.reporting import Reporter
@@ -113,20 +115,30 @@ class Attempt:
 
     def _score_and_train(self, config: RunConfig, mailbox: Any) -> None:
         """Training reads scores from the store as they land, so both run at one time where the cluster has room."""
+        weights = reference_weights(self._job, self._storage)
+        precision = self._job.training.precision
+        config = replace(
+            config,
+            store_root=self._storage.reference_store,
+            namespace=namespace(weights, precision),
+            pass_state=self._pass_state,
+        )
+        if self._policy_scores():
+            write_state(self._pass_state, PassState.COMPLETE)  # of what others would still write
+            self._train(replace(config, scores_itself=True), mailbox)
+            return
         request = self._job.resources.reference
         reference, policy = find_pool(Pool.REFERENCE), find_pool(Pool.POLICY)
         gpus = reference.gpus_per_worker(request)
         overlap = can_overlap(reference, request, policy, self._job.resources.policy)
         scorer = ScorerConfig(
-            weights=reference_weights(self._job, self._storage),
+            weights=weights,
             examples=self._examples,
             store_root=self._storage.reference_store,
-            namespace="",
-            precision=self._job.training.precision,
+            namespace=config.namespace,
+            precision=precision,
             batch_tokens=self._job.training.micro_batch_tokens,
         )
-        scorer = replace(scorer, namespace=namespace(scorer.weights, scorer.precision))
-        config = replace(config, store_root=scorer.store_root, namespace=scorer.namespace, pass_state=self._pass_state)
         write_state(self._pass_state, PassState.RUNNING)
         if not overlap:
             self._reference(scorer, gpus)
@@ -140,6 +152,15 @@ class Attempt:
                 self._raise_cause(scoring, training)
             finally:
                 self._stop_scoring.set()  # nobody needs the scores if training failed
+
+    def _policy_scores(self) -> bool:
+        """Whether the reference pass runs on the policy's own weights. LoRA does so by itself where no node is there
+        for scorers."""
+        placement = self._job.resources.reference_placement
+        if placement is not ReferencePlacement.AUTO:
+            return placement is ReferencePlacement.POLICY
+        is_lora = isinstance(self._job.training.method, Lora)
+        return is_lora and self._job.reference is None and not find_pool(Pool.REFERENCE).node_ids
 
     def _raise_cause(self, scoring: Future[None], training: Future[None]) -> None:
         """When scoring fails training follows, for lack of scores: the first is what to report."""
@@ -160,23 +181,13 @@ class Attempt:
     def _score(self, config: ScorerConfig, gpus_per_worker: float) -> None:
         examples = ExampleFile(self._examples)
         store = ReferenceStore(config.store_root, config.namespace)
-        plan = passes.plan(store, examples, TrainingOrder(self._job, examples.rows).first_visits().tolist())
-        total = len(plan.to_score)
-        damaged = f"; {plan.damaged_shards} damaged shards ignored" if plan.damaged_shards else ""
-        self._reporter.event(
-            "reference.planned",
-            f"{plan.needed} pairs need reference log-probs: {plan.hits} are in the store, {total} to score{damaged}",
-            Stage.REFERENCE,
-            pairs=plan.needed,
-            hits=plan.hits,
-            to_score=total,
-            damaged_shards=plan.damaged_shards,
-            namespace=config.namespace,
-        )
+        needed = plan(store, examples, TrainingOrder(self._job, examples.rows).first_visits().tolist())
+        total = len(needed.to_score)
+        self._reporter.put(needed.event(config.namespace))
         if total:
             passes.run(
                 config,
-                plan.to_score,
+                needed.to_score,
                 self._job.resources,
                 gpus_per_worker,
                 lambda scored: self._reporter.progress(Stage.REFERENCE, scored, total, "pairs"),
@@ -185,13 +196,7 @@ class Attempt:
         if self._stop_scoring.is_set():
             return
         self._reporter.progress(Stage.REFERENCE, total, total, "pairs")
-        self._reporter.event(
-            "reference.scored",
-            f"{total} pairs scored, {plan.hits} found in the store; the reference pool is free",
-            Stage.REFERENCE,
-            scored=total,
-            hits=plan.hits,
-        )
+        self._reporter.put(needed.scored_event("the reference pool is free"))
 
     def _train(self, config: RunConfig, mailbox: Any) -> None:
         gpus = find_pool(Pool.POLICY).gpus_per_worker(self._job.resources.policy)

@@ -87,7 +87,6 @@ class Reporter:
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
     def event(self, type: str, message: str, stage: Stage | None = None, **data: Any) -> None:
-        logger.info("%s: %s", type, message)
         self.put(EventReport(type=type, message=message, stage=stage, data=data))
 
     def metrics(self, report: MetricsReport) -> None:
@@ -100,6 +99,8 @@ class Reporter:
         self.put(outcome)
 
     def put(self, report: Report) -> None:
+        if isinstance(report, EventReport):
+            logger.info("%s: %s", report.type, report.message)
         with self._changed:
             self._pending.append(report)
             self._changed.notify_all()

@@ -1,5 +1,7 @@
 """What a job asks of the cluster."""
 
+from enum import StrEnum
+
 from pydantic import Field
 
 from service.spec.base import SpecModel
@@ -17,9 +19,24 @@ class PoolRequest(SpecModel):
     )
 
 
+class ReferencePlacement(StrEnum):
+    """Where the reference pass runs."""
+
+    AUTO = "auto"
+    POOL = "pool"  # scorers on the reference pool, while training goes on
+    POLICY = "policy"  # the training workers, on the policy's weights before its first step
+
+
 class Resources(SpecModel):
     policy: PoolRequest = Field(default_factory=PoolRequest, description="Training workers.")
     reference: PoolRequest = Field(default_factory=PoolRequest, description="Scorers of the reference pass.")
+    reference_placement: ReferencePlacement = Field(
+        ReferencePlacement.AUTO,
+        description="`pool`: scorers of their own, side by side with training. `policy`: the training workers score "
+        "with the policy's own weights before its first step, as one GPU alone must. `auto`: `policy` for LoRA where "
+        "no node carries a label of the reference pool, else `pool`; a pool that is scaled up from nothing needs "
+        "`pool`.",
+    )
     start_timeout_s: float = Field(
         600, ge=1, le=86_400, description="How long an attempt waits for nodes of a pool before it fails, in seconds."
     )

@@ -85,6 +85,19 @@ def test_lora_with_an_sft_term_is_published_merged_with_its_adapter(
     assert {"loss/sigmoid", "loss/sft"} <= set(metrics(client, lora["id"])[0]["values"])
 
 
+def test_the_policy_scores_its_own_reference_where_the_job_says_so(client: Client, model: Path, file_id: str) -> None:
+    asked = spec(model, file_id, max_steps=3, seed=5, method={"type": "lora", "rank": 4})
+    job = finished(client, client.submit(asked | {"resources": {"reference_placement": "policy"}})["id"])
+    planned = event(client, job["id"], "reference.planned")["data"]
+    assert planned["hits"] > 0  # what other jobs scored on the reference pool is as good
+    assert event(client, job["id"], "reference.scored")["data"]["scored"] == planned["to_score"] > 0
+    first = metrics(client, job["id"])[0]["values"]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert first["policy_wait_s"] == pytest.approx(0, abs=0.5)
+    completed = [one["stage"] for one in events(client, job["id"]) if one["type"] == "stage.completed"]
+    assert completed == ["prepare", "reference", "train", "publish"]
+
+
 def test_dpo_goes_on_with_the_adapter_of_an_sft_job(client: Client, model: Path, file_id: str) -> None:
     method = {"type": "lora", "rank": 4, "modules_to_save": ["lm_head"]}
     first = spec(model, file_id, max_steps=3, method=method) | {"losses": [{"type": "sft"}]}

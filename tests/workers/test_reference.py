@@ -19,7 +19,7 @@ from workers.engine.models import load_model, split
 from workers.errors import AttemptError
 from workers.reference.fingerprint import namespace
 from workers.reference.handover import PassState, ScoreFeed, write_state
-from workers.reference.passes import plan
+from workers.reference.plan import plan
 from workers.reference.scorer import round_products, score
 from workers.reference.store import ReferenceStore, Score
 from workers.sources import Weights

@@ -21,6 +21,7 @@ from workers.engine.trainer import Trainer
 from workers.export import export
 from workers.health import Alarm, HealthMonitor
 from workers.reference.handover import ScoreFeed
+from workers.reference.on_policy import score_missing
 from workers.reference.store import ReferenceStore, Score
 from workers.sources import Weights
 
@@ -40,6 +41,7 @@ class RunConfig:
     store_root: Path | None = None  # None when there is no reference pass
     namespace: str = ""
     pass_state: Path | None = None
+    scores_itself: bool = False  # on the policy's weights, before its first step
 
 
 class TrainingRun:
@@ -57,6 +59,8 @@ class TrainingRun:
         self._policy = load_policy(job, config.start, rank, device)
         live = load_live_reference(job, config.reference, rank, device) if config.reference else None
         self._trainer = Trainer(job, self._policy.model, self._policy.lm, self._order, rank, live)
+        if config.scores_itself:
+            self._score()  # before any checkpoint is loaded
         self._feed = _feed(config, self._examples, self._order)
         self._checkpoints = Checkpoints(
             config.checkpoints, job.training.checkpoints_to_keep, rank, partial(_tell_saved, self._tell)
@@ -78,6 +82,31 @@ class TrainingRun:
                 self._checkpoints.save(self._trainer, self._health, self._done)
         self._checkpoints.wait()
         export(self._policy.model, self._config.start.model, self._config.export, self._rank)
+
+    def _score(self) -> None:
+        assert self._config.store_root is not None
+        training = self._config.job.training
+        started = time.monotonic()
+        self._tell(EventReport(type="stage.started", stage=Stage.REFERENCE, message=f"Stage {Stage.REFERENCE} starts"))
+        score_missing(
+            self._policy.lm,
+            self._examples,
+            self._order,
+            ReferenceStore(self._config.store_root, self._config.namespace),
+            training.precision,
+            training.micro_batch_tokens,
+            self._rank,
+            self._tell,
+        )
+        seconds = round(time.monotonic() - started, 3)
+        self._tell(
+            EventReport(
+                type="stage.completed",
+                stage=Stage.REFERENCE,
+                message=f"Stage {Stage.REFERENCE} took {seconds:.1f} s",
+                data={"seconds": seconds},
+            )
+        )
 
     def _step(self) -> None:
         positions = self._order.step(self._done).tolist()

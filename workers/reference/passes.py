@@ -1,10 +1,9 @@
-"""The reference pass: what the store lacks, scored by an actor pool in training order."""
+"""The reference pass on a pool of its own: what the store lacks, scored by actors in training order."""
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -13,42 +12,13 @@ from ray.exceptions import RayActorError
 from service.spec import Resources
 from service.spec.pools import Pool
 from service.spec.reports import Fault
-from workers.data.example_file import ExampleFile
 from workers.errors import AttemptError
+from workers.reference.plan import windows
 from workers.reference.scorer import Scorer, ScorerConfig
-from workers.reference.store import ReferenceStore
 
 logger = logging.getLogger(__name__)
 
 _STOP_POLL_S = 1.0
-_WINDOW = 256  # pairs in a shard: small enough that training starts early, large enough to sort by length
-_FIRST_WINDOWS = (16, 32, 64, 128)  # ... and smaller at first, so that it starts earlier still
-
-
-@dataclass(frozen=True)
-class Plan:
-    """`to_score` holds positions in the example file, one for each missing key, in the order of first need."""
-
-    needed: int
-    hits: int
-    to_score: list[int]
-    damaged_shards: int
-
-
-def plan(store: ReferenceStore, examples: ExampleFile, visits: Sequence[int]) -> Plan:
-    """Compare what the job needs, `visits` in training order, with what the store holds."""
-    first_position: dict[bytes, int] = {}
-    for position in visits:
-        first_position.setdefault(examples[position].key, position)
-    reader = store.reader(first_position)
-    reader.refresh()
-    missing = reader.missing()
-    return Plan(
-        needed=len(first_position),
-        hits=len(first_position) - len(missing),
-        to_score=[position for key, position in first_position.items() if key in missing],
-        damaged_shards=len(reader.damaged),
-    )
 
 
 def run(
@@ -78,16 +48,16 @@ def run(
             .remote(config)
         )
 
-    windows = deque(_windows(to_score))
-    actors = [start() for _ in range(min(resources.reference.workers, len(windows)))]
+    waiting = deque(windows(to_score))
+    actors = [start() for _ in range(min(resources.reference.workers, len(waiting)))]
     try:
         _await_first(actors, resources.start_timeout_s)
         busy: dict[Any, tuple[Any, list[int]]] = {}
         idle = deque(actors)
         scored = failures = 0
-        while (windows or busy) and not stop.is_set():
-            while windows and idle:
-                actor, window = idle.popleft(), windows.popleft()
+        while (waiting or busy) and not stop.is_set():
+            while waiting and idle:
+                actor, window = idle.popleft(), waiting.popleft()
                 busy[actor.score.remote(window)] = (actor, window)
             done, _ = ray.wait(list(busy), num_returns=1, timeout=_STOP_POLL_S)
             if not done:
@@ -105,22 +75,13 @@ def run(
                 actors.remove(actor)
                 actor = start()
                 actors.append(actor)
-                windows.appendleft(window)
+                waiting.appendleft(window)
             else:
                 on_scored(scored)
             idle.append(actor)
     finally:
         for actor in actors:
             ray.kill(actor)
-
-
-def _windows(positions: Sequence[int]) -> Iterator[list[int]]:
-    start = 0
-    sizes = iter(_FIRST_WINDOWS)
-    while start < len(positions):
-        size = next(sizes, _WINDOW)
-        yield list(positions[start : start + size])
-        start += size
 
 
 def _await_first(actors: Sequence[Any], timeout_s: float) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from service.spec import Precision
@@ -16,6 +16,7 @@ from workers.engine.adapters import put_on
 from workers.engine.batching import micro_batches
 from workers.engine.logprobs import split_by_answer, token_logps
 from workers.engine.models import CausalLM, autocast, load_model, split
+from workers.engine.parallel import Rank
 from workers.reference.store import ReferenceStore, Score
 from workers.sources import Weights
 
@@ -30,17 +31,26 @@ class ScorerConfig:
     batch_tokens: int
 
 
-@torch.inference_mode()
 def score(lm: CausalLM, examples: Sequence[Example], precision: Precision, batch_tokens: int) -> list[Score]:
     """Log-probs of every counted answer token, float32, in the order of `examples`."""
-    device = lm.model.device
-    scores: dict[int, Score] = {}
-    for batch in micro_batches(examples, batch_tokens, device, packed=lm.shares_prompts):
-        with autocast(device, precision):
-            logps = split_by_answer(token_logps(lm, batch), batch)
-        for position, answers in zip(batch.positions, logps, strict=True):
-            scores[position] = tuple(answer.numpy() for answer in answers)
+    scores = score_share(lm, examples, precision, batch_tokens, Rank())
     return [scores[i] for i in range(len(examples))]
+
+
+@torch.no_grad()
+def score_share(
+    lm: CausalLM, examples: Sequence[Example], precision: Precision, batch_tokens: int, rank: Rank
+) -> dict[int, Score]:
+    """The same of the examples that fall to this worker, by their position. All workers call it together."""
+    scores: dict[int, Score] = {}
+    device = lm.model.device
+    for batch in micro_batches(examples, batch_tokens, device, packed=lm.shares_prompts, rank=rank):
+        with autocast(device, precision):
+            logps_N: Tensor = lm.whole(token_logps, lm, batch)
+        if not batch.is_filler:
+            for position, answers in zip(batch.positions, split_by_answer(logps_N, batch), strict=True):
+                scores[position] = tuple(answer.numpy() for answer in answers)
+    return scores
 
 
 def round_products(model: nn.Module) -> None:

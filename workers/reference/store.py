@@ -33,6 +33,7 @@ Score = tuple[Logps, ...]  # of an example: the log-probs of each answer's count
 
 class ReferenceStore:
     def __init__(self, root: Path, namespace: str) -> None:
+        self.namespace = namespace
         self._shards = root / namespace / "shards"
         self._manifests = root / namespace / "manifests"
 
