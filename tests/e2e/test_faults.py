@@ -70,24 +70,51 @@ def test_cancel_while_training_leaves_no_actor(plumbline: Plumbline, client: Cli
     assert not (plumbline.home / "storage" / "models" / job_id).exists()
 
 
-def test_a_killed_training_worker_resumes_from_its_checkpoint(
+def test_one_of_two_workers_is_killed_and_both_go_on_from_their_checkpoint(
     plumbline: Plumbline, client: Client, model: Path, file_id: str
 ) -> None:
-    job_id = client.submit(spec(model, file_id, max_steps=STEPS, epochs=100, checkpoint_every=20))["id"]
-    reached(client, job_id, 50)
-    (worker,) = [a for a in living_actors(plumbline.ray) if a["class_name"].endswith("RayTrainWorker")]
-    before = {m["step"]: m["values"]["loss"] for m in metrics(client, job_id)}
-    assert "RayTrainWorker" in psutil.Process(worker["pid"]).name() + " ".join(psutil.Process(worker["pid"]).cmdline())
-    os.kill(worker["pid"], signal.SIGKILL)
-
-    finished(client, job_id)
-    resumed = event(client, job_id, "train.started")["data"]["resumed_from_step"]
-    assert resumed >= 20  # Ray takes note of a checkpoint within two seconds, in which these steps are many
-    assert resumed % 20 == 0
+    asked = spec(model, file_id, max_steps=STEPS, epochs=100, checkpoint_every=20, parallelism="fsdp")
+    job_id = client.submit(asked | {"resources": {"policy": {"workers": 2}}})["id"]
+    before, resumed = kill_one_worker(plumbline, client, job_id, count=2)
     after = {m["step"]: m["values"]["loss"] for m in metrics(client, job_id)}
     assert sorted(after) == list(range(1, STEPS + 1))
     repeated = [step for step in before if step > resumed]
     assert [after[step] for step in repeated] == [before[step] for step in repeated]  # to the bit
+    assert client.job(job_id)["attempts"] == 1
+    path = Path(event(client, job_id, "model.published")["data"]["path"])
+    assert (path / "model-00001-of-00001.safetensors").exists()  # gathered from slices
+
+
+def test_past_max_failures_the_attempt_ends_with_a_typed_error_and_the_next_one_goes_on(
+    plumbline: Plumbline, client: Client, model: Path, file_id: str
+) -> None:
+    asked = spec(model, file_id, max_steps=STEPS, epochs=100, checkpoint_every=20)
+    job_id = client.submit(asked | {"resources": {"max_failures": 0}})["id"]
+    before, resumed = kill_one_worker(plumbline, client, job_id, count=1)
+    after = {m["step"]: m["values"]["loss"] for m in metrics(client, job_id)}
+    assert [after[step] for step in before if step > resumed] == [before[step] for step in before if step > resumed]
+    assert client.job(job_id)["attempts"] == 2
+    said = [one["data"].get("code") or one["message"] for one in events(client, job_id)]
+    assert any("training_workers_failed" in one or "Training workers failed" in one for one in said), said
+
+
+def kill_one_worker(plumbline: Plumbline, client: Client, job_id: str, count: int) -> tuple[dict[int, float], int]:
+    """Kill a training worker in mid-run and wait for the end of the job. Returns the losses that were told before, and
+    the step it went on from."""
+    reached(client, job_id, 50)
+    workers = [a for a in living_actors(plumbline.ray) if a["class_name"].endswith("RayTrainWorker")]
+    assert len(workers) == count
+    wait_for("a checkpoint", lambda: any(one["type"] == "checkpoint.saved" for one in events(client, job_id)))
+    saved = event(client, job_id, "checkpoint.saved")["data"]["step"]
+    before = {m["step"]: m["values"]["loss"] for m in metrics(client, job_id)}
+    assert "RayTrainWorker" in " ".join(psutil.Process(workers[-1]["pid"]).cmdline())
+    os.kill(workers[-1]["pid"], signal.SIGKILL)
+
+    finished(client, job_id)
+    resumed: int = event(client, job_id, "train.started")["data"]["resumed_from_step"]
+    assert resumed >= saved  # what was told is there
+    assert resumed % 20 == 0
+    return before, resumed
 
 
 def test_a_failure_inside_the_attempt_reaches_the_job_with_its_stage_and_log(

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
-from service.spec import AlignmentJob, Lora
+from service.spec import AlignmentJob
 from service.spec.training import Parallelism
 from workers.engine.adapters import adapt
 from workers.engine.live_reference import LiveReference
@@ -33,13 +32,16 @@ def load_policy(job: AlignmentJob, start: Weights, rank: Rank, device: torch.dev
         base = load_model(start.model, random_seed=seed).to(device)
         model = adapt(base, training.method, training.seed, start.adapter)
         return Policy(model, split(base, replicate(model) if rank.count > 1 else Whole(model)))
-    if seed is None and not isinstance(training.method, Lora):
-        base = without_weights(start.model)
-        return Policy(base, split(base, _filled(base, start.model, job, device), training.precision))
-    # adapters, and weights drawn from a seed, are the same only if they are made on a whole model
-    base = load_model(start.model, random_seed=seed)
+    precision = training.precision
+    if seed is not None:  # the same weights come of a seed only if they are drawn for a whole model
+        base = load_model(start.model, random_seed=seed)
+        model = adapt(base, training.method, training.seed, start.adapter)
+        return Policy(model, split(base, shard(model, base, precision, device), precision))
+    base = without_weights(start.model)
     model = adapt(base, training.method, training.seed, start.adapter)
-    return Policy(model, split(base, shard(model, base, training.precision, device), training.precision))
+    whole = shard(model, base, precision, device)
+    fill(base, start.model, device, trained_too=start.adapter is None)
+    return Policy(model, split(base, whole, precision))
 
 
 def load_live_reference(job: AlignmentJob, path: Path, rank: Rank, device: torch.device) -> LiveReference | None:
@@ -49,11 +51,6 @@ def load_live_reference(job: AlignmentJob, path: Path, rank: Rank, device: torch
     if rank.count == 1 or job.training.parallelism is Parallelism.DDP:
         return LiveReference(split(load_model(path).to(device)), job.training.reference_sync)
     model = without_weights(path)
-    whole = _filled(model, path, job, device)
-    return LiveReference(split(model, whole, job.training.precision), job.training.reference_sync)
-
-
-def _filled(model: PreTrainedModel, path: Path, job: AlignmentJob, device: torch.device) -> nn.Module:
     whole = shard(model, model, job.training.precision, device)
-    fill(model, path, device)
-    return whole
+    fill(model, path, device, trained_too=True)
+    return LiveReference(split(model, whole, job.training.precision), job.training.reference_sync)

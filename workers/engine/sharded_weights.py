@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -21,8 +21,9 @@ _FILE_BYTES = 4 * 2**30
 
 
 def without_weights(path: Path) -> PreTrainedModel:
-    """The architecture at `path` with weights on the meta device; `fill` gives them once they are sharded.
+    """The architecture at `path` with weights that nobody has written yet; `fill` reads them once they are sharded.
 
+    They are real tensors, so that adapters can be put on them, in memory that the system gives only when it is touched.
     Raises AttemptError `sharding_unsupported` when the files do not hold every weight under its own name, as
     safetensors.
     """
@@ -38,19 +39,44 @@ def without_weights(path: Path) -> PreTrainedModel:
             f"{missing[0]} and {len(missing) - 1} more: they have other names there, or another format. Load the model "
             "with transformers and save it again, or set training.parallelism: ddp.",
         )
+    _replace(model, lambda parameter: torch.empty_like(parameter, device="cpu"))
     return model
 
 
-def fill(model: PreTrainedModel, path: Path, device: torch.device) -> None:
-    """Give each worker its slices, float32, read from the files of `path`. All workers call it."""
-    new: dict[nn.Parameter, nn.Parameter] = {}  # tied ones stay one
-    for module in model.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            if parameter not in new:
-                local = torch.empty_like(parameter.to_local(), device=device)
-                new[parameter] = nn.Parameter(_like(parameter, local))
-            setattr(module, name, new[parameter])
-    load(dict(model.named_parameters()), storage_reader=HuggingFaceStorageReader(str(path)))
+def fill(model: PreTrainedModel, path: Path, device: torch.device, *, trained_too: bool) -> None:
+    """Give each worker its slices, float32, read from the files of `path`. All workers call it.
+
+    trained_too: False leaves weights alone that need a gradient, as those of an adapter that is gone on with. Weights
+    of new adapters are always left alone.
+    """
+
+    def is_read(name: str, parameter: nn.Parameter) -> bool:
+        return "lora_" not in name and (trained_too or not parameter.requires_grad)
+
+    read = {parameter for name, parameter in model.named_parameters() if is_read(name, parameter)}
+
+    def emptied(parameter: nn.Parameter) -> Tensor:
+        assert isinstance(parameter, DTensor)
+        local = torch.empty_like(parameter.to_local(), device=device) if parameter in read else parameter.to_local()
+        return DTensor.from_local(
+            local,
+            parameter.device_mesh,
+            parameter.placements,
+            run_check=False,
+            shape=parameter.shape,
+            stride=parameter.stride(),
+        )
+
+    _replace(model, emptied)
+    # twice: a module that is trained beside its frozen original has the same name in the files
+    for trained in (False, True):
+        wanted = {
+            _file_name(name): parameter
+            for name, parameter in model.named_parameters()
+            if is_read(name, parameter) and parameter.requires_grad is trained
+        }
+        if wanted:
+            load(wanted, storage_reader=HuggingFaceStorageReader(str(path)))
 
 
 def export_sharded(model: PreTrainedModel, source: Path, target: Path, dtype: torch.dtype, *, writes: bool) -> None:
@@ -84,11 +110,21 @@ def _names(file: Path) -> list[str]:
         return list(opened.keys())
 
 
-def _like(sharded: Tensor, local: Tensor) -> DTensor:
-    assert isinstance(sharded, DTensor)
-    return DTensor.from_local(
-        local, sharded.device_mesh, sharded.placements, run_check=False, shape=sharded.shape, stride=sharded.stride()
-    )
+def _replace(model: nn.Module, make: Callable[[nn.Parameter], Tensor]) -> None:
+    """Every parameter by what `make` gives for it; tied ones stay one."""
+    new: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter not in new:
+                new[parameter] = nn.Parameter(make(parameter), requires_grad=parameter.requires_grad)
+            setattr(module, name, new[parameter])
+
+
+def _file_name(name: str) -> str:
+    """Of a weight inside what peft wraps around its module."""
+    for infix in (".base_layer", ".original_module", ".modules_to_save.default"):
+        name = name.replace(infix, "")
+    return name
 
 
 def _untied(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
