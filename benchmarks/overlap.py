@@ -1,6 +1,6 @@
 """Two pools side by side: the wall time of a job against its stages alone, `make bench-overlap`.
 
-    python benchmarks/overlap.py --rounds 3 --pairs 900
+    python benchmarks/overlap.py --rounds 3 --pairs 540
 
 Each round runs, on two Ray nodes of this machine with one core each (a head beside them):
 - the reference pass alone, from an empty store: a job whose trainer finds no place, cancelled when the pass is through;
@@ -8,8 +8,8 @@ Each round runs, on two Ray nodes of this machine with one core each (a head bes
 - the reference pass alone again, with `--scorers` scorers and an empty store;
 - the whole job from an empty store.
 R is the scoring, T the training with what follows it (held-out pairs, export, publishing), both without the start of
-their processes; the start-up is told apart. LoRA by default, because its step costs about two forward passes, so that
-R is about T/2.
+their processes; the start-up is told apart. The reference has more layers than the policy, so that R is about T/2: of
+one size, a step costs some four times a forward pass.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from api.cli.client import Client
 from api.cli.processes import free_port
 from api.cli.stack import TWO_POOLS, Stack, running_stack
 from benchmarks.service_job import Record, follow, scorers_started, wait_until_free
-from benchmarks.workload import LONGEST, make_workload, precision
+from benchmarks.workload import LONGEST, make_reference, make_workload, precision
 from service.settings import Settings
 from service.spec import Storage
 
@@ -70,11 +70,11 @@ class Round:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pairs", type=int, default=900)
+    parser.add_argument("--pairs", type=int, default=540)
     parser.add_argument("--batch", type=int, default=16, help="pairs of a step")
     parser.add_argument("--hidden", type=int, default=384)
     parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--method", choices=["lora", "full"], default="lora")
+    parser.add_argument("--reference-layers", type=int, default=14)
     parser.add_argument("--scorers", type=int, default=2, help="of the second reference pass alone")
     parser.add_argument("--precision", choices=["float32", "bf16"], default=precision())
     arguments = parser.parse_args()
@@ -90,11 +90,15 @@ def main() -> None:
                 layers=arguments.layers,
             )
             say(f"{work.pairs} pairs, {work.tokens} tokens, {work.weights / 1e6:.1f} million weights")
+            reference = make_reference(work, hidden=arguments.hidden, layers=arguments.reference_layers)
             with Client(stack.url, stack.key) as client:
-                spec = job_spec(work.model, client.upload(work.rows)["id"], arguments)
+                spec = job_spec(work.model, reference, client.upload(work.rows)["id"], arguments)
                 rounds = [one_round(stack, client, spec, arguments.scorers) for _ in range(arguments.rounds)]
-    print(f"\n{work.pairs} pairs, {work.tokens:,} tokens (prompts once); {work.weights / 1e6:.1f} million weights;")
-    print(f"{arguments.method}, {arguments.precision}; load average at the end {os.getloadavg()[0]:.1f}\n")
+    print(
+        f"\n{work.pairs} pairs, {work.tokens:,} tokens (prompts once), batches of {arguments.batch}; policy of ", end=""
+    )
+    print(f"{work.weights / 1e6:.1f} million weights in {arguments.layers} layers, reference of ", end="")
+    print(f"{arguments.reference_layers} layers; {arguments.precision}; load average {os.getloadavg()[0]:.1f}\n")
     report(rounds, arguments.scorers)
 
 
@@ -102,15 +106,12 @@ def say(text: str) -> None:
     print(f"... {text}", flush=True)
 
 
-def job_spec(model: Path, file_id: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def job_spec(model: Path, reference: Path, file_id: str, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "model": str(model),
+        "reference": str(reference),
         "data": {"train": file_id, "max_length": LONGEST, "truncation": "error"},
-        "training": {
-            "method": {"type": arguments.method},
-            "batch_size": arguments.batch,
-            "precision": arguments.precision,
-        },
+        "training": {"batch_size": arguments.batch, "precision": arguments.precision},
         "serve": False,
     }
 
@@ -123,7 +124,8 @@ def one_round(stack: Stack, client: Client, spec: dict[str, Any], scorers: int) 
         record = follow(client, client.submit(spec | {"resources": resources})["id"], until_scored=alone)
         if record.planned["hits"] != (0 if empty else record.planned["pairs"]):
             raise SystemExit(f"{name}: {record.planned['hits']} of {record.planned['pairs']} pairs were in the store")
-        say(f"{name}: {record.wall_s:.1f} s")
+        detail = f"{record.scoring_s:.1f} scoring" if alone else f"{record.start_up_s:.1f} start-up"
+        say(f"{name}: {record.wall_s:.1f} s, of them {detail}")
         return record
 
     nowhere = {"policy": {"cpus_per_worker": NOWHERE}}

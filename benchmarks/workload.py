@@ -52,6 +52,14 @@ def make_workload(directory: Path, *, pairs: int, hidden: int, layers: int) -> W
     return Workload(directory / "model", rows, pairs, tokens, sum(weight.numel() for weight in model.parameters()))
 
 
+def make_reference(work: Workload, *, hidden: int, layers: int) -> Path:
+    """Write a reference model of another size, with the same tokenizer, beside the model; return its directory."""
+    directory = work.model.with_name("reference")
+    _model(hidden, layers).save_pretrained(directory)
+    PreTrainedTokenizerFast.from_pretrained(work.model).save_pretrained(directory)
+    return directory
+
+
 def precision() -> str:
     """What matrix products are fast in here: bfloat16 where the CPU has tiles for it, else float32."""
     return "bf16" if "amx_bf16" in Path("/proc/cpuinfo").read_text() else "float32"
