@@ -70,6 +70,14 @@ bench-engine: setup .venv-trl/.installed ## reference pass and training step aga
 	$(BIN)/python benchmarks/engine.py train --profile uf
 	$(BIN)/python benchmarks/engine.py train --profile lp
 
+.PHONY: bench-overlap
+bench-overlap: setup ## a job on two pools against its stages alone
+	$(BIN)/python benchmarks/overlap.py
+
+.PHONY: bench-sweep
+bench-sweep: setup .venv-trl/.installed ## twelve jobs on one dataset against twelve runs of TRL
+	$(BIN)/python benchmarks/sweep.py
+
 .PHONY: clean
 clean: ## remove the environment and the local data
 	rm -rf $(VENV) .plumbline
