@@ -9,7 +9,7 @@ export PATH := $(BIN):$(PATH)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(VENV)/.installed ## make .venv with the CPU build of everything
@@ -63,12 +63,17 @@ bench-prepare: setup ## pairs tokenised per minute and core, against the tokeniz
 	.venv-trl/bin/python -m pip install --quiet trl==1.16.0 transformers==5.23.0
 	@touch $@
 
-.PHONY: bench-engine
-bench-engine: setup .venv-trl/.installed ## reference pass and training step against TRL's
-	$(BIN)/python benchmarks/engine.py reference --profile uf
-	$(BIN)/python benchmarks/engine.py reference --profile lp
-	$(BIN)/python benchmarks/engine.py train --profile uf
-	$(BIN)/python benchmarks/engine.py train --profile lp
+.PHONY: bench-reference-pass
+bench-reference-pass: setup .venv-trl/.installed ## reference pass against TRL's
+	$(BIN)/python benchmarks/reference_pass.py
+
+.PHONY: bench-train-step
+bench-train-step: setup .venv-trl/.installed ## training step against TRL's
+	$(BIN)/python benchmarks/train_step.py
+
+.PHONY: bench-gpu
+bench-gpu: setup ## reference pass and training step on one CUDA GPU
+	$(BIN)/python benchmarks/gpu.py
 
 .PHONY: bench-overlap
 bench-overlap: setup ## a job on two pools against its stages alone

@@ -1,10 +1,9 @@
 """Our side of the engine's benchmarks: the scorer's loop, or the trainer's step with the scores at hand."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
-from benchmarks.engine_side import parser, serve
+from benchmarks.engine_side import BATCH, Work, device, run_side
 from service.spec import AlignmentJob, Precision
 from service.spec.rows import Row, RowNeeds, read_rows
 from workers.data.encode import TokenEncoder
@@ -16,38 +15,35 @@ from workers.engine.parallel import Rank
 from workers.engine.trainer import Trainer
 from workers.reference.scorer import round_products, score
 
-BATCH = 8
 TOKENS = 4096
 
 
-def main() -> None:
-    arguments = parser(__doc__).parse_args()
-    torch.set_num_threads(arguments.threads)
+def make_block(work: Work) -> Callable[[], object]:
     job = AlignmentJob.model_validate(
         {
-            "model": str(arguments.model),
+            "model": str(work.model),
             "data": {"train": "file-" + "0" * 21, "max_length": 4096},
             "training": {
                 "batch_size": BATCH,
-                "precision": arguments.precision,
+                "precision": work.precision,
                 "micro_batch_tokens": TOKENS,
-                "gradient_checkpointing": arguments.checkpointing,
+                "gradient_checkpointing": work.checkpointing,
             },
             "evaluation": {"held_out_fraction": 0},
         }
     )
-    examples = read(job, arguments.model, arguments.rows)
-    model = load_model(arguments.model)
+    examples = read(job, work.model, work.rows)
+    model = load_model(work.model).to(device())
     lm = split(model)
-    if arguments.task == "reference":
+    if work.task == "reference":
         model.eval().requires_grad_(False)
         if job.training.precision is Precision.BF16:
             round_products(model)
-        serve(lambda: score(lm, examples, job.training.precision, TOKENS))
-        return
+        return lambda: score(lm, examples, job.training.precision, TOKENS)
+    examples = examples[:BATCH]
     scores = score(lm, examples, job.training.precision, TOKENS)
     trainer = Trainer(job, model, lm, TrainingOrder(job, range(len(examples))), Rank())
-    serve(lambda: trainer.step(0, examples[:BATCH], scores[:BATCH]))
+    return lambda: trainer.step(0, examples, scores)
 
 
 def read(job: AlignmentJob, model: Path, rows: Path) -> list[Example]:
@@ -59,4 +55,4 @@ def read(job: AlignmentJob, model: Path, rows: Path) -> list[Example]:
 
 
 if __name__ == "__main__":
-    main()
+    run_side(__doc__, make_block)

@@ -8,9 +8,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-VOCABULARY = 32_768
-MODEL = {
-    "vocab_size": VOCABULARY,
+Sizes = dict[str, int | bool]
+MODEL: Sizes = {  # 42 million weights
+    "vocab_size": 32_768,
     "hidden_size": 512,
     "intermediate_size": 1536,
     "num_hidden_layers": 8,
@@ -25,29 +25,45 @@ PROFILES = {"uf": (190, 0.7, 250, 0.5), "lp": (600, 0.4, 60, 0.5)}
 LONGEST = 900
 
 
-def make_model(directory: Path) -> None:
-    """A Qwen3-like model of 42 million weights, whose tokenizer takes a word for a token."""
+def make_model(directory: Path, sizes: Sizes = MODEL) -> None:
+    """A Qwen3-like model with random weights, whose tokenizer takes a word for a token."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3", **MODEL), dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3", **sizes), dtype=torch.float32)
     model.save_pretrained(directory)
-    words = {"<eos>": 0, "<unk>": 1} | {f"w{i}": i for i in range(2, VOCABULARY)}
+    words = {"<eos>": 0, "<unk>": 1} | {f"w{i}": i for i in range(2, sizes["vocab_size"])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>")
     wrapped.save_pretrained(directory)
 
 
-def make_rows(path: Path, profile: str, count: int) -> None:
+def make_rows(path: Path, profile: str, count: int, vocabulary: int = 32_768) -> None:
     """Pairs of strings; an answer begins with a space, so that no token spans the seam."""
     draw = random.Random(0)
     prompt, prompt_spread, answer, answer_spread = PROFILES[profile]
 
     def text(median: int, spread: float) -> str:
         length = round(min(LONGEST, max(8, median * 2.718281828 ** draw.gauss(0, spread))))
-        return " ".join(f"w{draw.randrange(2, VOCABULARY)}" for _ in range(length))
+        return " ".join(f"w{draw.randrange(2, vocabulary)}" for _ in range(length))
 
     with path.open("w") as file:
         for _ in range(count):
             row = {"prompt": text(prompt, prompt_spread)}
             row |= {name: " " + text(answer, answer_spread) for name in ("chosen", "rejected")}
             file.write(json.dumps(row) + "\n")
+
+
+def tokens_of(rows: Path, pairs: int) -> tuple[int, int]:
+    """Of the first pairs: tokens of prompts, and of answers with their ends."""
+    found = [json.loads(line) for line in rows.read_text().splitlines()[:pairs]]
+    answers = [row[name] for row in found for name in ("chosen", "rejected")]
+    return sum(len(row["prompt"].split()) for row in found), sum(len(answer.split()) + 1 for answer in answers)
+
+
+def matrix_flops(sizes: Sizes, prompts: int, answers: int) -> int:
+    """Of one forward pass in the shared form: weights times tokens (prompts once), the head where answers are scored.
+    Without attention's own products."""
+    hidden, width = sizes["hidden_size"], sizes["head_dim"]
+    projections = 2 * (sizes["num_attention_heads"] + sizes["num_key_value_heads"]) * width
+    layer = hidden * projections + 3 * hidden * sizes["intermediate_size"]
+    return 2 * (prompts + answers) * layer * sizes["num_hidden_layers"] + 2 * answers * hidden * sizes["vocab_size"]

@@ -1,4 +1,4 @@
-"""How a side of the engine's benchmarks is run: it says what its memory needs, then makes one block a line it reads."""
+"""A side of the engine's benchmarks: what it has to do, and how it is run in a process of its own."""
 
 import argparse
 import json
@@ -6,19 +6,54 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 
-def parser(description: str | None = None) -> argparse.ArgumentParser:
-    """What the driver tells every side."""
-    made = argparse.ArgumentParser(description=description)
-    made.add_argument("task", choices=["reference", "train"])
-    made.add_argument("--model", type=Path, required=True)
-    made.add_argument("--rows", type=Path, required=True)
-    made.add_argument("--precision", choices=["float32", "bf16"], required=True)
-    made.add_argument("--threads", type=int, required=True)
-    made.add_argument("--checkpointing", action="store_true")
-    return made
+BATCH = 8  # pairs of a step, and of a padded batch of the reference pass
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every side is told. `task`: reference or train."""
+
+    task: str
+    model: Path
+    rows: Path
+    precision: str
+    checkpointing: bool
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def usual_precision() -> tuple[str, str]:
+    """The precision that this machine multiplies fastest, and why."""
+    if torch.cuda.is_available():
+        return "bf16", "a CUDA device"
+    cpu = Path("/proc/cpuinfo")
+    if cpu.exists() and "amx_bf16" in cpu.read_text():
+        return "bf16", "this CPU has AMX"
+    return "float32", "no CUDA device, and a CPU without AMX"
+
+
+def run_side(description: str | None, make_block: Callable[[Work], Callable[[], object]], *flags: str) -> None:
+    """Read the command line, `flags` among it, and serve."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("task", choices=["reference", "train"])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--precision", choices=["float32", "bf16"], required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--checkpointing", action="store_true")
+    for flag in flags:
+        parser.add_argument(flag, action="store_true")
+    options = vars(parser.parse_args())
+    torch.set_num_threads(options.pop("threads"))
+    more = {name: options.pop(name) for name in [flag.removeprefix("--") for flag in flags]}
+    serve(make_block(Work(**options), **more))
 
 
 def serve(block: Callable[[], object]) -> None:

@@ -22,20 +22,17 @@ _CHUNK_IN_CACHE = 128  # float32 on a CPU: more time goes into reading logits ov
 
 def logps(head: nn.Module, hidden_NH: Tensor, targets_N: Tensor) -> Tensor:
     """log p(target), shape [N]. Without a gradient."""
-    return torch.cat(
-        [logps_of(head(hidden_NH[at]), targets_N[at]) for at in _chunks(len(hidden_NH), _chunk_size(hidden_NH))]
-    )
+    return torch.cat([logps_of(head(hidden_NH[at]), targets_N[at]) for at in _chunks(hidden_NH)])
 
 
 def logps_and_facts(head: nn.Module, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    """log p(target) [N] with its gradient, computed with the logits of each chunk made again or never needed again; and
-    `facts_of`, shape [4, N]."""
+    """log p(target), shape [N], with a gradient, and `facts_of` them, shape [4, N]. Keeps no logits for backward."""
     if type(head) is nn.Linear:  # not a wrapper of it, as peft's, whose weights are more than `weight`
         logps_N, facts_4N = _LinearLogps.apply(  # type: ignore[no-untyped-call]
             hidden_NH, head.weight, head.bias, targets_N
         )
         return logps_N, facts_4N
-    found = [_of_any_head(head, hidden_NH[at], targets_N[at]) for at in _chunks(len(hidden_NH), _chunk_size(hidden_NH))]
+    found = [_of_any_head(head, hidden_NH[at], targets_N[at]) for at in _chunks(hidden_NH)]
     return torch.cat([logps_C for logps_C, _ in found]), torch.cat([facts_4C for _, facts_4C in found], 1)
 
 
@@ -94,7 +91,7 @@ class _LinearLogps(torch.autograd.Function):
         with torch.autocast(hidden_NH.device.type, enabled=False):
             hidden_NH = hidden_NH.to(dtype)
             weight, bias = weight_VH.to(dtype), None if bias_V is None else bias_V.to(dtype)
-            for at in _chunks(len(hidden_NH), _chunk_size(hidden_NH)):
+            for at in _chunks(hidden_NH):
                 reading = _read(_wide(linear(hidden_NH[at], weight, bias)), targets_N[at])
                 readings.append((reading.logps_N, reading.normaliser_N, reading.facts_4N))
                 if slope_NH is not None:
@@ -122,7 +119,7 @@ class _LinearLogps(torch.autograd.Function):
         by_bias_V = torch.zeros_like(bias_V, dtype=by_logps_N.dtype) if needs_bias else None
         with torch.autocast(hidden_NH.device.type, enabled=False):
             weight, bias = weight_VH.to(ctx.dtype), None if bias_V is None else bias_V.to(ctx.dtype)
-            for at in _chunks(len(hidden_NH), _CHUNK):
+            for at in _chunks(hidden_NH, _CHUNK):
                 logits_CV = _wide(linear(hidden_NH[at], weight, bias))
                 probs_CV = logits_CV.sub_(normaliser_N[at, None]).exp_()
                 wide_CV = _by_logits(probs_CV, targets_N[at], by_logps_N[at])
@@ -158,14 +155,13 @@ def _of_any_head(head: nn.Module, hidden_CH: Tensor, targets_C: Tensor) -> tuple
     return logps_C, facts[0]
 
 
-def _chunks(count: int, size: int) -> Iterator[slice]:
+def _chunks(hidden_NH: Tensor, size: int | None = None) -> Iterator[slice]:
     """At least one, which may be empty."""
-    return (slice(start, start + size) for start in range(0, max(1, count), size))
-
-
-def _chunk_size(hidden_NH: Tensor) -> int:
-    in_cache = hidden_NH.device.type == "cpu" and _dtype(hidden_NH) is torch.float32
-    return _CHUNK_IN_CACHE if in_cache else _CHUNK
+    if size is None:
+        in_cache = hidden_NH.device.type == "cpu" and _dtype(hidden_NH) is torch.float32
+        size = _CHUNK_IN_CACHE if in_cache else _CHUNK
+    for start in range(0, max(1, len(hidden_NH)), size):
+        yield slice(start, start + size)
 
 
 def _dtype(hidden_NH: Tensor) -> torch.dtype:

@@ -1,6 +1,4 @@
-"""Our engine against TRL's, in one run, block by block in turn: `make bench-engine`.
-
-    python benchmarks/engine.py reference --profile uf --precision float32 --peer .venv-trl/bin/python
+"""Our engine's side against TRL's, each in a process of its own, block by block in turn.
 
 Prints for each side the median seconds of a block with their spread, real tokens a second (each prompt counted once, no
 padding), the peak of memory over the loaded model, and our ratio, block against block; then the floor: the seconds that
@@ -20,8 +18,8 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.engine_rows import MODEL, make_model, make_rows
+from benchmarks.engine_rows import MODEL, PROFILES, make_model, make_rows, matrix_flops, tokens_of
+from benchmarks.engine_side import BATCH, usual_precision
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -57,41 +55,55 @@ class Side:
         raise SystemExit(f"{self.name} ended")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=["reference", "train"])
-    parser.add_argument("--profile", choices=["uf", "lp"], default="uf")
-    parser.add_argument("--precision", choices=["float32", "bf16"], default="bf16")
-    parser.add_argument("--peer", type=Path, default=ROOT / ".venv-trl" / "bin" / "python")
-    parser.add_argument("--rows", type=int, default=16)
+def main(task: str, description: str | None) -> None:
+    """task: reference or train."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--profile", choices=PROFILES, nargs="+", default=list(PROFILES))
+    parser.add_argument(
+        "--precision", choices=["float32", "bf16"], help="default: bf16 where the machine is fast in it"
+    )
+    parser.add_argument("--peer", type=Path, default=ROOT / ".venv-trl" / "bin" / "python", help="a python with TRL")
+    parser.add_argument("--rows", type=int, default=16, help="pairs of a reference pass")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
+    precision, why = usual_precision()
+    if arguments.precision:
+        precision, why = arguments.precision, "as asked"
+    print(f"precision {precision}: {why}")
+    torch.set_num_threads(arguments.threads)
+    pairs = BATCH if task == "train" else max(arguments.rows, BATCH)
     with tempfile.TemporaryDirectory() as directory:
-        model, rows = Path(directory) / "model", Path(directory) / "rows.jsonl"
+        model = Path(directory) / "model"
         make_model(model)
-        make_rows(rows, arguments.profile, arguments.rows)
-        options = [arguments.task, "--model", str(model), "--rows", str(rows), "--precision", arguments.precision]
-        options += ["--threads", str(arguments.threads)]
-        if arguments.task == "train":
-            options.append("--checkpointing")
-        peer = [str(arguments.peer.absolute()), str(HERE / "engine_trl.py"), *options]
-        sides = [
-            Side("ours", [sys.executable, "-m", "benchmarks.engine_ours", *options], arguments.threads),
-            Side("trl", peer, arguments.threads),
-            Side("trl, compact", [*peer, "--compact"], arguments.threads),
-        ]
-        for _ in range(arguments.rounds):
+        for profile in arguments.profile:
+            rows = Path(directory) / f"{profile}.jsonl"
+            make_rows(rows, profile, pairs)
+            options = [task, "--model", str(model), "--rows", str(rows), "--precision", precision]
+            options += ["--threads", str(arguments.threads)] + ["--checkpointing"] * (task == "train")
+            sides = make_sides(options, arguments)
+            for _ in range(arguments.rounds):
+                for side in sides:
+                    side.block()
             for side in sides:
-                side.block()
-        for side in sides:
-            side.close()
-        pairs = 8 if arguments.task == "train" else arguments.rows
-        report(sides, tokens_of(rows, pairs), floor(rows, pairs, arguments))
+                side.close()
+            tokens = tokens_of(rows, pairs)
+            passes = 4 if task == "train" else 1  # backward is two, and checkpointing makes the forward pass again
+            floor = passes * matrix_flops(MODEL, *tokens) / matrix_rate(precision)
+            print(f"\n{task}, profile {profile}, {precision}")
+            report(sides, sum(tokens), floor)
 
 
-def report(sides: list[Side], tokens: tuple[int, int], least: float) -> None:
-    shared = sum(tokens)
+def make_sides(options: list[str], arguments: argparse.Namespace) -> list[Side]:
+    peer = [str(arguments.peer.absolute()), str(HERE / "engine_trl.py"), *options]
+    return [
+        Side("ours", [sys.executable, "-m", "benchmarks.engine_ours", *options], arguments.threads),
+        Side("trl", peer, arguments.threads),
+        Side("trl, compact", [*peer, "--compact"], arguments.threads),
+    ]
+
+
+def report(sides: list[Side], shared: int, least: float) -> None:
     print(f"load average {os.getloadavg()[0]:.1f}; {shared} tokens a block; floor {least:.2f} s")
     print("| side | seconds a block | tokens/s | peak MiB | ours is |\n|---|---|---|---|---|")
     ours = sides[0]
@@ -106,25 +118,6 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} [{min(values):.2f}-{max(values):.2f}]"
 
 
-def tokens_of(rows: Path, pairs: int) -> tuple[int, int]:
-    """Of the first pairs: tokens of prompts, and of answers with their ends."""
-    found = [json.loads(line) for line in rows.read_text().splitlines()[:pairs]]
-    answers = [row[name] for row in found for name in ("chosen", "rejected")]
-    return sum(len(row["prompt"].split()) for row in found), sum(len(answer.split()) + 1 for answer in answers)
-
-
-def floor(rows: Path, pairs: int, arguments: argparse.Namespace) -> float:
-    """Seconds of the matrix products alone: weights times tokens (prompts once), the head where answers are scored;
-    three times that with backward, four with a recomputed forward."""
-    torch.set_num_threads(arguments.threads)
-    prompts, answers = tokens_of(rows, pairs)
-    hidden, heads, width = MODEL["hidden_size"], MODEL["num_attention_heads"], MODEL["head_dim"]
-    key_value = MODEL["num_key_value_heads"] * width
-    layer = hidden * (2 * heads * width + 2 * key_value) + 3 * hidden * MODEL["intermediate_size"]
-    flops = 2 * (prompts + answers) * layer * MODEL["num_hidden_layers"] + 2 * answers * hidden * MODEL["vocab_size"]
-    return flops * (4 if arguments.task == "train" else 1) / matrix_rate(arguments.precision)
-
-
 def matrix_rate(precision: str) -> float:
     """FLOP/s of a product of the model's own shape."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -135,7 +128,3 @@ def matrix_rate(precision: str) -> float:
         torch.nn.functional.linear(left, right)
         seconds.append(time.perf_counter() - started)
     return 2 * 4096 * 512 * 1536 / min(seconds)
-
-
-if __name__ == "__main__":
-    main()

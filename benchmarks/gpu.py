@@ -1,0 +1,142 @@
+"""The reference pass and the training step on one CUDA GPU, in under ten minutes:
+
+    make bench-gpu      (or: python benchmarks/gpu.py; on a CPU, to see that it runs: python benchmarks/gpu.py --tiny)
+
+A Qwen3-like model of 0.6 billion random weights, bf16 with float32 weights in training, gradient checkpointing. The
+peer is TRL where it can be imported, else a plain loop over padded rows (`benchmarks.engine_plain`). Both run in this
+process, block by block in turn. Needs nothing but torch, transformers and this repository.
+
+Utilisation is of the model's floating-point operations: what the products of weights need in the shared form (prompts
+once, the head where answers are scored, three times a forward pass for a training step; attention's own products and
+what checkpointing repeats are not counted), in the time taken, of the rate of one large product in the same run.
+"""
+
+import argparse
+import gc
+import importlib.util
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import engine_ours
+from benchmarks.engine_rows import MODEL, PROFILES, Sizes, make_model, make_rows, matrix_flops, tokens_of
+from benchmarks.engine_side import BATCH, Work, device
+
+LARGE: Sizes = MODEL | {
+    "vocab_size": 151_936,
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+}
+TINY: Sizes = MODEL | {"vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+
+
+@dataclass
+class Side:
+    name: str
+    block: Callable[[], object]
+    seconds: list[float] = field(default_factory=list)
+    peak_mib: float = 0.0  # above what was allocated before the block
+
+    def run(self) -> None:
+        on_gpu = device().type == "cuda"
+        if on_gpu:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        started = time.perf_counter()
+        self.block()
+        if on_gpu:
+            torch.cuda.synchronize()
+            self.peak_mib = max(self.peak_mib, (torch.cuda.max_memory_allocated() - before) / 2**20)
+        self.seconds.append(time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="a tiny model and few rows, on whatever device there is")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    if not arguments.tiny and device().type != "cuda":
+        raise SystemExit("benchmarks/gpu.py measures a CUDA GPU, and torch sees none here. --tiny shows that it runs.")
+    sizes, profiles, rounds = (TINY, ["lp"], 1) if arguments.tiny else (LARGE, list(PROFILES), arguments.rounds)
+    rows_per_pass = BATCH if arguments.tiny else 4 * BATCH
+    peer, make_peer = find_peer()
+    name = torch.cuda.get_device_name() if device().type == "cuda" else "a CPU, which this does not measure"
+    side = 512 if arguments.tiny else 8192
+    rate = matrix_rate(side)
+    print(
+        f"{name}; torch {torch.__version__}; {rate / 1e12:.1f} TFLOP/s in a bf16 product of side {side}; peer: {peer}"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        model = Path(directory) / "model"
+        make_model(model, sizes)
+        for profile in profiles:
+            rows = Path(directory) / f"{profile}.jsonl"
+            make_rows(rows, profile, rows_per_pass, int(sizes["vocab_size"]))
+            for task, pairs, passes in (("reference", rows_per_pass, 1), ("train", BATCH, 3)):
+                work = Work(task, model, rows, "bf16", checkpointing=task == "train")
+                sides = [Side("ours", engine_ours.make_block(work)), Side(peer, make_peer(work))]
+                measure(sides, rounds)
+                tokens = tokens_of(rows, pairs)
+                print(f"\n{task}, profile {profile}: {pairs} pairs, {sum(tokens)} tokens")
+                report(sides, sum(tokens), passes * matrix_flops(sizes, *tokens) / rate)
+                del sides
+                gc.collect()
+                torch.cuda.empty_cache()
+
+
+def find_peer() -> tuple[str, Callable[[Work], Callable[[], object]]]:
+    if importlib.util.find_spec("trl"):
+        from benchmarks import engine_trl
+
+        return "TRL", engine_trl.make_block
+    from benchmarks import engine_plain
+
+    return "plain padded loop (there is no TRL here)", engine_plain.make_block
+
+
+def measure(sides: list[Side], rounds: int) -> None:
+    for side in sides:  # twice: the first compiles kernels, some for other lengths than the second
+        side.run()
+        side.run()
+        side.seconds.clear()
+    for _ in range(rounds):
+        for side in sides:
+            side.run()
+
+
+def report(sides: list[Side], tokens: int, least_s: float) -> None:
+    print("| side | seconds a block | tokens/s | peak MiB more | utilisation | ours is |\n|---|---|---|---|---|---|")
+    for side in sides:
+        ratios = [theirs / mine for theirs, mine in zip(side.seconds, sides[0].seconds, strict=True)]
+        median = statistics.median(side.seconds)
+        rates = f"{tokens / median:,.0f} | {side.peak_mib:,.0f} | {least_s / median:.1%}"
+        print(f"| {side.name} | {spread(side.seconds)} | {rates} | {spread(ratios)} |")
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.3f} [{min(values):.3f}-{max(values):.3f}]"
+
+
+def matrix_rate(side: int) -> float:
+    """FLOP/s of a square bf16 product."""
+    left, right = (torch.randn(side, side, device=device(), dtype=torch.bfloat16) for _ in range(2))
+    product = Side("product", lambda: left @ right)
+    for _ in range(20):
+        product.run()
+    return 2 * side**3 / min(product.seconds)
+
+
+if __name__ == "__main__":
+    main()
