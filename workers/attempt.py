@@ -28,20 +28,18 @@ from workers.data.order import TrainingOrder
 from workers.data.prepare import prepare, require_usable
 from workers.data.sources import training_file
 from workers.data.tokenizer import load_tokenizer
-from workers.engine.loop import RunConfig
-from workers.engine.worker import WorkerConfig
+from workers.engine.config import RunConfig, WorkerConfig
 from workers.mailbox import Forwarder
 from workers.pools import can_overlap, find_pool
 from workers.publish import publish
 from workers.reference import passes
+from workers.reference.actor import ScorerConfig
 from workers.reference.fingerprint import namespace
 from workers.reference.handover import PassState, write_state
 from workers.reference.plan import plan
-from workers.reference.scorer import ScorerConfig
 from workers.reference.store import ReferenceStore
 from workers.reporting import Reporter
 from workers.sources import Weights, check_model, policy_weights, reference_weights
-from workers.training import run_training
 
 
 class Attempt:
@@ -199,6 +197,8 @@ class Attempt:
         self._reporter.put(needed.scored_event("the reference pool is free"))
 
     def _train(self, config: RunConfig, mailbox: Any) -> None:
+        from workers.training import run_training  # seconds, in which scorers already start
+
         gpus = find_pool(Pool.POLICY).gpus_per_worker(self._job.resources.policy)
         with self._during(Stage.TRAIN):
             run_training(WorkerConfig(config, mailbox), gpus, self._run_dir)

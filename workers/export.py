@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel
@@ -31,10 +30,9 @@ def export(model: nn.Module, source: Path, target: Path, rank: Rank | None = Non
 
     is_sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
     whole: Any = model
-    if not isinstance(model, PreTrainedModel):
-        assert isinstance(model, PeftModel)
-        _export_adapter(model, source, temporary / "adapter", writes=writes)
-        whole = model.merge_and_unload()
+    if not isinstance(model, PreTrainedModel):  # then it is peft's
+        _export_adapter(whole, source, temporary / "adapter", writes=writes)
+        whole = whole.merge_and_unload()
     if is_sharded:
         export_sharded(whole, source, temporary, dtype, writes=writes)
     elif writes:
@@ -49,7 +47,7 @@ def export(model: nn.Module, source: Path, target: Path, rank: Rank | None = Non
         distributed.barrier()
 
 
-def _export_adapter(model: PeftModel, source: Path, target: Path, *, writes: bool) -> None:
+def _export_adapter(model: Any, source: Path, target: Path, *, writes: bool) -> None:
     trained = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if tensor.requires_grad}
     gathered = {name: _gathered(tensor) for name, tensor in trained.items()}
     if not writes:

@@ -18,20 +18,24 @@ class Mailbox:
     """A Ray actor. Any worker puts; the driver takes."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Report] = asyncio.Queue()
+        self._queue: asyncio.Queue[Report | None] = asyncio.Queue()
 
     async def put(self, report: Report) -> None:
         await self._queue.put(report)
 
+    async def wake(self) -> None:
+        """Let a `take` that waits return."""
+        await self._queue.put(None)
+
     async def take(self, timeout_s: float) -> list[Report]:
         """All that has come, waiting up to `timeout_s` for the first."""
         try:
-            reports = [await asyncio.wait_for(self._queue.get(), timeout_s)]
+            found = [await asyncio.wait_for(self._queue.get(), timeout_s)]
         except TimeoutError:
             return []
         while not self._queue.empty():
-            reports.append(self._queue.get_nowait())
-        return reports
+            found.append(self._queue.get_nowait())
+        return [report for report in found if report is not None]
 
 
 class Forwarder:
@@ -54,6 +58,7 @@ class Forwarder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._closing.set()
+        self.mailbox.wake.remote()
         self._thread.join()
         ray.kill(self.mailbox)
 

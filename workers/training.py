@@ -10,7 +10,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from service.spec.pools import Pool
 from service.spec.reports import Fault
-from workers.engine.worker import WorkerConfig, train
+from workers.engine.config import WorkerConfig
 from workers.errors import AttemptError
 
 
@@ -55,4 +55,6 @@ def run_training(config: WorkerConfig, gpus_per_worker: float, run_dir: Path) ->
 
 
 def _train_loop(loop_config: dict[str, Any]) -> AttemptError | None:
+    from workers.engine.worker import train  # here, so that the driver and Ray's controller do without
+
     return train(loop_config["worker"])

@@ -25,8 +25,8 @@ from tests.workers.runs import (
 from workers.data.example_file import write_examples
 from workers.data.examples import Example
 from workers.errors import AttemptError
+from workers.reference.actor import Scorer, ScorerConfig
 from workers.reference.fingerprint import namespace
-from workers.reference.scorer import Scorer, ScorerConfig
 from workers.reference.store import ReferenceStore
 from workers.sources import Weights, policy_weights, reference_weights
 

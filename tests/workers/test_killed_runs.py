@@ -16,8 +16,8 @@ from workers.engine import checkpoint
 from workers.engine.accumulate import Accumulator
 from workers.engine.batching import Batch
 from workers.engine.checkpoint import Checkpoints
+from workers.engine.config import RunConfig
 from workers.engine.logprobs import TokenStats
-from workers.engine.loop import RunConfig
 from workers.engine.trainer import Trainer
 
 MOMENTS = {"in the middle of gradient accumulation": 3, "during a save": 3, "after a step": 6, "before any save": 0}

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.models import make_model
 from tests.workers.test_shared_prompt import ARCHITECTURES
 from tests.workers.training_runs import STEPS, Steps, make_job, make_run, on_workers, trained
-from workers.engine.loop import RunConfig
+from workers.engine.config import RunConfig
 from workers.engine.parallel import Rank
 
 LORA = {"type": "lora", "rank": 4, "modules_to_save": ["lm_head"]}

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from service.spec.reports import EventReport, Report
 from tests.workers.training_runs import STEPS, Steps, make_job, make_run, metrics_of, on_workers, trained
 from workers.data.example_file import ExampleFile
-from workers.engine.loop import RunConfig, TrainingRun
+from workers.engine.config import RunConfig
+from workers.engine.loop import TrainingRun
 from workers.engine.models import load_model, split
 from workers.engine.parallel import Rank
 from workers.reference.scorer import score

@@ -15,7 +15,8 @@ from service.spec.reports import MetricsReport, Report
 from tests.models import make_tokenizer
 from tests.workers.runs import make_pairs
 from workers.data.example_file import write_examples
-from workers.engine.loop import RunConfig, TrainingRun
+from workers.engine.config import RunConfig
+from workers.engine.loop import TrainingRun
 from workers.engine.models import load_model, split
 from workers.engine.parallel import Rank
 from workers.reference.handover import PassState, write_state

@@ -3,11 +3,8 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from service.spec import AlignmentJob
 from service.spec.evaluation import KL_BUDGET
 from service.spec.reports import EventReport, MetricsReport, ProgressReport, Report
 from service.spec.stages import Stage
@@ -15,6 +12,7 @@ from workers.data.example_file import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.device import pick_device
 from workers.engine.checkpoint import Checkpoints
+from workers.engine.config import RunConfig
 from workers.engine.parallel import Rank
 from workers.engine.policy import Policy, load_live_reference, load_policy
 from workers.engine.trainer import Trainer
@@ -23,25 +21,10 @@ from workers.health import Alarm, HealthMonitor
 from workers.reference.handover import ScoreFeed
 from workers.reference.on_policy import score_missing
 from workers.reference.store import ReferenceStore, Score
-from workers.sources import Weights
 
 logger = logging.getLogger(__name__)
 
 Tell = Callable[[Report], None]
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    job: AlignmentJob
-    start: Weights
-    examples: Path
-    checkpoints: Path
-    export: Path  # where the trained model is left
-    reference: Path | None = None  # the model, when the reference follows the policy
-    store_root: Path | None = None  # None when there is no reference pass
-    namespace: str = ""
-    pass_state: Path | None = None
-    scores_itself: bool = False  # on the policy's weights, before its first step
 
 
 class TrainingRun:

@@ -1,23 +1,16 @@
 """What each Ray Train worker runs."""
 
 import logging
-from dataclasses import dataclass
-from typing import Any
 
 import ray.train
 
 from service.spec.reports import Report
-from workers.engine.loop import RunConfig, TrainingRun
+from workers.engine.config import WorkerConfig
+from workers.engine.loop import TrainingRun
 from workers.engine.parallel import Rank
 from workers.errors import AttemptError
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    run: RunConfig
-    mailbox: Any  # handle of the Mailbox actor
 
 
 def train(config: WorkerConfig) -> AttemptError | None:

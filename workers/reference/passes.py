@@ -13,8 +13,8 @@ from service.spec import Resources
 from service.spec.pools import Pool
 from service.spec.reports import Fault
 from workers.errors import AttemptError
+from workers.reference.actor import Scorer, ScorerConfig
 from workers.reference.plan import windows
-from workers.reference.scorer import Scorer, ScorerConfig
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def run(
             .remote(config)
         )
 
-    waiting = deque(windows(to_score))
+    waiting = deque(windows(to_score, resources.reference.workers))
     actors = [start() for _ in range(min(resources.reference.workers, len(waiting)))]
     try:
         _await_first(actors, resources.start_timeout_s)

@@ -64,11 +64,13 @@ def plan(store: ReferenceStore, examples: ExampleFile, visits: Sequence[int]) ->
     )
 
 
-def windows(positions: Sequence[int]) -> Iterator[list[int]]:
-    """Positions to score, in the same order, shard by shard."""
+def windows(positions: Sequence[int], workers: int = 1) -> Iterator[list[int]]:
+    """Positions to score, in the same order, shard by shard; towards the end smaller again, so that all workers end
+    together."""
     start = 0
     sizes = iter(_FIRST_WINDOWS)
     while start < len(positions):
-        size = next(sizes, _WINDOW)
+        share = -(-(len(positions) - start) // (2 * workers)) if workers > 1 else len(positions)
+        size = min(next(sizes, _WINDOW), max(share, _FIRST_WINDOWS[0]))
         yield list(positions[start : start + size])
         start += size

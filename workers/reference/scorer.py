@@ -1,15 +1,12 @@
-"""Scoring examples under a frozen model: a pure loop, and the Ray actor that runs it on the reference pool."""
+"""Scoring examples under a frozen model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from service.spec import Precision
-from workers.data.example_file import ExampleFile
 from workers.data.examples import Example
 from workers.device import pick_device
 from workers.engine.adapters import put_on
@@ -17,18 +14,8 @@ from workers.engine.batching import micro_batches
 from workers.engine.logprobs import split_by_answer, token_logps
 from workers.engine.models import CausalLM, autocast, load_model, split
 from workers.engine.parallel import Rank
-from workers.reference.store import ReferenceStore, Score
+from workers.reference.store import Score
 from workers.sources import Weights
-
-
-@dataclass(frozen=True)
-class ScorerConfig:
-    weights: Weights
-    examples: Path
-    store_root: Path
-    namespace: str
-    precision: Precision
-    batch_tokens: int
 
 
 def score(lm: CausalLM, examples: Sequence[Example], precision: Precision, batch_tokens: int) -> list[Score]:
@@ -67,26 +54,12 @@ def round_products(model: nn.Module) -> None:
                 setattr(module, name, nn.Parameter(weight.to(torch.bfloat16), requires_grad=False))
 
 
-class Scorer:
-    """One worker of the reference pool. Each call scores one window of examples and commits it as one shard."""
-
-    def __init__(self, config: ScorerConfig) -> None:
-        self._config = config
-        self._examples = ExampleFile(config.examples)
-        self._store = ReferenceStore(config.store_root, config.namespace)
-        model = load_model(config.weights.model)
-        if config.weights.adapter is not None:
-            put_on(model, config.weights.adapter)
-        self._lm = split(model.to(pick_device()).eval().requires_grad_(False))
-        if config.precision is Precision.BF16:
-            round_products(self._lm.model)
-
-    def ready(self) -> None:
-        """Returns when the model is loaded."""
-
-    def score(self, positions: Sequence[int]) -> int:
-        """Score and commit the examples at these positions; return their number."""
-        examples = [self._examples[i] for i in positions]
-        scores = score(self._lm, examples, self._config.precision, self._config.batch_tokens)
-        self._store.commit((example.key, one) for example, one in zip(examples, scores, strict=True))
-        return len(examples)
+def load(weights: Weights, precision: Precision) -> CausalLM:
+    """A frozen model, ready to score."""
+    model = load_model(weights.model)
+    if weights.adapter is not None:
+        put_on(model, weights.adapter)
+    lm = split(model.to(pick_device()).eval().requires_grad_(False))
+    if precision is Precision.BF16:
+        round_products(lm.model)
+    return lm

@@ -1,0 +1,44 @@
+"""The Ray actor that scores on the reference pool. The driver imports it without the engine, the actor with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.spec import Precision
+from workers.sources import Weights
+
+
+@dataclass(frozen=True)
+class ScorerConfig:
+    weights: Weights
+    examples: Path
+    store_root: Path
+    namespace: str
+    precision: Precision
+    batch_tokens: int
+
+
+class Scorer:
+    """One worker of the reference pool. Each call scores one window of examples and commits it as one shard."""
+
+    def __init__(self, config: ScorerConfig) -> None:
+        from workers.data.example_file import ExampleFile
+        from workers.reference.scorer import load
+        from workers.reference.store import ReferenceStore
+
+        self._config = config
+        self._examples = ExampleFile(config.examples)
+        self._store = ReferenceStore(config.store_root, config.namespace)
+        self._lm = load(config.weights, config.precision)
+
+    def ready(self) -> None:
+        """Returns when the model is loaded."""
+
+    def score(self, positions: Sequence[int]) -> int:
+        """Score and commit the examples at these positions; return their number."""
+        from workers.reference.scorer import score
+
+        examples = [self._examples[i] for i in positions]
+        scores = score(self._lm, examples, self._config.precision, self._config.batch_tokens)
+        self._store.commit((example.key, one) for example, one in zip(examples, scores, strict=True))
+        return len(examples)
