@@ -13,8 +13,9 @@ from workers.data.order import TrainingOrder
 from workers.device import pick_device
 from workers.engine.checkpoint import Checkpoints
 from workers.engine.config import RunConfig
+from workers.engine.models import CausalLM
 from workers.engine.parallel import Rank
-from workers.engine.policy import Policy, load_live_reference, load_policy
+from workers.engine.policy import load_live_reference, load_policy
 from workers.engine.trainer import Trainer
 from workers.export import export
 from workers.health import Alarm, HealthMonitor
@@ -50,7 +51,8 @@ class TrainingRun:
         )
         self._done, seen = self._checkpoints.load_newest(self._trainer)
         self._health = HealthMonitor(job.evaluation.kl_budget or KL_BUDGET, self._order.num_steps, seen)
-        self._tell(_started(self._policy, self._order.num_steps, self._done, rank, device.type))
+        workers = "1 worker" if rank.count == 1 else f"{rank.count} workers ({job.training.parallelism})"
+        self._tell(_started(self._policy.lm, self._order.num_steps, self._done, f"{workers}, {device.type}", rank))
 
     def run(self) -> None:
         """To the last step and the exported model. Raises AttemptError."""
@@ -124,18 +126,18 @@ def _feed(config: RunConfig, examples: ExampleFile, order: TrainingOrder) -> Sco
     return ScoreFeed(reader, config.pass_state)
 
 
-def _started(policy: Policy, num_steps: int, done: int, rank: Rank, device: str) -> EventReport:
+def _started(lm: CausalLM, num_steps: int, done: int, place: str, rank: Rank) -> EventReport:
     message = f"Training goes on after step {done}" if done else "Training starts"
     return EventReport(
         type="train.started",
         stage=Stage.TRAIN,
-        message=f"{message}: {num_steps} steps on {rank.count} worker(s), {device}; {policy.lm.paths}",
+        message=f"{message}: {num_steps} steps on {place}; {lm.paths}",
         data={
             "total_steps": num_steps,
             "resumed_from_step": done,
             "workers": rank.count,
-            "shares_prompts": policy.lm.shares_prompts,
-            "head_apart": policy.lm.body is not None,
+            "shares_prompts": lm.shares_prompts,
+            "head_apart": lm.body is not None,
         },
     )
 
