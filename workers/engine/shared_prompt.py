@@ -44,6 +44,9 @@ def attend(
         layout = Layout((Segment(slice(0, query.shape[2]), ()),))
     elif _in_one_kernel(query, dropout):
         return attend_row(query, key, value, layout, scaling, sliding_window, softcap).transpose(1, 2), None
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and query.device.type != "cpu":  # only some of the kernels elsewhere can share heads
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
 
     def one(queries: slice, keys: Tensor, values: Tensor) -> Tensor:
         q = query[:, :, queries]
@@ -72,8 +75,10 @@ def attend(
 
 
 def _in_one_kernel(query: Tensor, dropout: float) -> bool:
-    """FlexAttention compiles for CUDA; on a CPU products segment by segment beat one large mask."""
-    return query.device.type == "cuda" and query.shape[3] >= _LEAST_WIDTH_OF_FLEX and dropout == 0
+    """FlexAttention is for CUDA and bf16: on a CPU products segment by segment beat one large mask, and its tiles in
+    float32 do not fit every card."""
+    fits = query.dtype is torch.bfloat16 and query.shape[3] >= _LEAST_WIDTH_OF_FLEX
+    return query.device.type == "cuda" and fits and dropout == 0
 
 
 def _as_autocast(values: Tensor) -> Tensor:
