@@ -48,8 +48,7 @@ def attend(
     if groups > 1 and query.device.type != "cpu":  # only some of the kernels elsewhere can share heads
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
 
-    def one(queries: slice, keys: Tensor, values: Tensor) -> Tensor:
-        q = query[:, :, queries]
+    def one(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         mask = _mask(layout, q.shape[2], keys.shape[2], sliding_window, q)
         if softcap is not None:
             return _capped(q, keys, values, mask, scaling, softcap).transpose(1, 2)
@@ -64,14 +63,27 @@ def attend(
             enable_gqa=q.shape[1] != keys.shape[1],
         ).transpose(1, 2)
 
+    # split first: the gradient of a slice is as long as what it was cut from
+    sizes = [[_length(span) for span in (segment.prompt, *segment.answers)] for segment in layout.segments]
+    examples = zip(
+        sizes, *(torch.split(values, [sum(one) for one in sizes], 2) for values in (query, key, value)), strict=True
+    )
     pieces = []
-    for segment in layout.segments:
-        first = slice(segment.prompt.start, segment.answers[0].stop if segment.answers else segment.prompt.stop)
-        pieces.append(one(first, key[:, :, first], value[:, :, first]))  # the first answer is what follows the prompt
-        for answer in segment.answers[1:]:
-            keys, values = (torch.cat([all_[:, :, segment.prompt], all_[:, :, answer]], 2) for all_ in (key, value))
-            pieces.append(one(answer, keys, values))
+    for (prompt, *answers), example_q, example_k, example_v in examples:
+        first = prompt + sum(answers[:1])  # the first answer is what follows the prompt
+        first_q, *queries = example_q.split([first, *answers[1:]], 2)
+        pieces.append(one(first_q, example_k[:, :, :first], example_v[:, :, :first]))
+        _, *keys = example_k.split([first, *answers[1:]], 2)
+        _, *values = example_v.split([first, *answers[1:]], 2)
+        for q, k, v in zip(queries, keys, values, strict=True):
+            with_prompt = (torch.cat([whole[:, :, :prompt], own], 2) for whole, own in ((example_k, k), (example_v, v)))
+            pieces.append(one(q, *with_prompt))
     return torch.cat(pieces, 1), None
+
+
+def _length(span: slice) -> int:
+    length: int = span.stop - span.start
+    return length
 
 
 def _in_one_kernel(query: Tensor, dropout: float) -> bool:
