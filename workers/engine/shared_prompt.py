@@ -44,9 +44,11 @@ def attend(
         layout = Layout((Segment(slice(0, query.shape[2]), ()),))
     elif _in_one_kernel(query, dropout):
         return attend_row(query, key, value, layout, scaling, sliding_window, softcap).transpose(1, 2), None
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and query.device.type != "cpu":  # only some of the kernels elsewhere can share heads
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
 
-    def one(queries: slice, keys: Tensor, values: Tensor) -> Tensor:
-        q = query[:, :, queries]
+    def one(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         mask = _mask(layout, q.shape[2], keys.shape[2], sliding_window, q)
         if softcap is not None:
             return _capped(q, keys, values, mask, scaling, softcap).transpose(1, 2)
@@ -61,19 +63,34 @@ def attend(
             enable_gqa=q.shape[1] != keys.shape[1],
         ).transpose(1, 2)
 
+    # split first: the gradient of a slice is as long as what it was cut from
+    sizes = [[_length(span) for span in (segment.prompt, *segment.answers)] for segment in layout.segments]
+    examples = zip(
+        sizes, *(torch.split(values, [sum(one) for one in sizes], 2) for values in (query, key, value)), strict=True
+    )
     pieces = []
-    for segment in layout.segments:
-        first = slice(segment.prompt.start, segment.answers[0].stop if segment.answers else segment.prompt.stop)
-        pieces.append(one(first, key[:, :, first], value[:, :, first]))  # the first answer is what follows the prompt
-        for answer in segment.answers[1:]:
-            keys, values = (torch.cat([all_[:, :, segment.prompt], all_[:, :, answer]], 2) for all_ in (key, value))
-            pieces.append(one(answer, keys, values))
+    for (prompt, *answers), example_q, example_k, example_v in examples:
+        first = prompt + sum(answers[:1])  # the first answer is what follows the prompt
+        first_q, *queries = example_q.split([first, *answers[1:]], 2)
+        pieces.append(one(first_q, example_k[:, :, :first], example_v[:, :, :first]))
+        _, *keys = example_k.split([first, *answers[1:]], 2)
+        _, *values = example_v.split([first, *answers[1:]], 2)
+        for q, k, v in zip(queries, keys, values, strict=True):
+            with_prompt = (torch.cat([whole[:, :, :prompt], own], 2) for whole, own in ((example_k, k), (example_v, v)))
+            pieces.append(one(q, *with_prompt))
     return torch.cat(pieces, 1), None
 
 
+def _length(span: slice) -> int:
+    length: int = span.stop - span.start
+    return length
+
+
 def _in_one_kernel(query: Tensor, dropout: float) -> bool:
-    """FlexAttention compiles for CUDA; on a CPU products segment by segment beat one large mask."""
-    return query.device.type == "cuda" and query.shape[3] >= _LEAST_WIDTH_OF_FLEX and dropout == 0
+    """FlexAttention is for CUDA and bf16: on a CPU products segment by segment beat one large mask, and its tiles in
+    float32 do not fit every card."""
+    fits = query.dtype is torch.bfloat16 and query.shape[3] >= _LEAST_WIDTH_OF_FLEX
+    return query.device.type == "cuda" and fits and dropout == 0
 
 
 def _as_autocast(values: Tensor) -> Tensor:
