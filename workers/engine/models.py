@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -64,7 +65,7 @@ def split(model: PreTrainedModel, whole: nn.Module | None = None, precision: Pre
     """Find body and head, and which of the fast paths the model can take, each checked on a few tokens.
 
     whole: the model as DDP or FSDP2 wrapped it; by default it is here alone.
-    precision: of the weights as they are gathered; in bf16 the checks must allow for its rounding.
+    precision: of the job, which decides how products are made and on CUDA by which attention.
 
     Soft-capped or scaled logits (Gemma 2, Cohere, Granite) are more than head(body(x)): such a model is run whole.
     Models that do not go through transformers' attention interface, or mix positions in other ways (Bloom, state
@@ -75,15 +76,23 @@ def split(model: PreTrainedModel, whole: nn.Module | None = None, precision: Pre
     whole = whole or Whole(model)
     was_training = model.training
     model.eval()
-    tolerance = _TOLERANCE[precision]
-    with torch.no_grad(), autocast(model.device, precision):
-        is_apart = whole(_is_head_of_body, model, head, body, tolerance)
-        shares = whole(_can_share_prompts, model, tolerance)
+    is_apart = shares = True
+    for one in _checked_in(whole, model.device, precision):
+        with torch.no_grad(), autocast(model.device, one):
+            is_apart = is_apart and whole(_is_head_of_body, model, head, body, _TOLERANCE[one])
+            shares = shares and whole(_can_share_prompts, model, _TOLERANCE[one])
     let_go(whole)
     model.train(was_training)
     lm = CausalLM(model, body if is_apart else None, head, shares, whole)
     logger.info("%s: %s", type(model).__name__, lm.paths)
     return lm
+
+
+def _checked_in(whole: nn.Module, device: torch.device, precision: Precision) -> list[Precision]:
+    """In float32, which shows the least mistake, where the weights are; and in bf16 where that takes another way."""
+    if precision is Precision.FLOAT32 or isinstance(whole, FSDPModule):
+        return [precision]
+    return [Precision.FLOAT32, precision] if device.type == "cuda" else [Precision.FLOAT32]
 
 
 def _is_head_of_body(model: PreTrainedModel, head: nn.Module, body: nn.Module, tolerance: float) -> bool:

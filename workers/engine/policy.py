@@ -27,12 +27,12 @@ class Policy:
 def load_policy(job: AlignmentJob, start: Weights, rank: Rank, device: torch.device) -> Policy:
     """The policy before its first step. Raises AttemptError as `load_model`, `adapt` and `without_weights` do."""
     training = job.training
+    precision = training.precision
     seed = training.seed if job.model.weights == "random" else None
     if rank.count == 1 or training.parallelism is Parallelism.DDP:
         base = load_model(start.model, random_seed=seed).to(device)
         model = adapt(base, training.method, training.seed, start.adapter)
-        return Policy(model, split(base, replicate(model) if rank.count > 1 else Whole(model)))
-    precision = training.precision
+        return Policy(model, split(base, replicate(model) if rank.count > 1 else Whole(model), precision))
     if seed is not None:  # the same weights come of a seed only if they are drawn for a whole model
         base = load_model(start.model, random_seed=seed)
         model = adapt(base, training.method, training.seed, start.adapter)
@@ -49,7 +49,8 @@ def load_live_reference(job: AlignmentJob, path: Path, rank: Rank, device: torch
     if job.training.reference_sync is None:
         return None
     if rank.count == 1 or job.training.parallelism is Parallelism.DDP:
-        return LiveReference(split(load_model(path).to(device)), job.training.reference_sync)
+        lm = split(load_model(path).to(device), precision=job.training.precision)
+        return LiveReference(lm, job.training.reference_sync)
     model = without_weights(path)
     whole = shard(model, model, job.training.precision, device)
     fill(model, path, device, trained_too=True)

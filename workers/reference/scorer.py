@@ -59,7 +59,7 @@ def load(weights: Weights, precision: Precision) -> CausalLM:
     model = load_model(weights.model)
     if weights.adapter is not None:
         put_on(model, weights.adapter)
-    lm = split(model.to(pick_device()).eval().requires_grad_(False))
+    lm = split(model.to(pick_device()).eval().requires_grad_(False), precision=precision)
     if precision is Precision.BF16:
         round_products(lm.model)
     return lm
