@@ -2,14 +2,15 @@
 
     {directory}/step-00000050/    each worker's slices in torch's distributed format, and run.json
 
-A checkpoint is there when its directory has its name: all workers write into `.step-00000050`, which the first renames
-once everything is on the disk. So the newest one is always whole. Any number of workers, with whole copies or slices,
+A checkpoint is there when its directory has its name: all workers write into a hidden one, which the first renames once
+everything is on the disk. So the newest one is always whole. Any number of workers, with whole copies or slices,
 can go on from what any other number wrote.
 """
 
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -47,6 +48,8 @@ class Checkpoints:
         self._pending: Future[None] | None = None
         # of its own, since writing speaks while training does
         self._group = distributed.new_group(backend="gloo") if rank.count > 1 else None
+        # a worker of an attempt that was given up may still write: never into the same directory
+        self._token: str = self._as_first(uuid.uuid4().hex)
 
     def save(self, trainer: Trainer, health: HealthMonitor, steps_done: int) -> None:
         """Copy the state and write it while training goes on; waits for the checkpoint before it, if that is still
@@ -68,12 +71,14 @@ class Checkpoints:
     def load_newest(self, trainer: Trainer) -> tuple[int, HealthState | None]:
         """Put the trainer's state back; return how many steps were done, and what the health monitor had seen: 0 and
         None where no checkpoint is. All workers call it."""
-        newest = [self._saved()[-1].name if self._saved() else ""]
-        if self._rank.count > 1:
-            distributed.broadcast_object_list(newest, src=0, group=self._group)  # all the same, whatever each sees
-        if not newest[0]:
+        if self._rank.index == 0:
+            for torn in self._directory.glob(".step-*"):
+                shutil.rmtree(torn)
+        saved = self._saved()
+        newest: str | None = self._as_first(saved[-1].name if saved else None)
+        if newest is None:
             return 0, None
-        directory = self._directory / newest[0]
+        directory = self._directory / newest
         load(_state(trainer), checkpoint_id=directory, process_group=self._group, no_dist=not self._group)
         run = json.loads((directory / _RUN).read_text())
         trainer.baselines = {LossKind(kind): RunningMean(*one) for kind, one in run["baselines"].items()}
@@ -82,12 +87,17 @@ class Checkpoints:
     def _saved(self) -> list[Path]:
         return sorted(self._directory.glob("step-*"))
 
+    def _as_first(self, value: Any) -> Any:
+        """What the first worker has, whatever this one sees."""
+        found = [value]
+        if self._group:
+            distributed.broadcast_object_list(found, src=0, group=self._group)
+        return found[0]
+
     def _write(self, state: State, run: str, steps_done: int) -> None:
         target = self._directory / f"step-{steps_done:08}"
-        temporary = target.with_name(f".{target.name}")
+        temporary = target.with_name(f".{target.name}-{self._token}")
         if self._rank.index == 0:
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(target, ignore_errors=True)  # of a run that went on from an older one
             temporary.mkdir(parents=True)
             (temporary / _RUN).write_text(run)
         if self._group:
@@ -97,8 +107,11 @@ class Checkpoints:
         if self._rank.index != 0:
             return
         _sync(temporary / _RUN)
-        temporary.rename(target)
-        _sync(self._directory)
+        if target.exists():  # of such a worker, and just the same
+            shutil.rmtree(temporary)
+        else:
+            temporary.rename(target)
+            _sync(self._directory)
         for old in self._saved()[: -self._keep]:
             shutil.rmtree(old)
         self._on_saved(steps_done)
