@@ -10,10 +10,10 @@ from workers.data.encode import TokenEncoder
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.data.tokenizer import load_tokenizer
-from workers.engine.models import load_model, split
+from workers.engine.models import load_model, round_frozen, split
 from workers.engine.parallel import Rank
 from workers.engine.trainer import Trainer
-from workers.reference.scorer import round_products, score
+from workers.reference.scorer import score
 
 TOKENS = 4096
 
@@ -38,7 +38,7 @@ def make_block(work: Work) -> Callable[[], object]:
     if work.task == "reference":
         model.eval().requires_grad_(False)
         if job.training.precision is Precision.BF16:
-            round_products(model)
+            round_frozen(model)
         return lambda: score(lm, examples, job.training.precision, TOKENS)
     examples = examples[:BATCH]
     scores = score(lm, examples, job.training.precision, TOKENS)

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
+from workers.engine.models import stored_dtype
 from workers.engine.parallel import Rank
 from workers.engine.sharded_weights import export_sharded
 
@@ -26,13 +26,14 @@ def export(model: nn.Module, source: Path, target: Path, rank: Rank | None = Non
     if writes:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-    dtype = AutoConfig.from_pretrained(source).dtype or torch.float32
+    dtype = stored_dtype(source)
 
     is_sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
     whole: Any = model
     if not isinstance(model, PreTrainedModel):  # then it is peft's
         _export_adapter(whole, source, temporary / "adapter", writes=writes)
         whole = whole.merge_and_unload()
+        whole.tie_weights()  # a frozen head may have had a rounded copy of its own
     if is_sharded:
         export_sharded(whole, source, temporary, dtype, writes=writes)
     elif writes:

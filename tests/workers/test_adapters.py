@@ -9,10 +9,11 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from service.spec import AlignmentJob, Lora
+from service.spec import AlignmentJob, Lora, Precision
 from tests.models import make_model
 from tests.workers.runs import Run, close, load, logits, lora, make_job, make_pairs, reference_scores, save
 from workers.data.examples import Example
+from workers.engine import policy
 from workers.engine.adapters import adapt, put_on
 from workers.engine.models import load_model
 from workers.errors import AttemptError
@@ -201,3 +202,27 @@ def test_a_model_from_the_hub_is_refused_as_at_post(config: Any, code: str, tmp_
     with pytest.raises(AttemptError) as error:
         check_model(make_job("hf:owner/name"), Weights(tmp_path))
     assert error.value.code == code
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("options", [{}, {"dora": True}, {"modules_to_save": ["lm_head"]}])
+def test_a_base_stored_in_bf16_is_held_in_bf16_and_gives_the_same_numbers(
+    options: dict[str, Any], tied: bool, pairs: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = make_model(tmp_path / "base", dtype="bfloat16", tie_word_embeddings=tied)
+    job = make_job(method=lora(**options))
+    job = job.model_copy(update={"training": job.training.model_copy(update={"precision": Precision.BF16})})
+    scores = reference_scores(Weights(base), pairs, Precision.BF16)
+
+    held = Run(job, Weights(base))
+    monkeypatch.setattr(policy, "stored_dtype", lambda _: torch.float32)
+    cast_each_time = Run(job, Weights(base))
+    weights = {name: one.dtype for name, one in held.model.named_parameters() if "q_proj.base_layer" in name}
+    assert set(weights.values()) == {torch.float32 if options.get("dora") else torch.bfloat16}
+    assert held.steps(0, 4, pairs, scores) == cast_each_time.steps(0, 4, pairs, scores)  # to the bit
+
+    for run, name in ((held, "held"), (cast_each_time, "cast")):
+        export(run.model, base, tmp_path / name)
+    ours, expected = (AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in ("held", "cast"))
+    assert ours.keys() == expected.keys()
+    assert all(torch.equal(ours[name], one) for name, one in expected.items())

@@ -15,12 +15,12 @@ from tests.encoding import RowEncoder
 from tests.models import make_model
 from workers.data.example_file import ExampleFile, write_examples
 from workers.data.examples import Example
-from workers.engine.models import load_model, split
+from workers.engine.models import load_model, round_frozen, split
 from workers.errors import AttemptError
 from workers.reference.fingerprint import namespace
 from workers.reference.handover import PassState, ScoreFeed, write_state
 from workers.reference.plan import plan
-from workers.reference.scorer import round_products, score
+from workers.reference.scorer import score
 from workers.reference.store import ReferenceStore, Score
 from workers.sources import Weights
 
@@ -68,7 +68,7 @@ def test_weights_rounded_once_give_the_bits_of_autocast(
         get_peft_model(model, LoraConfig(target_modules="all-linear", init_lora_weights=False, **adapter))
     lm = split(model.eval().requires_grad_(requires_grad=False))
     expected = score(lm, pairs, Precision.BF16, batch_tokens=256)
-    round_products(model)
+    round_frozen(model.requires_grad_(False))
     for ours, wanted in zip(score(lm, pairs, Precision.BF16, batch_tokens=256), expected, strict=True):
         for one, other in zip(ours, wanted, strict=True):
             assert np.array_equal(one, other)
@@ -77,7 +77,7 @@ def test_weights_rounded_once_give_the_bits_of_autocast(
 def test_a_tied_head_is_rounded_and_its_embeddings_are_not(tmp_path: Path) -> None:
     model = load_model(make_model(tmp_path, "qwen3", tie_word_embeddings=True))
     before = sum(weight.numel() for weight in model.parameters())  # tied ones once
-    round_products(model)
+    round_frozen(model.requires_grad_(False))
     kinds = {torch.float32: 0, torch.bfloat16: 0}
     for name, weight in model.named_parameters():
         kinds[weight.dtype] += weight.numel()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from service.spec import Precision
@@ -59,6 +60,12 @@ def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel
         raise AttemptError("model_unusable", f"transformers cannot load {path} as a causal LM: {error}") from error
     assert isinstance(model, PreTrainedModel)
     return model
+
+
+def stored_dtype(path: Path) -> torch.dtype:
+    """Of the weights in the files at `path`, as its configuration says."""
+    dtype: torch.dtype | None = AutoConfig.from_pretrained(path).dtype
+    return dtype or torch.float32
 
 
 def split(model: PreTrainedModel, whole: nn.Module | None = None, precision: Precision = Precision.FLOAT32) -> CausalLM:
@@ -129,6 +136,22 @@ def _few_tokens(model: PreTrainedModel, count: int) -> Tensor:
 
 def _equal(got: Tensor, expected: Tensor, tolerance: float) -> bool:
     return got.shape == expected.shape and torch.allclose(got, expected, rtol=tolerance, atol=tolerance)
+
+
+def round_frozen(model: nn.Module) -> None:
+    """Hold in bf16 the frozen weights that autocast would cast for every product: the same numbers, half the memory, no
+    casts.
+
+    Of plain linear layers only. Embeddings and norms stay as they are, and a head that is tied to the embeddings gets a
+    copy of its own. Layers with DoRA stay too: it reads the weights' norms.
+    """
+    with_dora = [layer for layer in model.modules() if getattr(layer, "lora_magnitude_vector", None)]
+    kept = {module for layer in with_dora for module in layer.modules()}
+    for module in model.modules():
+        if type(module) in (nn.Linear, Conv1D) and module not in kept:
+            for name, weight in list(module.named_parameters(recurse=False)):
+                if not weight.requires_grad:
+                    setattr(module, name, nn.Parameter(weight.to(torch.bfloat16), requires_grad=False))
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

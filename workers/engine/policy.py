@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from service.spec import AlignmentJob
+from service.spec import AlignmentJob, Precision
 from service.spec.training import Parallelism
 from workers.engine.adapters import adapt
 from workers.engine.live_reference import LiveReference
-from workers.engine.models import CausalLM, load_model, split
+from workers.engine.models import CausalLM, load_model, round_frozen, split, stored_dtype
 from workers.engine.parallel import Rank, Whole, replicate, shard
 from workers.engine.sharded_weights import fill, without_weights
 from workers.sources import Weights
@@ -32,7 +32,10 @@ def load_policy(job: AlignmentJob, start: Weights, rank: Rank, device: torch.dev
     if rank.count == 1 or training.parallelism is Parallelism.DDP:
         base = load_model(start.model, random_seed=seed).to(device)
         model = adapt(base, training.method, training.seed, start.adapter)
-        return Policy(model, split(base, replicate(model) if rank.count > 1 else Whole(model), precision))
+        lm = split(base, replicate(model) if rank.count > 1 else Whole(model), precision)
+        if precision is Precision.BF16 and stored_dtype(start.model) is torch.bfloat16:
+            round_frozen(base)  # loses nothing: so they were stored
+        return Policy(model, lm)
     if seed is not None:  # the same weights come of a seed only if they are drawn for a whole model
         base = load_model(start.model, random_seed=seed)
         model = adapt(base, training.method, training.seed, start.adapter)

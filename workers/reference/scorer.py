@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+from torch import Tensor
 
 from service.spec import Precision
 from workers.data.examples import Example
@@ -12,7 +11,7 @@ from workers.device import pick_device
 from workers.engine.adapters import put_on
 from workers.engine.batching import micro_batches
 from workers.engine.logprobs import split_by_answer, token_logps
-from workers.engine.models import CausalLM, autocast, load_model, split
+from workers.engine.models import CausalLM, autocast, load_model, round_frozen, split
 from workers.engine.parallel import Rank
 from workers.reference.store import Score
 from workers.sources import Weights
@@ -40,20 +39,6 @@ def score_share(
     return scores
 
 
-def round_products(model: nn.Module) -> None:
-    """Hold in bf16 the weights that autocast would cast for every product: the same numbers, half the memory, no casts.
-
-    Of plain linear layers only. Embeddings and norms stay as they are, and a head that is tied to the embeddings gets a
-    copy of its own. Layers with DoRA stay too: it reads the weights' norms.
-    """
-    with_dora = [layer for layer in model.modules() if getattr(layer, "lora_magnitude_vector", None)]
-    kept = {module for layer in with_dora for module in layer.modules()}
-    for module in model.modules():
-        if type(module) in (nn.Linear, Conv1D) and module not in kept:
-            for name, weight in list(module.named_parameters(recurse=False)):
-                setattr(module, name, nn.Parameter(weight.to(torch.bfloat16), requires_grad=False))
-
-
 def load(weights: Weights, precision: Precision) -> CausalLM:
     """A frozen model, ready to score."""
     model = load_model(weights.model)
@@ -61,5 +46,5 @@ def load(weights: Weights, precision: Precision) -> CausalLM:
         put_on(model, weights.adapter)
     lm = split(model.to(pick_device()).eval().requires_grad_(False), precision=precision)
     if precision is Precision.BF16:
-        round_products(lm.model)
+        round_frozen(lm.model)
     return lm
