@@ -19,7 +19,7 @@ from workers.engine.models import load_model, round_frozen, split
 from workers.errors import AttemptError
 from workers.reference.fingerprint import namespace
 from workers.reference.handover import PassState, ScoreFeed, write_state
-from workers.reference.plan import plan
+from workers.reference.plan import PacedWindows, plan
 from workers.reference.scorer import score
 from workers.reference.store import ReferenceStore, Score
 from workers.sources import Weights
@@ -169,3 +169,24 @@ def test_a_trainer_gets_scores_that_land_while_it_waits_and_none_after_a_failure
     write_state(state, PassState.FAILED)
     with pytest.raises(AttemptError, match="12 of 12 pairs have no score"):
         feed.get(keys[5:])
+
+
+def test_windows_take_a_few_seconds_at_any_speed_and_leave_nothing_out() -> None:
+    positions = list(range(100, 2000))
+    paced = PacedWindows(positions, workers=2)
+    taken = [paced.take()]
+    assert len(taken[0]) == 16  # training waits for the first
+    paced.scored(16, seconds=0.4)
+    taken.append(paced.take())
+    assert len(taken[1]) == 120  # three seconds at this speed
+    paced.scored(120, seconds=60)
+    lost = paced.take()
+    assert len(lost) == 16
+    paced.give_back(lost)
+    paced.scored(16, seconds=0.001)
+    while paced:
+        taken.append(paced.take())
+    assert taken[2] == lost  # the next, for another worker
+    assert [len(window) for window in taken[3:6]] == [437, 328, 246]  # half of each worker's share of what is left
+    assert 1 <= len(taken[-1]) <= 16
+    assert [one for window in taken for one in window] == positions

@@ -34,11 +34,10 @@ class Scorer:
     def ready(self) -> None:
         """Returns when the model is loaded."""
 
-    def score(self, positions: Sequence[int]) -> int:
-        """Score and commit the examples at these positions; return their number."""
+    def score(self, positions: Sequence[int]) -> None:
+        """Score and commit the examples at these positions."""
         from workers.reference.scorer import score
 
         examples = [self._examples[i] for i in positions]
         scores = score(self._lm, examples, self._config.precision, self._config.batch_tokens)
         self._store.commit((example.key, one) for example, one in zip(examples, scores, strict=True))
-        return len(examples)

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from service.spec.pools import Pool
 from service.spec.reports import Fault
 from workers.errors import AttemptError
 from workers.reference.actor import Scorer, ScorerConfig
-from workers.reference.plan import windows
+from workers.reference.plan import PacedWindows
 
 logger = logging.getLogger(__name__)
 
@@ -48,23 +49,28 @@ def run(
             .remote(config)
         )
 
-    waiting = deque(windows(to_score, resources.reference.workers))
-    actors = [start() for _ in range(min(resources.reference.workers, len(waiting)))]
+    count = min(resources.reference.workers, len(to_score))
+    waiting = PacedWindows(to_score, count)
+    actors = [start() for _ in range(count)]
+    starting: dict[Any, Any] = {actor.ready.remote(): actor for actor in actors}
     try:
-        _await_first(actors, resources.start_timeout_s)
-        busy: dict[Any, tuple[Any, list[int]]] = {}
-        idle = deque(actors)
+        _await_first(list(starting), resources.start_timeout_s)
+        busy: dict[Any, tuple[Any, list[int], float]] = {}
+        idle: deque[Any] = deque()  # never one that may yet find no place: its pairs would wait with it
         scored = failures = 0
         while (waiting or busy) and not stop.is_set():
             while waiting and idle:
-                actor, window = idle.popleft(), waiting.popleft()
-                busy[actor.score.remote(window)] = (actor, window)
-            done, _ = ray.wait(list(busy), num_returns=1, timeout=_STOP_POLL_S)
+                actor, window = idle.popleft(), waiting.take()
+                busy[actor.score.remote(window)] = (actor, window, time.monotonic())
+            done, _ = ray.wait([*busy, *starting], num_returns=1, timeout=_STOP_POLL_S)
             if not done:
                 continue
-            actor, window = busy.pop(done[0])
+            if done[0] in starting:
+                actor, window, since = starting.pop(done[0]), [], 0.0
+            else:
+                actor, window, since = busy.pop(done[0])
             try:
-                scored += ray.get(done[0])
+                ray.get(done[0])
             except RayActorError as error:
                 failures += 1
                 if failures > resources.max_failures:
@@ -73,19 +79,23 @@ def run(
                     ) from error
                 logger.warning("a reference worker died, its pairs go to another: %s", error)
                 actors.remove(actor)
-                actor = start()
-                actors.append(actor)
-                waiting.appendleft(window)
-            else:
-                on_scored(scored)
+                actors.append(start())
+                starting[actors[-1].ready.remote()] = actors[-1]
+                if window:
+                    waiting.give_back(window)
+                continue
             idle.append(actor)
+            if window:
+                scored += len(window)
+                waiting.scored(len(window), time.monotonic() - since)
+                on_scored(scored)
     finally:
         for actor in actors:
             ray.kill(actor)
 
 
-def _await_first(actors: Sequence[Any], timeout_s: float) -> None:
-    done, _ = ray.wait([actor.ready.remote() for actor in actors], num_returns=1, timeout=timeout_s)
+def _await_first(ready: Sequence[Any], timeout_s: float) -> None:
+    done, _ = ray.wait(list(ready), num_returns=1, timeout=timeout_s)
     if not done:
         raise AttemptError(
             "pool_unavailable",
@@ -93,4 +103,3 @@ def _await_first(actors: Sequence[Any], timeout_s: float) -> None:
             f"{Pool.REFERENCE.selector} has room. Check resources.reference, or the cluster's nodes.",
             Fault.SYSTEM,
         )
-    ray.get(done)

@@ -8,8 +8,9 @@ from service.spec.stages import Stage
 from workers.data.example_file import ExampleFile
 from workers.reference.store import ReferenceStore
 
-_WINDOW = 256  # pairs in a shard: small enough that training starts early, large enough to sort by length
-_FIRST_WINDOWS = (16, 32, 64, 128)  # ... and smaller at first, so that it starts earlier still
+_WINDOW = 256  # pairs in a shard: enough to sort by length
+_WINDOW_S = 3.0
+_SMALLEST_WINDOW, _LARGEST_WINDOW = 16, 2048
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,41 @@ def plan(store: ReferenceStore, examples: ExampleFile, visits: Sequence[int]) ->
     )
 
 
-def windows(positions: Sequence[int], workers: int = 1) -> Iterator[list[int]]:
-    """Positions to score, in the same order, shard by shard; towards the end smaller again, so that all workers end
-    together."""
-    start = 0
-    sizes = iter(_FIRST_WINDOWS)
-    while start < len(positions):
-        share = -(-(len(positions) - start) // (2 * workers)) if workers > 1 else len(positions)
-        size = min(next(sizes, _WINDOW), max(share, _FIRST_WINDOWS[0]))
-        yield list(positions[start : start + size])
-        start += size
+def windows(positions: Sequence[int]) -> Iterator[list[int]]:
+    """Positions to score, in the same order, shard by shard."""
+    for start in range(0, len(positions), _WINDOW):
+        yield list(positions[start : start + _WINDOW])
+
+
+class PacedWindows:
+    """The same for workers that score beside training, which waits for whole shards: each takes a worker about three
+    seconds, whatever its speed, and the last ones less, so that all workers end together."""
+
+    def __init__(self, positions: Sequence[int], workers: int) -> None:
+        self._positions = positions
+        self._workers = workers
+        self._start = 0
+        self._size = _SMALLEST_WINDOW
+        self._again: list[list[int]] = []
+
+    def __bool__(self) -> bool:
+        """Whether one is left."""
+        return bool(self._again) or self._start < len(self._positions)
+
+    def take(self) -> list[int]:
+        if self._again:
+            return self._again.pop()
+        share = -(-(len(self._positions) - self._start) // (2 * self._workers))
+        size = min(self._size, max(share, _SMALLEST_WINDOW))
+        window = list(self._positions[self._start : self._start + size])
+        self._start += len(window)
+        return window
+
+    def give_back(self, window: list[int]) -> None:
+        """Of a worker that was lost; it is the next to be taken."""
+        self._again.append(window)
+
+    def scored(self, count: int, seconds: float) -> None:
+        """How long a worker took for its last window."""
+        size = int(count / max(seconds, 1e-3) * _WINDOW_S)
+        self._size = min(max(size, _SMALLEST_WINDOW), _LARGEST_WINDOW)
