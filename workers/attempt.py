@@ -23,6 +23,7 @@ from service.spec.pools import Pool
 from service.spec.reports import AttemptBrief
 from service.spec.resources import ReferencePlacement
 from service.spec.stages import Stage
+from service.spec.training import Parallelism
 from workers.data.example_file import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.data.prepare import prepare, require_usable
@@ -152,13 +153,16 @@ class Attempt:
                 self._stop_scoring.set()  # nobody needs the scores if training failed
 
     def _policy_scores(self) -> bool:
-        """Whether the reference pass runs on the policy's own weights. LoRA does so by itself where no node is there
-        for scorers."""
+        """Whether the reference pass runs on the policy's own weights. A model in slices does so by itself, since a
+        scorer would need it whole; and LoRA where no node is there for scorers."""
         placement = self._job.resources.reference_placement
         if placement is not ReferencePlacement.AUTO:
             return placement is ReferencePlacement.POLICY
-        is_lora = isinstance(self._job.training.method, Lora)
-        return is_lora and self._job.reference is None and not find_pool(Pool.REFERENCE).node_ids
+        if self._job.reference is not None:
+            return False
+        if self._job.training.parallelism is Parallelism.FSDP and self._job.resources.policy.workers > 1:
+            return True
+        return isinstance(self._job.training.method, Lora) and not find_pool(Pool.REFERENCE).node_ids
 
     def _raise_cause(self, scoring: Future[None], training: Future[None]) -> None:
         """When scoring fails training follows, for lack of scores: the first is what to report."""
@@ -188,6 +192,7 @@ class Attempt:
                 needed.to_score,
                 self._job.resources,
                 gpus_per_worker,
+                lambda paths: self._reporter.event("reference.started", f"A scorer is ready: {paths}", Stage.REFERENCE),
                 lambda scored: self._reporter.progress(Stage.REFERENCE, scored, total, "pairs"),
                 self._stop_scoring,
             )

@@ -9,6 +9,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
+from workers.durable import sync
 from workers.engine.models import stored_dtype
 from workers.engine.parallel import Rank
 from workers.engine.sharded_weights import export_sharded
@@ -42,8 +43,11 @@ def export(model: nn.Module, source: Path, target: Path, rank: Rank | None = Non
         AutoTokenizer.from_pretrained(source).save_pretrained(temporary)
         if (source / "generation_config.json").exists():
             GenerationConfig.from_pretrained(source).save_pretrained(temporary)
+        for path in temporary.rglob("*"):
+            sync(path)
         shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
+        temporary.rename(target)  # from here on, training is not done again
+        sync(target.parent)
     if rank.count > 1:
         distributed.barrier()
 

@@ -80,8 +80,8 @@ class HealthMonitor:
 def _likelihood_displacement(first: Mapping[str, float], last: Mapping[str, float]) -> Alarm | None:
     """Both answers become less likely, the chosen one too (Razin et al., arXiv 2410.08847)."""
     name = "logps_per_token/chosen"
-    if "rewards/margins" not in last or name not in last:
-        return None
+    if any(wanted not in metrics for metrics in (first, last) for wanted in ("rewards/margins", name)):
+        return None  # no such row in some step
     fall = first[name] - last[name]
     if fall < _FALL or last["rewards/margins"] <= first["rewards/margins"]:
         return None

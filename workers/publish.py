@@ -1,20 +1,17 @@
 """The publish stage: the exported model gets its card and is moved to where the job's result is looked for."""
 
-import os
 from pathlib import Path
 
 from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
+from workers.durable import sync
 
 
 def publish(exported: Path, target: Path, job_id: str, job: AlignmentJob, report: DataReport) -> int:
     """Move the model into place by one rename; return its size in bytes. A second call finds it done."""
     if not target.exists():
         (exported / "README.md").write_text(model_card(job_id, job, report))
-        files = [path for path in exported.rglob("*") if path.is_file()]
-        for path in files:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        sync(exported / "README.md")
         target.parent.mkdir(parents=True, exist_ok=True)
         exported.rename(target)
     return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())

@@ -9,7 +9,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from service.spec import AlignmentJob, Lora, ModelRef, Storage
-from service.spec.model_config import has_cpu_engine, why_not_served, why_not_trained
+from service.spec.model_config import has_cpu_engine, longest_sequence, why_not_served, why_not_trained
 from service.spec.modules import DamagedWeights, check_adapter
 from service.spec.token_ids import other_ids
 from workers.errors import AttemptError
@@ -75,6 +75,14 @@ def check_model(job: AlignmentJob, start: Weights) -> None:
     method = job.training.method
     if job.model.weights == "pretrained" and (reason := why_not_trained(config)):
         raise AttemptError("model_unusable", f"The model {job.model.source} cannot be trained. {reason}")
+    limit = longest_sequence(config)
+    if limit is not None and job.data.max_length > limit:
+        raise AttemptError(
+            "model_unusable",
+            f"{job.model.source} scales its positions by the longest sequence of a batch once that has more than "
+            f"{limit} tokens, so a pair's log-probs would depend on its neighbours. Set data.max_length to {limit} or "
+            "less.",
+        )
     if job.serve and (reason := why_not_served(config, on_cpu=has_cpu_engine())):
         raise AttemptError("not_servable", f"The result could not be served: {reason}. Set serve: false to train it.")
     if isinstance(method, Lora) and start.adapter is None:

@@ -77,6 +77,22 @@ def why_not_trained(config: dict[str, Any]) -> str | None:
     return None
 
 
+def longest_sequence(config: dict[str, Any]) -> int | None:
+    """Tokens of a sequence up to which positions do not depend on what it is computed beside; None without a limit.
+
+    Dynamic and longrope scaling turn the positions of a whole batch by its longest sequence: past this length a pair's
+    numbers would be those of its neighbours.
+    """
+    scaling = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(scaling, dict):
+        return None
+    if (scaling.get("rope_type") or scaling.get("type")) not in {"dynamic", "longrope"}:
+        return None
+    name = "original_max_position_embeddings"
+    limit = scaling.get(name) or config.get(name) or config.get("max_position_embeddings")
+    return limit if isinstance(limit, int) else None
+
+
 def why_not_served(config: dict[str, Any], *, on_cpu: bool) -> str | None:
     """The reason why vLLM would fail to start on a model with this config.json; None if none is known.
 

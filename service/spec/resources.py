@@ -33,9 +33,9 @@ class Resources(SpecModel):
     reference_placement: ReferencePlacement = Field(
         ReferencePlacement.AUTO,
         description="`pool`: scorers of their own, side by side with training. `policy`: the training workers score "
-        "with the policy's own weights before its first step, as one GPU alone must. `auto`: `policy` for LoRA where "
-        "no node carries a label of the reference pool, else `pool`; a pool that is scaled up from nothing needs "
-        "`pool`.",
+        "with the policy's own weights before its first step, as one GPU alone must. `auto`: `policy` for a model in "
+        "slices (`parallelism: fsdp`), and for LoRA where no node carries a label of the reference pool, else `pool`; "
+        "a pool that is scaled up from nothing needs `pool`.",
     )
     start_timeout_s: float = Field(
         600, ge=1, le=86_400, description="How long an attempt waits for nodes of a pool before it fails, in seconds."

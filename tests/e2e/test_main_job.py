@@ -30,10 +30,10 @@ def file_id(plumbline: Plumbline) -> str:
 @pytest.fixture(scope="module")
 def job(plumbline: Plumbline, model: Path, file_id: str) -> Json:
     with Client(plumbline.url, plumbline.key) as client:
-        asked = spec(model, file_id, max_steps=12, checkpoint_every=5, learning_rate=1e-2) | {
-            "name": "main",
-            "serve": True,
-        }
+        asked = spec(model, file_id, max_steps=12, checkpoint_every=5, learning_rate=1e-2)
+        asked |= {"name": "main", "serve": True}
+        # of two scorers only one finds room on the node
+        asked |= {"resources": {"reference": {"workers": 2, "cpus_per_worker": 10}}}
         return finished(client, client.submit(asked)["id"])
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.spec.model_config import why_not_served, why_not_trained
+from service.spec.model_config import longest_sequence, why_not_served, why_not_trained
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,16 @@ def test_other_head_sizes_are_let_through(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize("on_cpu", [False, True])
 def test_a_model_type_that_vllm_does_not_know_is_told(on_cpu: bool) -> None:
     assert "gpt_neo" in (why_not_served({"model_type": "gpt_neo"}, on_cpu=on_cpu) or "")
+
+
+@pytest.mark.parametrize(
+    ("config", "limit"),
+    [
+        ({"rope_scaling": None}, None),
+        ({"rope_parameters": {"rope_type": "yarn", "original_max_position_embeddings": 4096}}, None),
+        ({"rope_scaling": {"type": "longrope"}, "original_max_position_embeddings": 4096}, 4096),
+        ({"rope_parameters": {"rope_type": "dynamic"}, "max_position_embeddings": 2048}, 2048),
+    ],
+)
+def test_positions_that_depend_on_the_longest_sequence_have_a_limit(config: dict[str, Any], limit: int | None) -> None:
+    assert longest_sequence(config) == limit

@@ -78,3 +78,11 @@ def test_losses_without_pairs_are_watched_for_what_they_have() -> None:
     watched = monitor()
     only = {"logps_per_token/chosen": -1.0, "logps/chosen_end": -0.2}
     assert [alarm for step in range(60) for alarm in watched.after_step(step + 1, only)] == []
+
+
+def test_first_steps_without_a_good_answer_are_no_reason_to_fail() -> None:
+    """Of a few unpaired rows, all may be bad ones."""
+    watched = monitor()
+    bad = {name: value for name, value in WELL.items() if "chosen" not in name}
+    found = [watched.after_step(step, bad if step == 3 else WELL) for step in range(1, STEPS + 1)]
+    assert found == [[]] * STEPS

@@ -46,6 +46,31 @@ def test_three_workers_read_their_slices_and_one_writes_files_of_bounded_size(tm
         assert all(torch.equal(ours[name], tensor) for name, tensor in expected.items())
 
 
+def _buffers(rank: Rank, path: Path, out: Path) -> None:
+    model = without_weights(path)
+    shard(model, model, Precision.FLOAT32, torch.device("cpu"))
+    fill(model, path, torch.device("cpu"), trained_too=True)
+    assert {float(tensor) for name, tensor in model.state_dict().items() if "layer_scalar" in name} == {0.25}
+    export_sharded(model, path, out, torch.float32, writes=rank.index == 0)
+
+
+def test_what_is_stored_beside_the_parameters_is_read_and_written_too(tmp_path: Path) -> None:
+    path = make_model(tmp_path / "model", "gemma4_text", hidden_size_per_layer_input=0)
+    weights = load_file(path / "model.safetensors")
+    scalars = {name for name in weights if "layer_scalar" in name}
+    assert scalars
+    save_file(
+        {name: tensor * 0 + 0.25 if name in scalars else tensor for name, tensor in weights.items()},
+        path / "model.safetensors",
+        {"format": "pt"},
+    )
+    (tmp_path / "out").mkdir()
+    on_workers(2, tmp_path, _buffers, path, tmp_path / "out")
+    files = (tmp_path / "out").glob("*.safetensors")
+    written = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    assert {float(written[name]) for name in scalars} == {0.25}
+
+
 def test_files_with_other_names_are_refused_with_what_to_do(tmp_path: Path) -> None:
     path = make_model(tmp_path / "model")
     weights = load_file(path / "model.safetensors")

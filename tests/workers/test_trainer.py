@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from service.spec import AlignmentJob, Precision
 from service.spec.rows import Row
 from tests.encoding import RowEncoder
+from tests.models import make_model
 from tests.workers.runs import load, save
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
@@ -135,3 +136,35 @@ def test_the_export_loads_in_transformers_and_gives_the_trained_policys_numbers(
         torch.testing.assert_close(loaded(ids).logits, expected, rtol=1e-4, atol=1e-4)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
     assert (tmp_path / "out" / "adapter" / "adapter_config.json").exists() == (method["type"] == "lora")
+
+
+@pytest.mark.parametrize("architecture", ["opt", "gpt_bigcode", "qwen3"])
+def test_no_layer_drops_anything_when_activations_are_recomputed(
+    architecture: str, pairs: list[Example], tmp_path: Path
+) -> None:
+    """Some call dropout as a function, in training mode."""
+    sizes = {"vocab_size": 400, "hidden_size": 32, "ffn_dim": 64, "word_embed_proj_dim": 32}
+    path = make_model(tmp_path / "model", architecture, **sizes)
+    reference = score(split(load_model(path).eval()), pairs, Precision.FLOAT32, 1024)
+    plain = Run(path, job()).steps(0, 4, pairs, reference)
+    recomputed = Run(path, job(gradient_checkpointing=True)).steps(0, 4, pairs, reference)
+    assert recomputed == pytest.approx(plain, abs=1e-5)
+
+
+def test_recomputing_activations_keeps_fewer_of_them(
+    model_path: Path, pairs: list[Example], scores: list[Score]
+) -> None:
+    def saved(**training: Any) -> int:
+        count = 0
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal count
+            count += tensor.numel()
+            return tensor
+
+        run = Run(model_path, job(**training))
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            run.steps(0, 1, pairs, scores)
+        return count
+
+    assert saved(gradient_checkpointing=True) < saved() / 2

@@ -8,7 +8,6 @@ can go on from what any other number wrote.
 """
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from service.spec.losses import LossKind
+from workers.durable import sync
 from workers.engine.parallel import Rank
 from workers.engine.trainer import Trainer
 from workers.health import HealthMonitor, HealthState
@@ -73,7 +73,7 @@ class Checkpoints:
         None where no checkpoint is. All workers call it."""
         if self._rank.index == 0:
             for torn in self._directory.glob(".step-*"):
-                shutil.rmtree(torn)
+                shutil.rmtree(torn, ignore_errors=True)
         saved = self._saved()
         newest: str | None = self._as_first(saved[-1].name if saved else None)
         if newest is None:
@@ -106,14 +106,14 @@ class Checkpoints:
         save(state, checkpoint_id=temporary, process_group=self._group, no_dist=not self._group)
         if self._rank.index != 0:
             return
-        _sync(temporary / _RUN)
+        sync(temporary / _RUN)
         if target.exists():  # of such a worker, and just the same
             shutil.rmtree(temporary)
         else:
             temporary.rename(target)
-            _sync(self._directory)
+            sync(self._directory)
         for old in self._saved()[: -self._keep]:
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
         self._on_saved(steps_done)
 
 
@@ -146,12 +146,3 @@ def _copy(state: Any) -> Any:
     if isinstance(state, dict):
         return {name: _copy(value) for name, value in state.items()}
     return state.detach().to("cpu", copy=True)
-
-
-def _sync(path: Path) -> None:
-    """Onto the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

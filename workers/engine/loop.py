@@ -46,6 +46,7 @@ class TrainingRun:
         if config.scores_itself:
             self._score()  # before any checkpoint is loaded
         self._feed = _feed(config, self._examples, self._order)
+        self._waited_told = 0.0
         self._checkpoints = Checkpoints(
             config.checkpoints, job.training.checkpoints_to_keep, rank, partial(_tell_saved, self._tell)
         )
@@ -95,7 +96,6 @@ class TrainingRun:
 
     def _step(self) -> None:
         positions = self._order.step(self._done).tolist()
-        waited_before = self._feed.waited_s if self._feed else 0.0
         scores = self._scores(positions)
         started = time.monotonic()
         metrics = self._trainer.step(self._done, [self._examples[i] for i in positions], scores)
@@ -105,7 +105,8 @@ class TrainingRun:
             self._tell(_alarm(alarm, self._done))
         metrics["tokens_per_s"] = metrics["tokens"] / elapsed
         metrics["pairs_per_s"] = len(positions) / elapsed
-        metrics["policy_wait_s"] = self._feed.waited_s - waited_before if self._feed else 0.0
+        waited = self._feed.waited_s if self._feed else 0.0  # for held-out pairs too, since the last step
+        metrics["policy_wait_s"], self._waited_told = waited - self._waited_told, waited
         self._tell(MetricsReport(step=self._done, values=metrics))
         self._tell(ProgressReport(stage=Stage.TRAIN, done=self._done, total=self._order.num_steps, unit="steps"))
 

@@ -51,7 +51,8 @@ def shard(model: nn.Module, blocks: PreTrainedModel, precision: Precision, devic
     slices after each backward pass (Zhao et al., arXiv 2304.11277; here torch's `fully_shard`).
 
     blocks: the transformers model inside `model`, which names the layers that are gathered one by one.
-    In bf16 the blocks' weights travel as bfloat16; embeddings, last norm and head, and all sums, stay float32.
+    In bf16 the blocks' matrices travel as bfloat16, as autocast would round them; norms, embeddings and head, and all
+    sums, stay float32.
     """
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
     names = set(blocks._no_split_modules or ())
@@ -61,9 +62,10 @@ def shard(model: nn.Module, blocks: PreTrainedModel, precision: Precision, devic
         cast_forward_inputs=False,
     )
     whole = Whole(model)
-    for module in model.modules():
-        if type(module).__name__ in names:
-            fully_shard(module, mesh=mesh, mp_policy=policy)
+    for module in [module for module in model.modules() if type(module).__name__ in names]:
+        if norms := [one for one in module.modules() if _is_norm(one)]:
+            fully_shard(norms, mesh=mesh)
+        fully_shard(module, mesh=mesh, mp_policy=policy)
     fully_shard(whole, mesh=mesh)
     for module in whole.modules():
         if isinstance(module, FSDPModule):
@@ -90,6 +92,11 @@ def let_go(whole: nn.Module) -> None:
     forward pass gathers them anew."""
     if isinstance(whole, FSDPModule):
         whole.reshard()
+
+
+def _is_norm(module: nn.Module) -> bool:
+    own = list(module.parameters(recurse=False))
+    return bool(own) and all(parameter.ndim == 1 for parameter in own)
 
 
 def _sum(_: None, bucket: GradBucket) -> torch.futures.Future[Tensor]:

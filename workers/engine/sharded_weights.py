@@ -32,12 +32,12 @@ def without_weights(path: Path) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.tie_weights()
     stored = {name for file in path.glob("*.safetensors") for name in _names(file)}
-    if missing := [name for name, _ in model.named_parameters() if name not in stored]:
+    if missing := [name for name, _ in _untied(model) if name not in stored]:
         raise AttemptError(
             "sharding_unsupported",
-            f"training.parallelism fsdp reads the weights of {path} in slices, but its safetensors files lack "
-            f"{missing[0]} and {len(missing) - 1} more: they have other names there, or another format. Load the model "
-            "with transformers and save it again, or set training.parallelism: ddp.",
+            f"training.parallelism fsdp reads the weights of {path} in slices, but {len(missing)} of them, such as "
+            f"{missing[0]}, have no tensor of that name in its safetensors files. Mixtures of experts are mostly "
+            "stored in another form than they run in, old files under other names. Set training.parallelism: ddp.",
         )
     _replace(model, lambda parameter: torch.empty_like(parameter, device="cpu"))
     return model
@@ -77,6 +77,10 @@ def fill(model: PreTrainedModel, path: Path, device: torch.device, *, trained_to
         }
         if wanted:
             load(wanted, storage_reader=HuggingFaceStorageReader(str(path)))
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    stored_too = {_file_name(name): tensor for name, tensor in model.state_dict().items() if name not in parameters}
+    if stored_too:  # buffers
+        load(stored_too, storage_reader=HuggingFaceStorageReader(str(path)))
 
 
 def export_sharded(model: PreTrainedModel, source: Path, target: Path, dtype: torch.dtype, *, writes: bool) -> None:
@@ -85,7 +89,7 @@ def export_sharded(model: PreTrainedModel, source: Path, target: Path, dtype: to
     Each tensor is gathered, given to the one worker that `writes`, and let go. All workers call it.
     """
     names = list(_untied(model))
-    sizes = [parameter.numel() * dtype.itemsize for _, parameter in names]
+    sizes = [tensor.numel() * (dtype if tensor.is_floating_point() else tensor.dtype).itemsize for _, tensor in names]
     files = _files(sizes)
     weight_map: dict[str, str] = {}
     held: dict[str, Tensor] = {}
@@ -93,7 +97,7 @@ def export_sharded(model: PreTrainedModel, source: Path, target: Path, dtype: to
         whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
         if not writes:
             continue
-        held[name] = whole.detach().to("cpu", dtype, copy=True)
+        held[name] = whole.detach().to("cpu", dtype if whole.is_floating_point() else whole.dtype, copy=True)
         if position + 1 == len(names) or files[position + 1] != files[position]:
             file = f"model-{files[position] + 1:05}-of-{files[-1] + 1:05}.safetensors"
             save_file(held, target / file, {"format": "pt"})

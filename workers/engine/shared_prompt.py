@@ -19,12 +19,16 @@ NAME = "shared_prompt"
 _LEAST_WIDTH_OF_FLEX = 16  # its kernels take no narrower heads
 
 
+class MasksItself(Exception):
+    """The model hides more than its layout says, by a mask of its own."""
+
+
 def attend(
     module: nn.Module,  # noqa: ARG001 - transformers passes it
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: None,
+    attention_mask: Tensor | None,
     *,
     layout: Layout | None = None,
     scaling: float | None = None,
@@ -36,9 +40,10 @@ def attend(
     """transformers' attention interface. query [1, heads, T, D]; key and value may have fewer heads. Returns
     [1, T, heads, D].
 
-    layout: None is every row one sequence of its own, padded on the right at most.
+    layout: None is every row one sequence of its own, padded on the right at most. Raises MasksItself.
     """
-    assert attention_mask is None, "this attention hides by its layout alone"
+    if attention_mask is not None:
+        raise MasksItself
     query, key, value = (_as_autocast(one) for one in (query, key, value))
     if layout is None:
         layout = Layout((Segment(slice(0, query.shape[2]), ()),))

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from service.spec import AlignmentJob
 from workers.data.examples import Example
@@ -47,9 +50,9 @@ class Trainer:
         model.eval()
         self._dropout = LoraDropout(model, job.training.method, job.training.seed, rank.index)
         if job.training.gradient_checkpointing:
-            lm.model.activation_checkpointing_enable({"use_reentrant": False})
-            lm.model.enable_input_require_grads()  # frozen embeddings would cut the graph under LoRA
-            _train_without_dropout(lm.model)
+            for layer in lm.model.modules():
+                if isinstance(layer, GradientCheckpointingLayer):
+                    _recompute(layer)
 
     def step(self, step: int, examples: Sequence[Example], scores: Sequence[Score] | None) -> dict[str, float]:
         """Update on the examples of one optimizer step, in training order and the same for every worker.
@@ -66,8 +69,8 @@ class Trainer:
         if not math.isfinite(metrics["loss"]) or not math.isfinite(norm):
             raise AttemptError(
                 "non_finite_loss",
-                f"Loss {metrics['loss']} with gradient norm {norm} at step {step + 1}. The weights before this step "
-                "are in the last checkpoint. A lower learning_rate or precision float32 mostly helps.",
+                f"Loss {metrics['loss']} with gradient norm {norm} at step {step + 1}. A lower learning_rate or "
+                "precision float32 mostly helps.",
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -93,11 +96,14 @@ def _whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def _train_without_dropout(model: nn.Module) -> None:
-    """transformers checkpoints activations in training mode only."""
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010 - not a Module or Tensor, which mypy expects
+def _recompute(layer: nn.Module) -> None:
+    """Compute the layer's activations again in backward. transformers' own way needs training mode, in which layers
+    drop."""
+    forward = layer.forward
+
+    def checkpointed(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    layer.forward = checkpointed

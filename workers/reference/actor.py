@@ -23,16 +23,19 @@ class Scorer:
 
     def __init__(self, config: ScorerConfig) -> None:
         from workers.data.example_file import ExampleFile
+        from workers.device import hide_other_gpus
         from workers.reference.scorer import load
         from workers.reference.store import ReferenceStore
 
+        hide_other_gpus()
         self._config = config
         self._examples = ExampleFile(config.examples)
         self._store = ReferenceStore(config.store_root, config.namespace)
         self._lm = load(config.weights, config.precision)
 
-    def ready(self) -> None:
-        """Returns when the model is loaded."""
+    def ready(self) -> str:
+        """Returns when the model is loaded, with the ways through the engine that it takes."""
+        return self._lm.paths
 
     def score(self, positions: Sequence[int]) -> None:
         """Score and commit the examples at these positions."""

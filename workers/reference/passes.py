@@ -27,11 +27,13 @@ def run(
     to_score: Sequence[int],
     resources: Resources,
     gpus_per_worker: float,
+    on_ready: Callable[[str], None],
     on_scored: Callable[[int], None],
     stop: threading.Event,
 ) -> None:
     """Score all positions on the reference pool, and give the pool back.
 
+    on_ready: called with the ways through the engine that the model takes, for each worker.
     on_scored: called with the number of pairs scored so far after each shard.
     stop: set from another thread to give up.
     Raises AttemptError `pool_unavailable` when no worker starts in time, `reference_workers_lost` when more than
@@ -54,7 +56,7 @@ def run(
     actors = [start() for _ in range(count)]
     starting: dict[Any, Any] = {actor.ready.remote(): actor for actor in actors}
     try:
-        _await_first(list(starting), resources.start_timeout_s)
+        _await_first(list(starting), resources.start_timeout_s, stop)
         busy: dict[Any, tuple[Any, list[int], float]] = {}
         idle: deque[Any] = deque()  # never one that may yet find no place: its pairs would wait with it
         scored = failures = 0
@@ -70,7 +72,7 @@ def run(
             else:
                 actor, window, since = busy.pop(done[0])
             try:
-                ray.get(done[0])
+                paths = ray.get(done[0])
             except RayActorError as error:
                 failures += 1
                 if failures > resources.max_failures:
@@ -85,7 +87,9 @@ def run(
                     waiting.give_back(window)
                 continue
             idle.append(actor)
-            if window:
+            if not window:
+                on_ready(paths)
+            else:
                 scored += len(window)
                 waiting.scored(len(window), time.monotonic() - since)
                 on_scored(scored)
@@ -94,12 +98,14 @@ def run(
             ray.kill(actor)
 
 
-def _await_first(ready: Sequence[Any], timeout_s: float) -> None:
-    done, _ = ray.wait(list(ready), num_returns=1, timeout=timeout_s)
-    if not done:
-        raise AttemptError(
-            "pool_unavailable",
-            f"No reference worker could be placed within {timeout_s:.0f} s: no node labelled "
-            f"{Pool.REFERENCE.selector} has room. Check resources.reference, or the cluster's nodes.",
-            Fault.SYSTEM,
-        )
+def _await_first(ready: Sequence[Any], timeout_s: float, stop: threading.Event) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not stop.is_set() and not ray.wait(list(ready), num_returns=1, timeout=_STOP_POLL_S)[0]:
+        if time.monotonic() > deadline:
+            raise AttemptError(
+                "pool_unavailable",
+                f"No reference worker was ready within {timeout_s:.0f} s: no node labelled {Pool.REFERENCE.selector} "
+                "has room, or the model takes longer to load. Check resources.reference, resources.start_timeout_s, or "
+                "the cluster's nodes.",
+                Fault.SYSTEM,
+            )
