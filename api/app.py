@@ -19,6 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
 from api.middleware import BodyLimit, SecurityHeaders
+from api.openai import fine_tuning
+from api.openai.errors import errors
 from api.routes import comparisons, deployments, files, health, internal, jobs, losses, streams
 from service.db.session import Database
 from service.errors import InvalidRequest, Unauthorized
@@ -51,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     for resource in (jobs, streams, deployments, files, comparisons, losses):
         app.include_router(resource.router, prefix="/v1", responses=problems.problems(Unauthorized, InvalidRequest))
+    app.include_router(fine_tuning.router, prefix="/v1", responses=errors(Unauthorized))
     app.include_router(internal.router)
     app.router.default = _Fallback(DASHBOARD)
     app.add_middleware(

@@ -168,3 +168,18 @@ class Deployment(Base):
     generation: Mapped[int] = mapped_column(Integer, default=1)  # a new POST after a failure raises it
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+
+
+class Call(Base):
+    """A client's wish for a job, sent without an Idempotency-Key (service.jobs.calls). Its ID is the job's key."""
+
+    __tablename__ = "calls"
+    __table_args__ = (UniqueConstraint("owner", "body_sha256", "number"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(200))
+    body_sha256: Mapped[str] = mapped_column(String(64))  # of the request's body, byte for byte
+    number: Mapped[int]
+    first_heard_by_retry: Mapped[bool]  # and no first request has come for it since
+    created_at: Mapped[datetime]
+    heard_at: Mapped[datetime]  # when the newest of its requests came
