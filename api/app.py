@@ -5,6 +5,7 @@ api.app:create_app` runs one; `plumbline up` runs the controller beside it.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,10 +24,13 @@ from api.middleware import BodyLimit, SecurityHeaders
 from api.openai import fine_tuning
 from api.openai.errors import errors
 from api.routes import comparisons, deployments, files, health, internal, jobs, losses, streams
+from service.db.migrate import is_current
 from service.db.session import Database
 from service.errors import InvalidRequest, Unauthorized
-from service.files.service import sweep_parts
+from service.files.service import finish_deletions, sweep_parts
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 REPORT_BYTES = 16 * 2**20  # of one batch of an attempt's reports, at most
 DASHBOARD = Path(__file__).parent / "dashboard"
@@ -72,6 +77,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(sweep_parts, settings)
         database = Database(settings.sqlalchemy_url)
+        await _finish_deletions(database, settings)
         # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
         async with httpx.AsyncClient(trust_env=False) as serve_client:
             app.state.database, app.state.serve_client = database, serve_client
@@ -79,6 +85,15 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
         await database.close()
 
     return lifespan
+
+
+async def _finish_deletions(database: Database, settings: Settings) -> None:
+    """Of processes that were killed. A database that is not there yet has none, and is no reason not to start."""
+    try:
+        if await is_current(database):
+            await finish_deletions(database, settings)
+    except (OperationalError, InterfaceError):
+        log.warning("the database does not answer; what is left of deleted files stays until the next start")
 
 
 class _Fallback:

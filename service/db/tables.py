@@ -71,7 +71,7 @@ class ApiKey(Base):
 
 
 class File(Base):
-    """An uploaded file. The row is written after the bytes are whole and in place."""
+    """An uploaded file. The row is written after the bytes are whole and in place, and goes after they have gone."""
 
     __tablename__ = "files"
 
@@ -81,6 +81,7 @@ class File(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]  # no one sees it from then on
 
 
 class Job(Base):
@@ -108,6 +109,7 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    model_deleted_at: Mapped[datetime | None]  # what it published is not to be used any more
 
 
 class Attempt(Base):

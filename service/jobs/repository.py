@@ -11,7 +11,7 @@ from service.clock import utc_now
 from service.db.tables import Attempt, Event, Job
 from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
-from service.jobs.states import AttemptState, JobState
+from service.jobs.states import TERMINAL, AttemptState, JobState
 from service.spec import Stage
 
 ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
@@ -67,6 +67,11 @@ class JobRepository:
                 query = query.where(func.coalesce(labels.as_string(), "{}") == "{}")
         jobs = list((await self._session.scalars(query.order_by(Job.id.desc()).limit(limit + 1))).all())
         return jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None
+
+    async def live_on_file(self, file_id: str) -> Job | None:
+        """A job that has not ended and trains on the uploaded file, if there is one."""
+        found = select(Job).where(Job.state.not_in(TERMINAL), Job.spec["data"]["train"].as_string() == file_id)
+        return (await self._session.scalars(found.order_by(Job.id).limit(1))).one_or_none()
 
     async def oldest_queued(self, limit: int) -> Sequence[Job]:
         queued = select(Job).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(limit)

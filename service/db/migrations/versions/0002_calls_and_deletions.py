@@ -1,4 +1,4 @@
-"""Calls that create jobs, for requests that are repeated without a key"""
+"""Calls that create jobs, for requests that are repeated without a key; files and models that are being deleted"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,3 +20,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_calls")),
         sa.UniqueConstraint("owner", "body_sha256", "number", name=op.f("uq_calls_owner_body_sha256_number")),
     )
+    op.add_column("files", sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("jobs", sa.Column("model_deleted_at", sa.DateTime(timezone=True), nullable=True))
