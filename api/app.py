@@ -21,13 +21,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
 from api.middleware import BodyLimit, SecurityHeaders
-from api.openai import fine_tuning
+from api.openai import fine_tuning, models
 from api.openai.errors import errors
 from api.routes import comparisons, deployments, files, health, internal, jobs, losses, streams
 from service.db.migrate import is_current
 from service.db.session import Database
 from service.errors import InvalidRequest, Unauthorized
-from service.files.service import finish_deletions, sweep_parts
+from service.files import service as files_service
+from service.jobs import published
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     for resource in (jobs, streams, deployments, files, comparisons, losses):
         app.include_router(resource.router, prefix="/v1", responses=problems.problems(Unauthorized, InvalidRequest))
-    app.include_router(fine_tuning.router, prefix="/v1", responses=errors(Unauthorized))
+    for resource in (fine_tuning, models):
+        app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
     app.include_router(internal.router)
     app.router.default = _Fallback(DASHBOARD)
     app.add_middleware(
@@ -75,7 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(sweep_parts, settings)
+        await asyncio.to_thread(files_service.sweep_parts, settings)
         database = Database(settings.sqlalchemy_url)
         await _finish_deletions(database, settings)
         # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
@@ -91,9 +93,10 @@ async def _finish_deletions(database: Database, settings: Settings) -> None:
     """Of processes that were killed. A database that is not there yet has none, and is no reason not to start."""
     try:
         if await is_current(database):
-            await finish_deletions(database, settings)
+            await files_service.finish_deletions(database, settings)
+            await published.finish_deletions(database, settings)
     except (OperationalError, InterfaceError):
-        log.warning("the database does not answer; what is left of deleted files stays until the next start")
+        log.warning("the database does not answer; what is left of deleted files and models stays until the next start")
 
 
 class _Fallback:

@@ -32,7 +32,6 @@ from service.jobs import calls
 from service.jobs import service as jobs
 from service.jobs.log import LogRepository
 from service.jobs.repository import AttemptRepository, JobRepository
-from service.jobs.states import JobState
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["OpenAI"])
 
@@ -144,7 +143,7 @@ async def list_checkpoints(
     async with database.reading() as session:
         job = await JobRepository(session).get_for_owner(job_id, owner)
         log = LogRepository(session)
-        trained = await log.newest_metric(job.id, "train") if job.state is JobState.SUCCEEDED else None
+        trained = await log.newest_metric(job.id, "train") if objects.has_model(job) else None
         held_out = await log.newest_metric(job.id, "held_out")
     found = [objects.checkpoint_object(job, trained, held_out)] if trained else []
     if after is not None:

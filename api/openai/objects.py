@@ -48,7 +48,7 @@ class FineTuningJob(BaseModel):
     status: Status = Field(description="`running` exactly while an attempt of the job runs on the cluster.")
     model: str
     fine_tuned_model: str | None = Field(
-        description="What the next job's `model` may say; null unless the job has succeeded."
+        description="What the next job's `model` may say; null unless the job has succeeded and its model is kept."
     )
     training_file: str
     validation_file: None = None
@@ -102,7 +102,7 @@ def job_object(job: Job, *, attempt_runs: bool) -> FineTuningJob:
         finished_at=seconds(job.finished_at) if job.finished_at else None,
         status=_status(job.state, attempt_runs=attempt_runs),
         model=spec.model.source,
-        fine_tuned_model=model_name(job.id) if job.state is JobState.SUCCEEDED else None,
+        fine_tuned_model=model_name(job.id) if has_model(job) else None,
         training_file=spec.data.train,
         organization_id=job.owner,
         seed=spec.training.seed,
@@ -152,6 +152,10 @@ def checkpoint_object(job: Job, trained: Metric, held_out: Metric | None) -> Fin
         step_number=trained.step,
         metrics=metrics,
     )
+
+
+def has_model(job: Job) -> bool:
+    return job.state is JobState.SUCCEEDED and job.model_deleted_at is None
 
 
 def model_name(job_id: str) -> str:

@@ -21,7 +21,7 @@ from service.db.tables import File
 from service.errors import DatasetInvalid, NotFound
 from service.files.repository import FileRepository
 from service.jobs.data_file import find_data_file
-from service.jobs.model_admission import check_models
+from service.jobs.model_admission import check_models, hold_models
 from service.settings import Settings
 from service.spec import AlignmentJob, DataSpec, SourceKind, Storage
 from service.spec.addresses import refuse_literal
@@ -47,8 +47,11 @@ async def check(database: Database, settings: Settings, owner: str, spec: Alignm
 
 
 async def hold(session: AsyncSession, owner: str, spec: AlignmentJob) -> None:
-    """Whoever deletes the job's file waits for this transaction, and then sees the job. Raises DatasetInvalid if it has
-    been deleted since the check."""
+    """Whoever deletes the job's file or models waits for this transaction, and then sees the job.
+
+    Raises DatasetInvalid or ModelNotFound for what has been deleted since the check.
+    """
+    await hold_models(session, owner, spec)
     if spec.data.source is SourceKind.FILE:
         await _find_file(session, owner, spec.data.train, lock="share")
 
