@@ -19,6 +19,7 @@ from service.files.repository import FileRepository
 
 router = APIRouter(prefix="/files", tags=["files"])
 
+MAX_PAGE = 10_000
 _PIECE_BYTES = 2**20
 _FORM = {
     "type": "object",
@@ -36,7 +37,7 @@ _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 }
 
-InSeconds = Annotated[bool, Depends(is_package)]
+ByPackage = Annotated[bool, Depends(is_package)]
 
 
 @router.post(
@@ -46,21 +47,21 @@ InSeconds = Annotated[bool, Depends(is_package)]
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 async def upload_file(
-    request: Request, owner: OwnerDep, database: DatabaseDep, settings: SettingsDep, in_seconds: InSeconds
+    request: Request, owner: OwnerDep, database: DatabaseDep, settings: SettingsDep, by_package: ByPackage
 ) -> FileView:
     """Upload a dataset. It is streamed to the storage, and is there whole or not at all."""
     part = FilePart(request)
     filename = await part.open()
     file = await files.store(database, settings, owner, filename, part.chunks())
-    return FileView.of(file, in_seconds=in_seconds)
+    return FileView.of(file, in_seconds=by_package)
 
 
 @router.get("", responses=problems(InvalidRequest))
 async def list_files(
     owner: OwnerDep,
     database: DatabaseDep,
-    in_seconds: InSeconds,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 20,
+    by_package: ByPackage,
+    limit: Annotated[int | None, Query(ge=1, le=MAX_PAGE, description="Default: 20; for OpenAI's package all.")] = None,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     after: Annotated[str | None, Query(description="The same, by the name that OpenAI's package gives it.")] = None,
     order: Literal["asc", "desc"] = "desc",
@@ -75,10 +76,10 @@ async def list_files(
         return FilePage(data=[], next_cursor=None, first_id=None, last_id=None, has_more=False)
     async with database.reading() as session:
         page, next_cursor = await FileRepository(session).page(
-            owner, limit=limit, cursor=cursor or after, oldest_first=order == "asc"
+            owner, limit=limit or (MAX_PAGE if by_package else 20), cursor=cursor or after, oldest_first=order == "asc"
         )
     return FilePage(
-        data=[FileView.of(file, in_seconds=in_seconds) for file in page],
+        data=[FileView.of(file, in_seconds=by_package) for file in page],
         next_cursor=next_cursor,
         first_id=page[0].id if page else None,
         last_id=page[-1].id if page else None,
@@ -87,10 +88,10 @@ async def list_files(
 
 
 @router.get("/{file_id}", responses=problems(NotFound))
-async def get_file(file_id: str, owner: OwnerDep, database: DatabaseDep, in_seconds: InSeconds) -> FileView:
+async def get_file(file_id: str, owner: OwnerDep, database: DatabaseDep, by_package: ByPackage) -> FileView:
     async with database.reading() as session:
         file = await FileRepository(session).get_for_owner(file_id, owner)
-    return FileView.of(file, in_seconds=in_seconds)
+    return FileView.of(file, in_seconds=by_package)
 
 
 @router.get("/{file_id}/content", response_class=StreamingResponse, responses=_BYTES | problems(NotFound))

@@ -13,7 +13,7 @@ from service.db.tables import Job
 from service.deployments import service as deployments
 from service.errors import InvalidState, NotFound
 from service.jobs.repository import JobRepository, append_event
-from service.jobs.states import TERMINAL, JobState
+from service.jobs.states import LIVE, JobState
 from service.settings import Settings
 from service.spec import Storage
 
@@ -41,7 +41,7 @@ async def delete(database: Database, settings: Settings, owner: str, job_id: str
         job = await get(session, owner, job_id, lock=True)
         if await deployments.find(session, job) is not None:
             raise InvalidState(f"The model is deployed: DELETE /v1/jobs/{job.id}/deployment takes it down first.")
-        if user := await _user_of(session, job.id):
+        if user := await _user_of(session, job):
             what = "was trained from it" if user.state is JobState.SUCCEEDED else f"is {user.state} and needs it"
             raise InvalidState(f"{user.id} {what}: delete the model of that job, or cancel it, first.", job_id=user.id)
         job.model_deleted_at = utc_now()
@@ -64,13 +64,14 @@ async def _remove(settings: Settings, job_id: str) -> None:
         await asyncio.to_thread(shutil.rmtree, directory)
 
 
-async def _user_of(session: AsyncSession, job_id: str) -> Job | None:
+async def _user_of(session: AsyncSession, job: Job) -> Job | None:
     """A job that needs the model: one that has not ended, or one whose own model is served beside it as its base."""
-    name = f"job:{job_id}"
+    name = f"job:{job.id}"
     starts_from = Job.spec["model"]["source"].as_string() == name
     takes = or_(starts_from, Job.spec["reference"]["source"].as_string() == name)
-    needs = or_(Job.state.not_in(TERMINAL) & takes, _there() & starts_from)
-    return (await session.scalars(select(Job).where(needs).order_by(Job.id.desc()).limit(1))).one_or_none()
+    needs = or_(Job.state.in_(LIVE) & takes, _there() & starts_from)
+    users = select(Job).where(Job.owner == job.owner, needs).order_by(Job.id.desc())
+    return (await session.scalars(users.limit(1))).one_or_none()
 
 
 def _there() -> ColumnElement[bool]:

@@ -11,7 +11,7 @@ from service.clock import utc_now
 from service.db.tables import Attempt, Event, Job
 from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
-from service.jobs.states import TERMINAL, AttemptState, JobState
+from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
 
 ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
@@ -70,7 +70,7 @@ class JobRepository:
 
     async def live_on_file(self, file_id: str) -> Job | None:
         """A job that has not ended and trains on the uploaded file, if there is one."""
-        found = select(Job).where(Job.state.not_in(TERMINAL), Job.spec["data"]["train"].as_string() == file_id)
+        found = select(Job).where(Job.state.in_(LIVE), Job.spec["data"]["train"].as_string() == file_id)
         return (await self._session.scalars(found.order_by(Job.id).limit(1))).one_or_none()
 
     async def oldest_queued(self, limit: int) -> Sequence[Job]:

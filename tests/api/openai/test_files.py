@@ -37,6 +37,7 @@ async def test_pages_hold_every_file_once_in_either_order(openai: AsyncOpenAI) -
     made = [(await openai.files.create(file=CHAT_ROW, purpose="fine-tune")).id for _ in range(5)]
     assert [file.id async for file in openai.files.list(limit=2)] == sorted(made, reverse=True)
     assert [file.id async for file in openai.files.list(limit=2, order="asc")] == sorted(made)
+    assert len((await openai.files.list()).data) == 5
     assert [file.id async for file in openai.files.list(purpose="fine-tune")] == sorted(made, reverse=True)
     assert [file.id async for file in openai.files.list(purpose="batch")] == []
 

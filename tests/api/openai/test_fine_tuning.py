@@ -181,10 +181,10 @@ async def test_jobs_are_listed_by_their_labels(openai: AsyncOpenAI, pairs: str, 
 
     made = [
         (await openai.fine_tuning.jobs.create(model=model, training_file=pairs, method=DPO, metadata=labels)).id
-        for labels in ({"team": "a", "the run": "1, {x}"}, {"team": "b"}, {})
+        for labels in ({"team": "a", "the run": '1, {x} "y"'}, {"team": "b"}, {})
     ]
     assert await listed(metadata={"team": "a"}) == made[:1]
-    assert await listed(metadata={"team": "a", "the run": "1, {x}"}) == made[:1]
+    assert await listed(metadata={"team": "a", "the run": '1, {x} "y"'}) == made[:1]
     assert await listed(metadata={"team": "a", "the run": "2"}) == []
     assert await listed(extra_query={"metadata": "null"}) == made[2:]
     assert await listed(metadata={}) == sorted(made, reverse=True)
