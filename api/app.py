@@ -5,6 +5,7 @@ api.app:create_app` runs one; `plumbline up` runs the controller beside it.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,17 +14,24 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
 from api.middleware import BodyLimit, SecurityHeaders
+from api.openai import fine_tuning, models
+from api.openai.errors import errors
 from api.routes import comparisons, deployments, files, health, internal, jobs, losses, streams
+from service.db.migrate import is_current
 from service.db.session import Database
 from service.errors import InvalidRequest, Unauthorized
-from service.files.service import sweep_parts
+from service.files import service as files_service
+from service.jobs import published
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 REPORT_BYTES = 16 * 2**20  # of one batch of an attempt's reports, at most
 DASHBOARD = Path(__file__).parent / "dashboard"
@@ -51,6 +59,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     for resource in (jobs, streams, deployments, files, comparisons, losses):
         app.include_router(resource.router, prefix="/v1", responses=problems.problems(Unauthorized, InvalidRequest))
+    for resource in (fine_tuning, models):
+        app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
     app.include_router(internal.router)
     app.router.default = _Fallback(DASHBOARD)
     app.add_middleware(
@@ -67,8 +77,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(sweep_parts, settings)
+        await asyncio.to_thread(files_service.sweep_parts, settings)
         database = Database(settings.sqlalchemy_url)
+        await _finish_deletions(database, settings)
         # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
         async with httpx.AsyncClient(trust_env=False) as serve_client:
             app.state.database, app.state.serve_client = database, serve_client
@@ -76,6 +87,16 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
         await database.close()
 
     return lifespan
+
+
+async def _finish_deletions(database: Database, settings: Settings) -> None:
+    """Of processes that were killed. A database that is not there yet has none, and is no reason not to start."""
+    try:
+        if await is_current(database):
+            await files_service.finish_deletions(database, settings)
+            await published.finish_deletions(database, settings)
+    except (OperationalError, InterfaceError):
+        log.warning("the database does not answer; what is left of deleted files and models stays until the next start")
 
 
 class _Fallback:

@@ -1,6 +1,7 @@
 """What holds for every request: how large a JSON body may be, and what a browser may do with an answer."""
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import error_response
@@ -42,7 +43,8 @@ class BodyLimit:
                 size += len(message.get("body", b""))
                 more = message.get("more_body", False)
         if size > limit:
-            await error_response(TooLarge(f"This body may have {limit} bytes at most."))(scope, receive, send)
+            too_large = TooLarge(f"This body may have {limit} bytes at most.")
+            await error_response(Request(scope), too_large)(scope, receive, send)
             return
 
         async def replay() -> Message:

@@ -1,4 +1,7 @@
-"""Reading the one file of a multipart form as a stream, without holding or spooling it."""
+"""Reading the one file of a multipart form as a stream, without holding or spooling it.
+
+OpenAI's package sends a field `purpose` too, which other clients leave out: there is one purpose here.
+"""
 
 from collections import deque
 from collections.abc import AsyncIterator
@@ -14,6 +17,7 @@ from service.errors import InvalidRequest, UploadIncomplete
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
+PURPOSE = "fine-tune"
 _HOW = "Send multipart/form-data with the file in the field 'file', as `curl -F file=@pairs.jsonl` does"
 
 
@@ -32,6 +36,7 @@ class FilePart:
             "on_header_end": self._on_header_end,
             "on_headers_finished": self._on_headers_finished,
             "on_part_data": self._on_part_data,
+            "on_part_end": self._on_part_end,
             "on_end": self._on_end,
         }
         try:
@@ -41,6 +46,7 @@ class FilePart:
         self._body = request.stream()
         self._data: deque[bytes] = deque()
         self._name, self._value, self._disposition = b"", b"", b""
+        self._purpose: bytes | None = None  # while its part is read
         self._ended = False
         self.filename: str | None = None
 
@@ -91,6 +97,9 @@ class FilePart:
     def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         field = options.get(b"name", b"").decode(errors="replace")
+        if field == "purpose":
+            self._purpose = b""
+            return
         if field != "file":
             raise InvalidRequest(f"There is no form field '{field[:100]}'. {_HOW}.", field=field[:100])
         if self.filename is not None:
@@ -98,7 +107,15 @@ class FilePart:
         self.filename = options.get(b"filename", b"").decode(errors="replace")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._data.append(data[start:end])
+        if self._purpose is None:
+            self._data.append(data[start:end])
+        else:
+            self._purpose = (self._purpose + data[start:end])[:100]
+
+    def _on_part_end(self) -> None:
+        if self._purpose not in (None, PURPOSE.encode()):
+            raise InvalidRequest(f"Files are taken for one purpose here: '{PURPOSE}'.", field="purpose")
+        self._purpose = None
 
     def _on_end(self) -> None:
         self._ended = True

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
+from api.openai import errors as openai
 from service.errors import InvalidRequest, ServiceError, Unauthorized, Unavailable
 from service.validation import explain
 
@@ -48,19 +49,22 @@ def problem_of(status: int, code: str, title: str, detail: str) -> dict[str, Any
     }
 
 
-def problem_response(content: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+def problem_response(request: Request, content: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    """In the form that the one who asks expects."""
+    if openai.is_expected(request):
+        return openai.error_response(content, headers)
     # What a client sent may be echoed, so this must be able to say anything: lone surrogates as "?".
     body = json.dumps(content, ensure_ascii=False).encode(errors="replace")
     return Response(body, status_code=content["status"], headers=headers, media_type=MEDIA_TYPE)
 
 
-def error_response(error: ServiceError) -> Response:
+def error_response(request: Request, error: ServiceError) -> Response:
     headers = {}
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "2"
-    return problem_response(problem(error), headers)
+    return problem_response(request, problem(error), headers)
 
 
 def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
@@ -86,14 +90,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _our_bug)
 
 
-async def _service_error(_request: Request, error: Exception) -> Response:
+async def _service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    return error_response(error)
+    return error_response(request, error)
 
 
-async def _validation_error(_request: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(explain(error.errors(), error.body))
+    return error_response(request, explain(error.errors(), error.body))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -101,9 +105,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.BAD_REQUEST:
         return error_response(
+            request,
             InvalidRequest(
                 "The body cannot be read as JSON: it is nested too deep, has too long a number or is not UTF-8."
-            )
+            ),
         )
     status = HTTPStatus(error.status_code)
     detail = {
@@ -113,7 +118,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods_at(request))
-    return problem_response(problem_of(status, status.name.lower(), status.phrase, detail), headers)
+    return problem_response(request, problem_of(status, status.name.lower(), status.phrase, detail), headers)
 
 
 def _methods_at(request: Request) -> list[str]:
@@ -123,13 +128,15 @@ def _methods_at(request: Request) -> list[str]:
     return sorted({method for route in found for method in route.methods or ()})
 
 
-async def _database_error(_request: Request, error: Exception) -> Response:
+async def _database_error(request: Request, error: Exception) -> Response:
     log.error("the database does not answer", exc_info=error)
     return error_response(
-        Unavailable("The database does not answer, or lacks its `plumbline db upgrade`: try again shortly.")
+        request, Unavailable("The database does not answer, or lacks its `plumbline db upgrade`: try again shortly.")
     )
 
 
-async def _our_bug(_request: Request, _error: Exception) -> Response:
+async def _our_bug(request: Request, _error: Exception) -> Response:
     """Starlette logs the error with its traceback; the client learns nothing of our insides."""
-    return error_response(ServiceError("The request failed on our side; the server's log says why. Try again."))
+    return error_response(
+        request, ServiceError("The request failed on our side; the server's log says why. Try again.")
+    )

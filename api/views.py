@@ -110,14 +110,35 @@ class MetricPage(View):
 
 
 class FileView(View):
+    """Ours and that of OpenAI's package in one."""
+
     id: str = Field(examples=["file-019316f0a6b2f3c1d4e5a"])
     object: Literal["file"] = "file"
     filename: str
     bytes: int
     sha256: str
-    created_at: datetime
+    created_at: datetime | int = Field(
+        description="For a client that sends `x-stainless-lang`, as OpenAI's packages do, in seconds since 1970."
+    )
+    purpose: Literal["fine-tune"] = "fine-tune"
+    status: Literal["processed"] = "processed"
+
+    @classmethod
+    def of(cls, file: tables.File, *, in_seconds: bool) -> "FileView":
+        view = cls.model_validate(file)
+        return view.model_copy(update={"created_at": int(file.created_at.timestamp())}) if in_seconds else view
 
 
 class FilePage(View):
+    object: Literal["list"] = "list"
     data: list[FileView]
     next_cursor: str | None = Field(description="`cursor` of the next page; null at the end.")
+    first_id: str | None
+    last_id: str | None = Field(description="`after` of the next page.")
+    has_more: bool
+
+
+class FileDeleted(View):
+    id: str
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True

@@ -71,7 +71,7 @@ class ApiKey(Base):
 
 
 class File(Base):
-    """An uploaded file. The row is written after the bytes are whole and in place."""
+    """An uploaded file. The row is written after the bytes are whole and in place, and goes after they have gone."""
 
     __tablename__ = "files"
 
@@ -81,6 +81,7 @@ class File(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]  # no one sees it from then on
 
 
 class Job(Base):
@@ -108,6 +109,7 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    model_deleted_at: Mapped[datetime | None]  # what it published is not to be used any more
 
 
 class Attempt(Base):
@@ -168,3 +170,18 @@ class Deployment(Base):
     generation: Mapped[int] = mapped_column(Integer, default=1)  # a new POST after a failure raises it
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+
+
+class Call(Base):
+    """A client's wish for a job, sent without an Idempotency-Key (service.jobs.calls). Its ID is the job's key."""
+
+    __tablename__ = "calls"
+    __table_args__ = (UniqueConstraint("owner", "body_sha256", "number"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(200))
+    body_sha256: Mapped[str] = mapped_column(String(64))  # of the request's body, byte for byte
+    number: Mapped[int]
+    first_heard_by_retry: Mapped[bool]  # and no first request has come for it since
+    created_at: Mapped[datetime]
+    heard_at: Mapped[datetime]  # when the newest of its requests came

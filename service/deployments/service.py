@@ -43,6 +43,8 @@ async def want(session: AsyncSession, job: Job) -> Deployment:
         raise InvalidState(
             f"The job is {job.state}; only a job that has succeeded has a model to deploy.", state=job.state
         )
+    if job.model_deleted_at is not None:
+        raise InvalidState("The job's model was deleted: there is nothing to deploy.")
     deployment = await find(session, job)
     if deployment is not None and deployment.state in WANTED:
         return deployment

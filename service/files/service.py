@@ -1,4 +1,4 @@
-"""Taking an uploaded file: streamed to the storage, whole or not at all."""
+"""Uploaded files: streamed to the storage whole or not at all, read back, and deleted."""
 
 import asyncio
 import hashlib
@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
+from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import File
-from service.errors import TooLarge
+from service.errors import InvalidState, NotFound, TooLarge
+from service.files.repository import FileRepository
 from service.ids import new_id
+from service.jobs.repository import JobRepository
 from service.settings import Settings
 from service.spec import Storage
 
@@ -51,6 +54,47 @@ async def store(
         final.unlink()
         raise
     return file
+
+
+async def open_content(database: Database, settings: Settings, owner: str, file_id: str) -> tuple[File, BinaryIO]:
+    """The file and its bytes, which stay readable although it be deleted meanwhile. Raises NotFound."""
+    async with database.reading() as session:
+        file = await FileRepository(session).get_for_owner(file_id, owner)
+    path = Storage(settings.storage_root).files / file.id
+    try:
+        return file, await asyncio.to_thread(path.open, "rb")
+    except FileNotFoundError as error:
+        raise NotFound("The file has just been deleted.") from error
+
+
+async def delete(database: Database, settings: Settings, owner: str, file_id: str) -> None:
+    """Delete the file: from the commit on it is gone for everyone, then its bytes go, then its row.
+
+    What a crash leaves of that, `finish_deletions` removes. Raises NotFound, and InvalidState while a job that has not
+    ended needs the file.
+    """
+    async with database.transaction() as session:
+        file = await FileRepository(session).get_for_owner(file_id, owner, lock="delete")
+        if job := await JobRepository(session).live_on_file(file.id):
+            raise InvalidState(f"{job.id} is {job.state} and needs the file: wait for it, or cancel it.", job_id=job.id)
+        file.deleted_at = utc_now()
+    await _finish_deletion(database, settings, file)
+
+
+async def finish_deletions(database: Database, settings: Settings) -> int:
+    """Remove what is left of deleted files; returns how many that were. Safe to run twice at once."""
+    async with database.reading() as session:
+        deleted = await FileRepository(session).deleted()
+    for file in deleted:
+        await _finish_deletion(database, settings, file)
+    return len(deleted)
+
+
+async def _finish_deletion(database: Database, settings: Settings, file: File) -> None:
+    path = Storage(settings.storage_root).files / file.id
+    await asyncio.to_thread(path.unlink, missing_ok=True)
+    async with database.transaction() as session:
+        await session.execute(sql_delete(File).where(File.id == file.id, File.deleted_at.is_not(None)))
 
 
 def sweep_parts(settings: Settings) -> int:

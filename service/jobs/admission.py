@@ -11,13 +11,17 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from service.db.session import Database
+from service.db.tables import File
 from service.errors import DatasetInvalid, NotFound
 from service.files.repository import FileRepository
 from service.jobs.data_file import find_data_file
-from service.jobs.model_admission import check_models
+from service.jobs.model_admission import check_models, hold_models
 from service.settings import Settings
 from service.spec import AlignmentJob, DataSpec, SourceKind, Storage
 from service.spec.addresses import refuse_literal
@@ -34,7 +38,32 @@ async def check(database: Database, settings: Settings, owner: str, spec: Alignm
     source = await _find_data(database, settings, owner, spec.data)
     await check_models(database, settings, owner, spec)
     if source is not None:
-        await asyncio.to_thread(check_rows, source[0], source[1], spec)
+        try:
+            await asyncio.to_thread(check_rows, source[0], source[1], spec)
+        except FileNotFoundError as error:
+            raise DatasetInvalid(
+                f"The file '{source[1]}' has just been deleted: {_again(spec.data).lower()}.", field="data.train"
+            ) from error
+
+
+async def hold(session: AsyncSession, owner: str, spec: AlignmentJob) -> None:
+    """Whoever deletes the job's file or models waits for this transaction, and then sees the job.
+
+    Raises DatasetInvalid or ModelNotFound for what has been deleted since the check.
+    """
+    await hold_models(session, owner, spec)
+    if spec.data.source is SourceKind.FILE:
+        await _find_file(session, owner, spec.data.train, lock="share")
+
+
+async def _find_file(session: AsyncSession, owner: str, file_id: str, lock: Literal["share"] | None = None) -> File:
+    try:
+        return await FileRepository(session).get_for_owner(file_id, owner, lock=lock)
+    except NotFound as error:
+        raise DatasetInvalid(
+            f"There is no file {file_id} among yours: upload it with POST /v1/files and use its ID.",
+            field="data.train",
+        ) from error
 
 
 async def _find_data(database: Database, settings: Settings, owner: str, data: DataSpec) -> tuple[Path, str] | None:
@@ -42,13 +71,7 @@ async def _find_data(database: Database, settings: Settings, owner: str, data: D
     match data.source:
         case SourceKind.FILE:
             async with database.reading() as session:
-                try:
-                    file = await FileRepository(session).get_for_owner(data.train, owner)
-                except NotFound as error:
-                    raise DatasetInvalid(
-                        f"There is no file {data.train} among yours: upload it with POST /v1/files and use its ID.",
-                        field="data.train",
-                    ) from error
+                file = await _find_file(session, owner, data.train)
             return Storage(settings.storage_root).files / file.id, file.filename
         case SourceKind.PATH:
             path = await asyncio.to_thread(

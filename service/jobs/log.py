@@ -20,6 +20,17 @@ class LogRepository:
         found = select(Event).where(Event.job_id == job_id, Event.number > after)
         return (await self._session.scalars(found.order_by(Event.number).limit(limit))).all()
 
+    async def newest_events(self, job_id: str, *, before: int | None, limit: int) -> Sequence[Event]:
+        """Newest first; before: only what has a lower number."""
+        found = select(Event).where(Event.job_id == job_id)
+        if before is not None:
+            found = found.where(Event.number < before)
+        return (await self._session.scalars(found.order_by(Event.number.desc()).limit(limit))).all()
+
+    async def newest_metric(self, job_id: str, split: Split) -> Metric | None:
+        found = select(Metric).where(Metric.job_id == job_id, Metric.split == split)
+        return (await self._session.scalars(found.order_by(Metric.number.desc()).limit(1))).one_or_none()
+
     async def newest_event(self, job_id: str, type: str) -> Event | None:
         found = select(Event).where(Event.job_id == job_id, Event.type == type)
         return (await self._session.scalars(found.order_by(Event.number.desc()).limit(1))).one_or_none()

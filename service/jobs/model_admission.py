@@ -7,7 +7,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from service.db.session import Database
+from service.db.tables import Job
 from service.errors import ModelNotFound, ModelUnusable, NotFound
 from service.ids import is_id
 from service.jobs.model_directory import check_adapted_modules, check_model_directory, find_model_directory
@@ -55,17 +58,7 @@ async def _find_model(
     directory: Path
     if model.job_id is not None:
         async with database.reading() as session:
-            try:
-                job = await JobRepository(session).get_for_owner(model.job_id, owner)
-            except NotFound as error:
-                raise ModelNotFound(
-                    f"There is no job {model.job_id} among yours. GET /v1/jobs?state=succeeded lists those that have "
-                    "published a model.",
-                    field=field,
-                ) from error
-        if job.state is not JobState.SUCCEEDED:
-            wait = "wait until it has succeeded" if not job.state.terminal else "name one that has succeeded"
-            raise ModelUnusable(f"The job {job.id} is {job.state} and has published no model: {wait}.", field=field)
+            job = await _publisher(session, owner, model.job_id, field)
         directory = storage.model(job.id)
     elif model.path is not None:
         roots = [storage.root / "models", *settings.model_roots]
@@ -79,6 +72,36 @@ async def _find_model(
         check_model_directory, directory, field, needs_weights=model.weights == "pretrained"
     )
     return directory, config
+
+
+async def _publisher(session: AsyncSession, owner: str, job_id: str, field: str, *, lock: bool = False) -> Job:
+    """The job, if it has published a model that is still to be used."""
+    try:
+        job = await JobRepository(session).get_for_owner(job_id, owner, lock=lock)
+    except NotFound as error:
+        raise ModelNotFound(
+            f"There is no job {job_id} among yours. GET /v1/jobs?state=succeeded lists those that have published a "
+            "model.",
+            field=field,
+        ) from error
+    if job.state is not JobState.SUCCEEDED:
+        wait = "wait until it has succeeded" if not job.state.terminal else "name one that has succeeded"
+        raise ModelUnusable(f"The job {job.id} is {job.state} and has published no model: {wait}.", field=field)
+    if job.model_deleted_at is not None:
+        raise ModelNotFound(f"The model of {job.id} was deleted: name another one.", field=field)
+    return job
+
+
+async def hold_models(session: AsyncSession, owner: str, spec: AlignmentJob) -> None:
+    """Whoever deletes a model that the job names waits for this transaction, and then sees the job.
+
+    Raises ModelNotFound if one has been deleted since the check.
+    """
+    named = {spec.model.job_id: "model"}
+    if spec.reference is not None:
+        named.setdefault(spec.reference.job_id, "reference")
+    for job_id, field in sorted((job_id, field) for job_id, field in named.items() if job_id is not None):
+        await _publisher(session, owner, job_id, field, lock=True)
 
 
 async def check_servable(settings: Settings, job_id: str) -> None:

@@ -1,6 +1,6 @@
 """Queries on jobs, attempts and events. Nothing commits here; the caller's transaction does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Select, func, select, update
@@ -11,7 +11,7 @@ from service.clock import utc_now
 from service.db.tables import Attempt, Event, Job
 from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
-from service.jobs.states import AttemptState, JobState
+from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
 
 ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
@@ -38,9 +38,18 @@ class JobRepository:
         return (await self._session.scalars(found)).one_or_none()
 
     async def page(
-        self, owner: str, *, limit: int, cursor: str | None = None, state: JobState | None = None
+        self,
+        owner: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        state: JobState | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> tuple[list[Job], str | None]:
-        """At most `limit` jobs, newest first, from after `cursor`; and the cursor of the next page, None at the end."""
+        """At most `limit` jobs, newest first, from after `cursor`; and the cursor of the next page, None at the end.
+
+        metadata: only jobs with all of these labels; with an empty one, only jobs without any.
+        """
         query = select(Job).where(Job.owner == owner)
         if cursor is not None:
             if not is_id("job", cursor):
@@ -51,8 +60,18 @@ class JobRepository:
             query = query.where(Job.id < cursor)
         if state is not None:
             query = query.where(Job.state == state)
+        if metadata is not None:
+            labels = Job.spec["metadata"]
+            query = query.where(*(labels[name].as_string() == value for name, value in metadata.items()))
+            if not metadata:  # jobs from before there were labels have no such member
+                query = query.where(func.coalesce(labels.as_string(), "{}") == "{}")
         jobs = list((await self._session.scalars(query.order_by(Job.id.desc()).limit(limit + 1))).all())
         return jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None
+
+    async def live_on_file(self, file_id: str) -> Job | None:
+        """A job that has not ended and trains on the uploaded file, if there is one."""
+        found = select(Job).where(Job.state.in_(LIVE), Job.spec["data"]["train"].as_string() == file_id)
+        return (await self._session.scalars(found.order_by(Job.id).limit(1))).one_or_none()
 
     async def oldest_queued(self, limit: int) -> Sequence[Job]:
         queued = select(Job).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(limit)
@@ -105,6 +124,11 @@ class AttemptRepository:
         """The newest attempt, ended or not; the only one whose reports are taken."""
         newest = select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number.desc()).limit(1)
         return (await self._session.scalars(newest)).one_or_none()
+
+    async def running(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of the jobs whose attempt's driver has reported and has not ended."""
+        running = select(Attempt.job_id).where(Attempt.job_id.in_(job_ids), Attempt.state == AttemptState.RUNNING)
+        return set((await self._session.scalars(running)).all())
 
     async def active(self) -> Sequence[Attempt]:
         """Attempts that have not ended, oldest first."""

@@ -111,6 +111,7 @@ async def _insert(database: Database, owner: str, spec: AlignmentJob, key: str |
         created_at=utc_now(),
     )
     async with database.transaction() as session:
+        await admission.hold(session, owner, spec)
         session.add(job)
         await session.flush()
         await append_event(session, job, "job.queued", "The job was accepted and waits for the controller.")

@@ -14,6 +14,13 @@ from service.spec.rows.formats import ScoreUse
 from service.spec.shapes import DataShape
 from service.spec.training import Lora, Training
 
+# Labels may not hold quotes and backslashes: SQLite finds a member of a JSON object by a path that cannot spell them.
+Label = Annotated[str, Field(min_length=1, max_length=64, pattern=r'^[^"\\]*$')]
+Metadata = Annotated[
+    dict[Label, Annotated[str, Field(max_length=512)]],
+    Field(max_length=16, description="Labels for people and scripts, at most 16; nothing here reads them."),
+]
+
 
 def _dpo() -> list[Loss]:
     return [SigmoidLoss()]
@@ -34,6 +41,7 @@ class AlignmentJob(SpecModel):
     training: Training = Field(default_factory=Training)
     resources: Resources = Field(default_factory=Resources)
     evaluation: Evaluation = Field(default_factory=Evaluation)
+    metadata: Metadata = Field(default_factory=dict)
     serve: bool = Field(True, description="Put base and aligned model on vLLM when the job succeeds.")
 
     @property

@@ -44,13 +44,23 @@ async def test_an_upload_is_stored_as_it_is_and_found_again(client: httpx.AsyncC
     assert file["sha256"] == hashlib.sha256(content).hexdigest()
     assert [path.read_bytes() for path in stored(settings)] == [content]
     assert (await client.get(f"/v1/files/{file['id']}")).json() == file
-    assert (await client.get("/v1/files")).json() == {"data": [file], "next_cursor": None}
+    assert (await client.get("/v1/files")).json()["data"] == [file]
+    assert file["created_at"].endswith("Z")
+    back = await client.get(f"/v1/files/{file['id']}/content")
+    assert (back.content, back.headers["content-length"]) == (content, str(len(content)))
 
 
 async def test_another_owners_file_is_not_there(client: httpx.AsyncClient, bob: dict[str, str]) -> None:
     file = (await client.post("/v1/files", files={"file": ("a", PAIR)})).json()
     problem(await client.get(f"/v1/files/{file['id']}", headers=bob), 404, "not_found")
     assert (await client.get("/v1/files", headers=bob)).json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    "params", [{"limit": "10001"}, {"cursor": "x"}, {"order": "up"}, {"after": "file-" + "0" * 21, "cursor": "y"}]
+)
+async def test_a_page_that_cannot_be_is_refused(client: httpx.AsyncClient, params: dict[str, str]) -> None:
+    problem(await client.get("/v1/files", params=params), 422, "invalid_request")
 
 
 async def test_a_file_name_that_would_climb_stays_where_it_is(client: httpx.AsyncClient, settings: Settings) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 import os
 import time
@@ -6,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from service.clock import utc_now
 from service.db.session import Database
-from service.errors import NotFound, TooLarge
+from service.errors import DatasetInvalid, InvalidState, NotFound, TooLarge
 from service.files.repository import FileRepository
-from service.files.service import clean_filename, store, sweep_parts
+from service.files.service import clean_filename, delete, finish_deletions, open_content, store, sweep_parts
+from service.jobs.admission import hold
+from service.jobs.service import submit
 from service.settings import Settings
+from service.spec import AlignmentJob
+from tests.service.conftest import add_file, make_model
 
 
 async def chunks(*parts: bytes, breaks: bool = False) -> AsyncIterator[bytes]:
@@ -69,6 +75,62 @@ async def test_parts_of_a_killed_process_are_swept_after_a_day(settings: Setting
 
     assert sweep_parts(settings) == 1
     assert stored(settings) == [whole, young]
+
+
+@pytest.mark.parametrize("bytes_gone", [True, False])
+async def test_a_deletion_that_was_killed_is_seen_by_no_one_and_finished_at_the_next_start(
+    database: Database, settings: Settings, bytes_gone: bool
+) -> None:
+    file, kept = [await store(database, settings, "ada", "a", chunks(b"x")) for _ in range(2)]
+    async with database.transaction() as session:
+        (await FileRepository(session).get_for_owner(file.id, "ada", lock="delete")).deleted_at = utc_now()
+    if bytes_gone:
+        (settings.storage_root / "files" / file.id).unlink()
+
+    with pytest.raises(NotFound):
+        await open_content(database, settings, "ada", file.id)
+    async with database.reading() as session:
+        assert [one.id for one in (await FileRepository(session).page("ada", limit=10))[0]] == [kept.id]
+    assert await finish_deletions(database, settings) == 1
+    assert [path.name for path in stored(settings)] == [kept.id]
+    assert await finish_deletions(database, settings) == 0
+
+
+async def test_of_a_job_and_a_deletion_at_once_one_is_refused(database: Database, settings: Settings) -> None:
+    model = str(make_model(settings.storage_root / "models" / "tiny"))
+    for turn in range(6):
+        file_id = await add_file(database, settings, b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+        spec = AlignmentJob.model_validate({"model": model, "data": {"train": file_id}})
+
+        async def submitted(spec: AlignmentJob = spec, turn: int = turn) -> bool:
+            await asyncio.sleep(turn % 3 / 500)
+            try:
+                await submit(database, settings, "ada", spec)
+            except DatasetInvalid:
+                return False
+            return True
+
+        async def deleted(file_id: str = file_id) -> bool:
+            try:
+                await delete(database, settings, "ada", file_id)
+            except InvalidState:
+                return False
+            return True
+
+        made, gone = await asyncio.gather(submitted(), deleted())
+        assert made is not gone
+        assert (settings.storage_root / "files" / file_id).exists() is made
+
+
+async def test_a_file_deleted_between_check_and_insert_makes_no_job(database: Database, settings: Settings) -> None:
+    file_id = await add_file(database, settings, b"x")
+    spec = AlignmentJob.model_validate({"model": "/m", "data": {"train": file_id}})
+    async with database.reading() as session:
+        await hold(session, "ada", spec)
+    await delete(database, settings, "ada", file_id)
+    async with database.reading() as session:
+        with pytest.raises(DatasetInvalid, match="no file"):
+            await hold(session, "ada", spec)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,188 @@
+"""`/v1/fine_tuning/jobs`, as OpenAI's package calls it."""
+
+import hashlib
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.deps import DatabaseDep, OwnerDep, SettingsDep
+from api.openai import objects
+from api.openai.errors import errors
+from api.openai.objects import FineTuningCheckpoint, FineTuningEvent, FineTuningJob
+from api.openai.request import FineTuningRequest
+from api.openai.translate import alignment_job
+from service.clock import utc_now
+from service.db.tables import Job
+from service.errors import (
+    DatasetInvalid,
+    IdempotencyConflict,
+    InvalidRequest,
+    InvalidState,
+    ModelNotFound,
+    ModelUnusable,
+    NotFound,
+    TooLarge,
+    UnknownLoss,
+)
+from service.jobs import calls
+from service.jobs import service as jobs
+from service.jobs.log import LogRepository
+from service.jobs.repository import AttemptRepository, JobRepository
+
+router = APIRouter(prefix="/fine_tuning/jobs", tags=["OpenAI"])
+
+_LABEL = re.compile(r"metadata\[(.+)\]")
+Limit = Annotated[int, Query(ge=1, le=100)]
+After = Annotated[str | None, Query(description="`id` of the last object of the page before.")]
+
+
+class JobList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[FineTuningJob]
+    has_more: bool
+
+
+class EventList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[FineTuningEvent]
+    has_more: bool
+
+
+class CheckpointList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[FineTuningCheckpoint]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+@router.post(
+    "",
+    responses=errors(
+        InvalidRequest, UnknownLoss, ModelNotFound, ModelUnusable, DatasetInvalid, IdempotencyConflict, TooLarge
+    ),
+)
+async def create_job(
+    arrived: Annotated[datetime, Depends(utc_now)],  # first: before anything that may have to wait
+    http: Request,
+    request: FineTuningRequest,
+    owner: OwnerDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    response: Response,
+    x_stainless_retry_count: Annotated[
+        int, Header(description="Above 0 the request repeats one that may have been received.", ge=0)
+    ] = 0,
+    idempotency_key: Annotated[str | None, Header(description="As in POST /v1/jobs.")] = None,
+) -> FineTuningJob:
+    """Queue a job. A request that the package repeats gets the job that the first one made, with the header
+    `Idempotent-Replayed: true`."""
+    spec, names = alignment_job(request)
+    if idempotency_key is None:
+        digest = hashlib.sha256(await http.body()).hexdigest()
+        idempotency_key = await calls.key_of_call(
+            database, owner, digest, arrived=arrived, is_retry=x_stainless_retry_count > 0
+        )
+    try:
+        job, replayed = await jobs.submit(database, settings, owner, spec, idempotency_key)
+    except InvalidRequest as error:
+        raise names.told(error) from error
+    if replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    async with database.reading() as session:
+        return (await _job_objects(session, [job]))[0]
+
+
+@router.get("", responses=errors(InvalidRequest))
+async def list_jobs(
+    http: Request, owner: OwnerDep, database: DatabaseDep, after: After = None, limit: Limit = 20
+) -> JobList:
+    """Your jobs, those of the native API too, newest first. `metadata[NAME]=VALUE` leaves only those so labelled,
+    `metadata=null` only those without labels."""
+    async with database.reading() as session:
+        page, more = await JobRepository(session).page(owner, limit=limit, cursor=after, metadata=_labels(http))
+        return JobList(data=await _job_objects(session, page), has_more=more is not None)
+
+
+@router.get("/{job_id}", responses=errors(NotFound))
+async def get_job(job_id: str, owner: OwnerDep, database: DatabaseDep) -> FineTuningJob:
+    async with database.reading() as session:
+        job = await JobRepository(session).get_for_owner(job_id, owner)
+        return (await _job_objects(session, [job]))[0]
+
+
+@router.post("/{job_id}/cancel", responses=errors(NotFound, InvalidState))
+async def cancel_job(job_id: str, owner: OwnerDep, database: DatabaseDep) -> FineTuningJob:
+    """Ask the job to stop. It is `cancelled` when nothing of it is left on the cluster."""
+    job = await jobs.cancel(database, owner, job_id)
+    async with database.reading() as session:
+        return (await _job_objects(session, [job]))[0]
+
+
+@router.get("/{job_id}/events", responses=errors(NotFound, InvalidRequest))
+async def list_events(
+    job_id: str, owner: OwnerDep, database: DatabaseDep, after: After = None, limit: Limit = 20
+) -> EventList:
+    """What happened, newest first."""
+    before = _event_number(job_id, after) if after is not None else None
+    async with database.reading() as session:
+        job = await JobRepository(session).get_for_owner(job_id, owner)
+        events = await LogRepository(session).newest_events(job.id, before=before, limit=limit + 1)
+    return EventList(data=[objects.event_object(event) for event in events[:limit]], has_more=len(events) > limit)
+
+
+@router.get("/{job_id}/checkpoints", responses=errors(NotFound, InvalidRequest))
+async def list_checkpoints(
+    job_id: str, owner: OwnerDep, database: DatabaseDep, after: After = None, limit: Limit = 10
+) -> CheckpointList:
+    """What of the job can be used as a model: what it published, once it has."""
+    async with database.reading() as session:
+        job = await JobRepository(session).get_for_owner(job_id, owner)
+        log = LogRepository(session)
+        trained = await log.newest_metric(job.id, "train") if objects.has_model(job) else None
+        held_out = await log.newest_metric(job.id, "held_out")
+    found = [objects.checkpoint_object(job, trained, held_out)] if trained else []
+    if after is not None:
+        if after not in [checkpoint.id for checkpoint in found]:
+            raise InvalidRequest("'after' is not a checkpoint of this job.", field="after")
+        found = []
+    ends = found[0].id if found else None
+    return CheckpointList(data=found[:limit], first_id=ends, last_id=ends, has_more=False)
+
+
+async def _job_objects(session: AsyncSession, page: list[Job]) -> list[FineTuningJob]:
+    running = await AttemptRepository(session).running([job.id for job in page if not job.state.terminal])
+    return [objects.job_object(job, attempt_runs=job.id in running) for job in page]
+
+
+def _labels(request: Request) -> dict[str, str] | None:
+    """The labels that the query asks for; none at all with `metadata=null`, None if it does not ask."""
+    found: dict[str, str] = {}
+    asked = False
+    for name, value in request.query_params.multi_items():
+        if not name.startswith("metadata"):
+            continue
+        asked = True
+        match = _LABEL.fullmatch(name)
+        if match:
+            label = match[1]
+            if any(character in label for character in '"\\') or "\0" in label + value:
+                raise InvalidRequest("No job can have such a label.", field="metadata")
+            if found.setdefault(label, value) != value:
+                raise InvalidRequest(f"'{name}' is asked for with two values.", field="metadata")
+        elif (name, value) != ("metadata", "null") or found:
+            raise InvalidRequest(
+                "Ask for labels as metadata[NAME]=VALUE, or for none as metadata=null.", field="metadata"
+            )
+    return found if asked else None
+
+
+def _event_number(job_id: str, event_id: str) -> int:
+    number = event_id.removeprefix(objects.event_id(job_id, 0)[:-1])
+    if not (number.isascii() and number.isdecimal() and len(number) <= 9):
+        raise InvalidRequest("'after' is not an event of this job: use the `id` of the last one.", field="after")
+    return int(number)

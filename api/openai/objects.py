@@ -1,0 +1,223 @@
+"""From our rows to the objects of OpenAI's package, each with what we know beyond it.
+
+Times are whole seconds since 1970, as the package types them.
+"""
+
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from api.views import JobView, StageProgress
+from service.db.tables import Event, Job, Metric
+from service.jobs.progress import eta_s
+from service.jobs.states import JobState
+from service.spec import AlignmentJob, LossKind, Stage
+from service.spec.losses import SigmoidLoss
+from service.spec.reports import Failure
+from service.spec.shapes import DataShape
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class JobError(BaseModel):
+    code: str
+    message: str
+    param: None = None
+
+
+class UsedHyperparameters(BaseModel):
+    batch_size: int
+    learning_rate_multiplier: float
+    n_epochs: float
+    beta: float | None = None
+
+
+class UsedMethod(BaseModel):
+    type: Literal["supervised", "dpo"]
+    supervised: dict[str, UsedHyperparameters] | None = None
+    dpo: dict[str, UsedHyperparameters] | None = None
+
+
+class FineTuningJob(BaseModel):
+    id: str = Field(examples=["job-019316f0a6b2f3c1d4e5a"])
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int
+    finished_at: int | None
+    status: Status = Field(description="`running` exactly while an attempt of the job runs on the cluster.")
+    model: str
+    fine_tuned_model: str | None = Field(
+        description="What the next job's `model` may say; null unless the job has succeeded and its model is kept."
+    )
+    training_file: str
+    validation_file: None = None
+    organization_id: str = Field(description="The owner of the API key.")
+    seed: int
+    hyperparameters: UsedHyperparameters = Field(description="As they are used, with `auto` filled in.")
+    method: UsedMethod | None = Field(description="Null for losses that are neither of OpenAI's methods.")
+    suffix: str | None
+    metadata: dict[str, str] | None
+    error: JobError | None
+    result_files: list[str] = Field(default_factory=list, description="Always empty: metrics are of the native API.")
+    trained_tokens: None = None
+    estimated_finish: int | None = Field(description="End of training at the rate so far; null at other times.")
+    integrations: list[Any] = Field(default_factory=list)
+    state: JobState = Field(description="The native state, which also knows `starting` and `cancelling`.")
+    stage: Stage | None
+    progress: dict[Stage, StageProgress]
+    attempts: int
+    spec: dict[str, Any] = Field(description="The AlignmentJob that the request came to.")
+
+
+class FineTuningEvent(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message"] = "message"
+    data: dict[str, Any]
+    event: str = Field(description="The native type.", examples=["reference.scored"])
+    stage: Stage | None
+    attempt: int | None
+
+
+class FineTuningCheckpoint(BaseModel):
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuning_job_id: str
+    fine_tuned_model_checkpoint: str
+    step_number: int
+    metrics: dict[str, float | None]
+
+
+def job_object(job: Job, *, attempt_runs: bool) -> FineTuningJob:
+    view = JobView.of(job, None)
+    spec = AlignmentJob.model_validate(job.spec)
+    return FineTuningJob(
+        id=job.id,
+        created_at=seconds(job.created_at),
+        finished_at=seconds(job.finished_at) if job.finished_at else None,
+        status=_status(job.state, attempt_runs=attempt_runs),
+        model=spec.model.source,
+        fine_tuned_model=model_name(job.id) if has_model(job) else None,
+        training_file=spec.data.train,
+        organization_id=job.owner,
+        seed=spec.training.seed,
+        hyperparameters=_hyperparameters(spec),
+        method=_method(spec),
+        suffix=spec.name,
+        metadata=spec.metadata or None,
+        error=_error(view.error),
+        estimated_finish=_estimated_finish(job),
+        state=job.state,
+        stage=view.stage,
+        progress=view.progress,
+        attempts=job.num_attempts,
+        spec=job.spec,
+    )
+
+
+def event_object(event: Event) -> FineTuningEvent:
+    return FineTuningEvent(
+        id=event_id(event.job_id, event.number),
+        created_at=seconds(event.created_at),
+        level=_level(event.type),
+        message=event.message,
+        data=event.data,
+        event=event.type,
+        stage=Stage(event.stage) if event.stage else None,
+        attempt=event.attempt,
+    )
+
+
+def checkpoint_object(job: Job, trained: Metric, held_out: Metric | None) -> FineTuningCheckpoint:
+    """The model that the job has published, as the checkpoint of its last step."""
+    assert job.finished_at is not None
+    metrics = {
+        "step": trained.step,
+        "train_loss": trained.values.get("loss"),
+        "train_mean_token_accuracy": trained.values.get("token_accuracy"),
+    }
+    if held_out is not None:
+        metrics["full_valid_loss"] = held_out.values.get("loss")
+        metrics["full_valid_mean_token_accuracy"] = held_out.values.get("token_accuracy")
+    return FineTuningCheckpoint(
+        id=f"{job.id}-step-{trained.step}",
+        created_at=seconds(job.finished_at),
+        fine_tuning_job_id=job.id,
+        fine_tuned_model_checkpoint=model_name(job.id),
+        step_number=trained.step,
+        metrics=metrics,
+    )
+
+
+def has_model(job: Job) -> bool:
+    return job.state is JobState.SUCCEEDED and job.model_deleted_at is None
+
+
+def model_name(job_id: str) -> str:
+    """How the model that a job published is named wherever a model is asked for."""
+    return f"job:{job_id}"
+
+
+def event_id(job_id: str, number: int) -> str:
+    return f"{job_id}-event-{number}"
+
+
+def seconds(time: datetime) -> int:
+    return int(time.timestamp())
+
+
+def _status(state: JobState, *, attempt_runs: bool) -> Status:
+    match state:
+        case JobState.SUCCEEDED:
+            return "succeeded"
+        case JobState.FAILED:
+            return "failed"
+        case JobState.CANCELLED:
+            return "cancelled"
+        case JobState.QUEUED | JobState.STARTING | JobState.RUNNING | JobState.CANCELLING:
+            return "running" if attempt_runs else "queued"
+
+
+def _error(failure: Failure | None) -> JobError | None:
+    return JobError(code=failure.code, message=failure.message) if failure else None
+
+
+def _method(spec: AlignmentJob) -> UsedMethod | None:
+    used = {"hyperparameters": _hyperparameters(spec)}
+    if spec.data_shape is DataShape.ANSWERS:
+        return UsedMethod(type="supervised", supervised=used)
+    if spec.losses[0].type is LossKind.SIGMOID:
+        return UsedMethod(type="dpo", dpo=used)
+    return None
+
+
+def _hyperparameters(spec: AlignmentJob) -> UsedHyperparameters:
+    left_open = spec.model_copy(update={"training": spec.training.model_copy(update={"learning_rate": None})})
+    first = spec.losses[0]
+    return UsedHyperparameters(
+        batch_size=spec.training.batch_size,
+        learning_rate_multiplier=float(f"{spec.learning_rate / left_open.learning_rate:.12g}"),
+        n_epochs=spec.training.epochs,
+        beta=first.beta if isinstance(first, SigmoidLoss) else None,
+    )
+
+
+def _estimated_finish(job: Job) -> int | None:
+    entry = job.progress.get(Stage.TRAIN)
+    if job.state is not JobState.RUNNING or job.stage != Stage.TRAIN or entry is None:
+        return None
+    left_s = eta_s(entry)
+    if left_s is None:
+        return None
+    return ceil((datetime.fromisoformat(entry["updated_at"]) + timedelta(seconds=left_s)).timestamp())
+
+
+def _level(type: str) -> Literal["info", "warn", "error"]:
+    if type in ("job.failed", "deployment.failed"):
+        return "error"
+    return "warn" if type == "health.alarm" else "info"

@@ -1,0 +1,58 @@
+"""The script on docs/openai.md, run as it stands there against the real API while its job is driven to its end."""
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+from service.db.session import Database
+from service.jobs import attempts
+from service.jobs.reports import take_batch
+from service.jobs.repository import AttemptRepository, JobRepository
+from service.settings import Settings
+from service.spec.reports import ReportBatch
+from tests.api.conftest import Server, ada, database, server
+from tests.api.conftest import settings as settings
+from tests.service.conftest import make_model
+
+__all__ = ["ada", "database", "server"]
+
+ROOT = Path(__file__).parents[2]
+(SCRIPT,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "openai.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+async def test_the_script_runs_as_it_stands_there(
+    server: Server, ada: dict[str, str], database: Database, settings: Settings
+) -> None:
+    model = make_model(settings.storage_root / "models" / "tiny")
+    (model / "model.safetensors").unlink()
+    (model / "pytorch_model.bin").write_bytes(b"w")  # whose modules the control plane does not look into
+    key = ada["Authorization"].removeprefix("Bearer ")
+    environment = os.environ | {"OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": key}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SCRIPT, str(model), cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    job_id = await queued(database)
+    async with database.transaction() as session:
+        job = await JobRepository(session).get(job_id)
+        await attempts.start_attempt(session, job)
+    async with database.transaction() as session:
+        attempt = await AttemptRepository(session).current(job)
+        assert attempt is not None
+        batch = ReportBatch.model_validate({"first_seq": 1, "reports": [{"kind": "outcome", "result": "succeeded"}]})
+        await take_batch(session, attempt.id, batch, settings)
+    printed, _ = await process.communicate()
+    lines = printed.decode().splitlines()
+    assert process.returncode == 0
+    assert "The job was accepted" in lines[0]
+    assert lines[-1] == f"succeeded job:{job_id}"
+
+
+async def queued(database: Database) -> str:
+    async with asyncio.timeout(60):
+        while True:
+            async with database.reading() as session:
+                if jobs := await JobRepository(session).oldest_queued(1):
+                    return jobs[0].id
+            await asyncio.sleep(0.05)
