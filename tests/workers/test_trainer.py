@@ -168,3 +168,10 @@ def test_recomputing_activations_keeps_fewer_of_them(
         return count
 
     assert saved(gradient_checkpointing=True) < saved() / 2
+
+
+def test_recomputing_the_activations_of_a_model_that_cannot_is_refused(tmp_path: Path) -> None:
+    path = make_model(tmp_path / "model", "openai-gpt", vocab_size=400, n_embd=32, n_layer=2, n_head=4)
+    with pytest.raises(AttemptError, match="micro_batch_tokens") as error:
+        Run(path, job(gradient_checkpointing=True))
+    assert error.value.code == "checkpointing_unsupported"

@@ -50,9 +50,15 @@ class Trainer:
         model.eval()
         self._dropout = LoraDropout(model, job.training.method, job.training.seed, rank.index)
         if job.training.gradient_checkpointing:
-            for layer in lm.model.modules():
-                if isinstance(layer, GradientCheckpointingLayer):
-                    _recompute(layer)
+            layers = [module for module in lm.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+            if not layers:
+                raise AttemptError(
+                    "checkpointing_unsupported",
+                    f"training.gradient_checkpointing: transformers' {type(lm.model).__name__} has no layers that can "
+                    "be computed again. Leave it out, and lower training.micro_batch_tokens to save memory.",
+                )
+            for layer in layers:
+                _recompute(layer)
 
     def step(self, step: int, examples: Sequence[Example], scores: Sequence[Score] | None) -> dict[str, float]:
         """Update on the examples of one optimizer step, in training order and the same for every worker.
