@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ def export(model: nn.Module, source: Path, target: Path, rank: Rank | None = Non
     """
     rank = rank or Rank()
     writes = rank.index == 0
-    temporary = target.with_name(f".{target.name}")
+    # of this worker alone: one of an attempt that was given up may still write
+    temporary = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
     if writes:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for torn in target.parent.glob(f".{target.name}-*"):
+            shutil.rmtree(torn, ignore_errors=True)
         temporary.mkdir(parents=True)
     dtype = stored_dtype(source)
 
