@@ -1,6 +1,5 @@
 """A training run: load, resume, step through the order, export. Knows nothing of Ray."""
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,8 +21,6 @@ from workers.health import Alarm, HealthMonitor
 from workers.reference.handover import ScoreFeed
 from workers.reference.on_policy import score_missing
 from workers.reference.store import ReferenceStore, Score
-
-logger = logging.getLogger(__name__)
 
 Tell = Callable[[Report], None]
 
