@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
 from transformers import PreTrainedTokenizerFast
 
 from service.spec import AlignmentJob, Precision
 from service.spec.rows import Row
 from tests.encoding import RowEncoder
 from tests.workers.runs import load, save
+from tests.workers.training_runs import on_workers
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.engine.live_reference import LiveReference
@@ -155,12 +155,8 @@ def test_a_reference_that_follows_the_policy_takes_its_share_of_every_weight(
         torch.testing.assert_close(one, 0.75 * before[name] + 0.25 * run.trainer.parameters[name])
 
 
-def _worker(index: int, store: Path, path: Path, losses: list[dict[str, Any]], encode: RowEncoder, out: Path) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=index, world_size=2)
-    run = Run(path, job(losses), encode, Rank(index, 2))
-    torch.save(run.steps(0, 3), out / f"{index}.pt")
-    distributed.destroy_process_group()
+def _three_steps(rank: Rank, path: Path, losses: list[dict[str, Any]], encode: RowEncoder, out: Path) -> None:
+    torch.save(Run(path, job(losses), encode, rank).steps(0, 3), out / f"{rank.index}.pt")
 
 
 @pytest.mark.parametrize("losses", [LOSSES[0], LOSSES[3], LOSSES[8]], ids=kinds)
@@ -168,7 +164,7 @@ def test_two_workers_have_the_losses_and_metrics_of_one(
     losses: list[dict[str, Any]], model_path: Path, encode: RowEncoder, tmp_path: Path
 ) -> None:
     expected = Run(model_path, job(losses), encode).steps(0, 3)
-    multiprocessing.spawn(_worker, (tmp_path / "store", model_path, losses, encode, tmp_path), nprocs=2)
+    on_workers(2, tmp_path, _three_steps, model_path, losses, encode, tmp_path)
     for index in range(2):
         for ours, one in zip(torch.load(tmp_path / f"{index}.pt"), expected, strict=True):
             assert ours == pytest.approx(one, rel=1e-4, abs=1e-5)

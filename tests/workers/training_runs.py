@@ -78,7 +78,11 @@ def metrics_of(reports: Sequence[Report]) -> Steps:
 
 
 def on_workers(count: int, directory: Path, function: Callable[..., Any], *args: Any) -> None:
-    """Call `function(rank, *args)` in `count` processes that speak to each other."""
+    """Call `function(rank, *args)` in `count` processes that speak to each other.
+
+    What `function` makes must be gone when it returns: a DDP module that outlives its process group ends the group's
+    threads while it holds the GIL, for which one of them may wait.
+    """
     with tempfile.TemporaryDirectory(dir=directory) as meeting:
         multiprocessing.spawn(_joined, (count, Path(meeting) / "file", function, args), nprocs=count)
 

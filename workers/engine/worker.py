@@ -34,7 +34,8 @@ def train(config: WorkerConfig) -> AttemptError | None:
         logger.error("training stops: %s", error)
         if together and not _all_stop(together):
             raise  # the others wait for this worker: Ray must end them
-        return error
+        # Its frames hold the model: a DDP module that Ray's end of the process group finds alive can hang the worker.
+        return error.with_traceback(None)
     return None
 
 
