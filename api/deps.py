@@ -36,11 +36,11 @@ ServeClientDep = Annotated[httpx.AsyncClient, Depends(_serve_client)]
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-async def _owner(database: DatabaseDep, credentials: Credentials) -> str:
+async def _project(database: DatabaseDep, credentials: Credentials) -> str:
     if credentials is None:
         raise Unauthorized
     async with database.reading() as session:
-        return (await verify_key(session, credentials.credentials)).owner
+        return (await verify_key(session, credentials.credentials)).project_id
 
 
 async def _attempt_id(attempt_id: str, settings: SettingsDep, credentials: Credentials) -> str:
@@ -49,5 +49,5 @@ async def _attempt_id(attempt_id: str, settings: SettingsDep, credentials: Crede
     return attempt_id
 
 
-OwnerDep = Annotated[str, Depends(_owner)]
+ProjectDep = Annotated[str, Depends(_project)]
 AttemptIdDep = Annotated[str, Depends(_attempt_id)]

@@ -20,7 +20,7 @@ db = typer.Typer(no_args_is_help=True, help="The database.")
 
 @keys.command("create")
 def create(
-    owner: Annotated[str, typer.Option(help="Keys with the same owner see the same jobs and files.")],
+    project: Annotated[str, typer.Option(help="Keys of one project see the same jobs and files.")],
     name: Annotated[str, typer.Option(help="What the key is for.")] = "",
 ) -> None:
     """Make a key and print it. It is shown this once; only its digest is kept."""
@@ -28,7 +28,7 @@ def create(
     from service.keys.service import create_key
 
     async def work(session: "AsyncSession") -> str:
-        return (await create_key(session, owner=owner, name=name))[1]
+        return (await create_key(session, project_id=project, name=name))[1]
 
     typer.echo(in_database(work))
 
@@ -40,10 +40,10 @@ def list_() -> None:
     from service.keys.service import list_keys
 
     rows = in_database(list_keys)
-    table = Table(Column("key", no_wrap=True, min_width=25), "owner", "name", "created", "revoked", box=None)
+    table = Table(Column("key", no_wrap=True, min_width=25), "project", "name", "created", "revoked", box=None)
     for key in rows:
         revoked = f"{key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else ""
-        table.add_row(key.id, key.owner, key.name, f"{key.created_at:%Y-%m-%d %H:%M}", revoked)
+        table.add_row(key.id, key.project_id, key.name, f"{key.created_at:%Y-%m-%d %H:%M}", revoked)
     Console(highlight=False).print(table)
 
 

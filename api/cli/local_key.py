@@ -8,7 +8,7 @@ from service.errors import Unauthorized
 from service.keys.service import create_key, verify_key
 from service.settings import Settings
 
-OWNER = "local"
+PROJECT = "local"
 
 
 def local_key(settings: Settings) -> str:
@@ -31,6 +31,6 @@ async def _valid_key(settings: Settings, known: str | None) -> str:
                     await verify_key(session, known)
                 except Unauthorized:
                     known = None
-            return known or (await create_key(session, owner=OWNER, name="plumbline up"))[1]
+            return known or (await create_key(session, project_id=PROJECT, name="plumbline up"))[1]
     finally:
         await database.close()

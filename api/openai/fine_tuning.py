@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import DatabaseDep, OwnerDep, SettingsDep
+from api.deps import DatabaseDep, ProjectDep, SettingsDep
 from api.openai import objects
 from api.openai.errors import errors
 from api.openai.objects import FineTuningCheckpoint, FineTuningEvent, FineTuningJob
@@ -70,7 +70,7 @@ async def create_job(
     arrived: Annotated[datetime, Depends(utc_now)],  # first: before anything that may have to wait
     http: Request,
     request: FineTuningRequest,
-    owner: OwnerDep,
+    project_id: ProjectDep,
     database: DatabaseDep,
     settings: SettingsDep,
     response: Response,
@@ -85,10 +85,10 @@ async def create_job(
     if idempotency_key is None:
         digest = hashlib.sha256(await http.body()).hexdigest()
         idempotency_key = await calls.key_of_call(
-            database, owner, digest, arrived=arrived, is_retry=x_stainless_retry_count > 0
+            database, project_id, digest, arrived=arrived, is_retry=x_stainless_retry_count > 0
         )
     try:
-        job, replayed = await jobs.submit(database, settings, owner, spec, idempotency_key)
+        job, replayed = await jobs.submit(database, settings, project_id, spec, idempotency_key)
     except InvalidRequest as error:
         raise names.told(error) from error
     if replayed:
@@ -99,49 +99,49 @@ async def create_job(
 
 @router.get("", responses=errors(InvalidRequest))
 async def list_jobs(
-    http: Request, owner: OwnerDep, database: DatabaseDep, after: After = None, limit: Limit = 20
+    http: Request, project_id: ProjectDep, database: DatabaseDep, after: After = None, limit: Limit = 20
 ) -> JobList:
     """Your jobs, those of the native API too, newest first. `metadata[NAME]=VALUE` leaves only those so labelled,
     `metadata=null` only those without labels."""
     async with database.reading() as session:
-        page, more = await JobRepository(session).page(owner, limit=limit, cursor=after, metadata=_labels(http))
+        page, more = await JobRepository(session).page(project_id, limit=limit, cursor=after, metadata=_labels(http))
         return JobList(data=await _job_objects(session, page), has_more=more is not None)
 
 
 @router.get("/{job_id}", responses=errors(NotFound))
-async def get_job(job_id: str, owner: OwnerDep, database: DatabaseDep) -> FineTuningJob:
+async def get_job(job_id: str, project_id: ProjectDep, database: DatabaseDep) -> FineTuningJob:
     async with database.reading() as session:
-        job = await JobRepository(session).get_for_owner(job_id, owner)
+        job = await JobRepository(session).get_in_project(job_id, project_id)
         return (await _job_objects(session, [job]))[0]
 
 
 @router.post("/{job_id}/cancel", responses=errors(NotFound, InvalidState))
-async def cancel_job(job_id: str, owner: OwnerDep, database: DatabaseDep) -> FineTuningJob:
+async def cancel_job(job_id: str, project_id: ProjectDep, database: DatabaseDep) -> FineTuningJob:
     """Ask the job to stop. It is `cancelled` when nothing of it is left on the cluster."""
-    job = await jobs.cancel(database, owner, job_id)
+    job = await jobs.cancel(database, project_id, job_id)
     async with database.reading() as session:
         return (await _job_objects(session, [job]))[0]
 
 
 @router.get("/{job_id}/events", responses=errors(NotFound, InvalidRequest))
 async def list_events(
-    job_id: str, owner: OwnerDep, database: DatabaseDep, after: After = None, limit: Limit = 20
+    job_id: str, project_id: ProjectDep, database: DatabaseDep, after: After = None, limit: Limit = 20
 ) -> EventList:
     """What happened, newest first."""
     before = _event_number(job_id, after) if after is not None else None
     async with database.reading() as session:
-        job = await JobRepository(session).get_for_owner(job_id, owner)
+        job = await JobRepository(session).get_in_project(job_id, project_id)
         events = await LogRepository(session).newest_events(job.id, before=before, limit=limit + 1)
     return EventList(data=[objects.event_object(event) for event in events[:limit]], has_more=len(events) > limit)
 
 
 @router.get("/{job_id}/checkpoints", responses=errors(NotFound, InvalidRequest))
 async def list_checkpoints(
-    job_id: str, owner: OwnerDep, database: DatabaseDep, after: After = None, limit: Limit = 10
+    job_id: str, project_id: ProjectDep, database: DatabaseDep, after: After = None, limit: Limit = 10
 ) -> CheckpointList:
     """What of the job can be used as a model: what it published, once it has."""
     async with database.reading() as session:
-        job = await JobRepository(session).get_for_owner(job_id, owner)
+        job = await JobRepository(session).get_in_project(job_id, project_id)
         log = LogRepository(session)
         trained = await log.newest_metric(job.id, "train") if objects.has_model(job) else None
         held_out = await log.newest_metric(job.id, "held_out")

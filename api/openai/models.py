@@ -5,7 +5,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.deps import DatabaseDep, OwnerDep, SettingsDep
+from api.deps import DatabaseDep, ProjectDep, SettingsDep
 from api.openai.errors import errors
 from api.openai.objects import model_name, seconds
 from service.db.tables import Job
@@ -36,22 +36,24 @@ class ModelDeleted(BaseModel):
 
 
 @router.get("", responses=errors())
-async def list_models(owner: OwnerDep, database: DatabaseDep) -> ModelList:
+async def list_models(project_id: ProjectDep, database: DatabaseDep) -> ModelList:
     """Newest first. Models that jobs only start from are not listed: they are not kept here."""
     async with database.reading() as session:
-        return ModelList(data=[_model(job) for job in await published.all_of(session, owner)])
+        return ModelList(data=[_model(job) for job in await published.all_of(session, project_id)])
 
 
 @router.get("/{model}", responses=errors(NotFound))
-async def get_model(model: str, owner: OwnerDep, database: DatabaseDep) -> Model:
+async def get_model(model: str, project_id: ProjectDep, database: DatabaseDep) -> Model:
     async with database.reading() as session:
-        return _model(await published.get(session, owner, _job_id(model)))
+        return _model(await published.get(session, project_id, _job_id(model)))
 
 
 @router.delete("/{model}", responses=errors(NotFound, InvalidState))
-async def delete_model(model: str, owner: OwnerDep, database: DatabaseDep, settings: SettingsDep) -> ModelDeleted:
+async def delete_model(
+    model: str, project_id: ProjectDep, database: DatabaseDep, settings: SettingsDep
+) -> ModelDeleted:
     """Delete the model and its files; refused while it is deployed, or a job or another model needs it."""
-    await published.delete(database, settings, owner, _job_id(model))
+    await published.delete(database, settings, project_id, _job_id(model))
     return ModelDeleted(id=model)
 
 
@@ -60,7 +62,7 @@ def _model(job: Job) -> Model:
     return Model(
         id=model_name(job.id),
         created=seconds(job.finished_at),
-        owned_by=job.owner,
+        owned_by=job.project_id,
         base=job.spec["model"]["source"],
         name=job.spec["name"],
     )

@@ -52,7 +52,7 @@ class FineTuningJob(BaseModel):
     )
     training_file: str
     validation_file: None = None
-    organization_id: str = Field(description="The owner of the API key.")
+    organization_id: str = Field(description="The project_id of the API key.")
     seed: int
     hyperparameters: UsedHyperparameters = Field(description="As they are used, with `auto` filled in.")
     method: UsedMethod | None = Field(description="Null for losses that are neither of OpenAI's methods.")
@@ -104,7 +104,7 @@ def job_object(job: Job, *, attempt_runs: bool) -> FineTuningJob:
         model=spec.model.source,
         fine_tuned_model=model_name(job.id) if has_model(job) else None,
         training_file=spec.data.train,
-        organization_id=job.owner,
+        organization_id=job.project_id,
         seed=spec.training.seed,
         hyperparameters=_hyperparameters(spec),
         method=_method(spec),

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
 from api import sse
-from api.deps import DatabaseDep, OwnerDep, ServeClientDep, SettingsDep
+from api.deps import DatabaseDep, ProjectDep, ServeClientDep, SettingsDep
 from api.problems import problem, problems
 from service.comparisons import service as comparisons
 from service.comparisons.request import ComparisonRequest
@@ -40,14 +40,14 @@ class Comparison(BaseModel):
 async def compare(
     http: Request,
     request: ComparisonRequest,
-    owner: OwnerDep,
+    project_id: ProjectDep,
     database: DatabaseDep,
     settings: SettingsDep,
     client: ServeClientDep,
 ) -> Comparison | StreamingResponse:
     """Both answers, sampled with the same seed. With `Accept: text/event-stream`: `delta` frames of either side as the
     tokens come, `done` or `error` for each side, and `end`."""
-    question = await comparisons.prepare(database, settings, owner, request)
+    question = await comparisons.prepare(database, settings, project_id, request)
     if sse.wanted(http):
         return sse.EventStream(_frames(ask_both(client, question)))
     answers: dict[Side, Answer] = {}

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from api.deps import DatabaseDep, OwnerDep, SettingsDep
+from api.deps import DatabaseDep, ProjectDep, SettingsDep
 from api.multipart import PURPOSE, FilePart
 from api.openai.errors import is_package
 from api.problems import problems
@@ -47,18 +47,18 @@ ByPackage = Annotated[bool, Depends(is_package)]
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 async def upload_file(
-    request: Request, owner: OwnerDep, database: DatabaseDep, settings: SettingsDep, by_package: ByPackage
+    request: Request, project_id: ProjectDep, database: DatabaseDep, settings: SettingsDep, by_package: ByPackage
 ) -> FileView:
     """Upload a dataset. It is streamed to the storage, and is there whole or not at all."""
     part = FilePart(request)
     filename = await part.open()
-    file = await files.store(database, settings, owner, filename, part.chunks())
+    file = await files.store(database, settings, project_id, filename, part.chunks())
     return FileView.of(file, in_seconds=by_package)
 
 
 @router.get("", responses=problems(InvalidRequest))
 async def list_files(
-    owner: OwnerDep,
+    project_id: ProjectDep,
     database: DatabaseDep,
     by_package: ByPackage,
     limit: Annotated[int | None, Query(ge=1, le=MAX_PAGE, description="Default: 20; for OpenAI's package all.")] = None,
@@ -76,7 +76,10 @@ async def list_files(
         return FilePage(data=[], next_cursor=None, first_id=None, last_id=None, has_more=False)
     async with database.reading() as session:
         page, next_cursor = await FileRepository(session).page(
-            owner, limit=limit or (MAX_PAGE if by_package else 20), cursor=cursor or after, oldest_first=order == "asc"
+            project_id,
+            limit=limit or (MAX_PAGE if by_package else 20),
+            cursor=cursor or after,
+            oldest_first=order == "asc",
         )
     return FilePage(
         data=[FileView.of(file, in_seconds=by_package) for file in page],
@@ -88,16 +91,18 @@ async def list_files(
 
 
 @router.get("/{file_id}", responses=problems(NotFound))
-async def get_file(file_id: str, owner: OwnerDep, database: DatabaseDep, by_package: ByPackage) -> FileView:
+async def get_file(file_id: str, project_id: ProjectDep, database: DatabaseDep, by_package: ByPackage) -> FileView:
     async with database.reading() as session:
-        file = await FileRepository(session).get_for_owner(file_id, owner)
+        file = await FileRepository(session).get_in_project(file_id, project_id)
     return FileView.of(file, in_seconds=by_package)
 
 
 @router.get("/{file_id}/content", response_class=StreamingResponse, responses=_BYTES | problems(NotFound))
-async def get_content(file_id: str, owner: OwnerDep, database: DatabaseDep, settings: SettingsDep) -> StreamingResponse:
+async def get_content(
+    file_id: str, project_id: ProjectDep, database: DatabaseDep, settings: SettingsDep
+) -> StreamingResponse:
     """The bytes, as they were uploaded."""
-    file, content = await files.open_content(database, settings, owner, file_id)
+    file, content = await files.open_content(database, settings, project_id, file_id)
     headers = {
         "Content-Length": str(file.bytes),
         "Content-Disposition": f"attachment; filename*=utf-8''{quote(file.filename, safe='')}",
@@ -106,9 +111,11 @@ async def get_content(file_id: str, owner: OwnerDep, database: DatabaseDep, sett
 
 
 @router.delete("/{file_id}", responses=problems(NotFound, InvalidState))
-async def delete_file(file_id: str, owner: OwnerDep, database: DatabaseDep, settings: SettingsDep) -> FileDeleted:
+async def delete_file(
+    file_id: str, project_id: ProjectDep, database: DatabaseDep, settings: SettingsDep
+) -> FileDeleted:
     """Delete the file and its bytes; refused while a job that has not ended needs them."""
-    await files.delete(database, settings, owner, file_id)
+    await files.delete(database, settings, project_id, file_id)
     return FileDeleted(id=file_id)
 
 

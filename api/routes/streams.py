@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import StreamingResponse
 
 from api import sse
-from api.deps import DatabaseDep, OwnerDep, SettingsDep
+from api.deps import DatabaseDep, ProjectDep, SettingsDep
 from api.problems import problems
 from api.views import EventPage, EventView, JobView, MetricPage, MetricView
 from service.db.session import Database
@@ -31,7 +31,7 @@ _RESPONSES = sse.DOCUMENTED | problems(NotFound, InvalidRequest)
 async def job_events(
     request: Request,
     job_id: str,
-    owner: OwnerDep,
+    project_id: ProjectDep,
     database: DatabaseDep,
     settings: SettingsDep,
     after: After = 0,
@@ -42,7 +42,7 @@ async def job_events(
     what comes: `event` frames, `job` frames whenever the job changes, `end` when there is nothing more to come, or
     `reconnect` when the stream has lived long enough."""
     async with database.reading() as session:
-        await JobRepository(session).get_for_owner(job_id, owner)
+        await JobRepository(session).get_in_project(job_id, project_id)
         if not sse.wanted(request):
             events = await LogRepository(session).events(job_id, after=after, limit=limit + 1)
             views = [EventView.model_validate(event) for event in events[:limit]]
@@ -55,7 +55,7 @@ async def job_events(
 async def job_metrics(
     request: Request,
     job_id: str,
-    owner: OwnerDep,
+    project_id: ProjectDep,
     database: DatabaseDep,
     settings: SettingsDep,
     after: After = 0,
@@ -66,7 +66,7 @@ async def job_metrics(
     """Values of each step. Pages leave out what a resumed attempt has replaced; a stream (`Accept: text/event-stream`)
     sends everything, as `metric` frames, and ends like that of the events."""
     async with database.reading() as session:
-        await JobRepository(session).get_for_owner(job_id, owner)
+        await JobRepository(session).get_in_project(job_id, project_id)
         if not sse.wanted(request):
             metrics = await LogRepository(session).metrics(
                 job_id, after=after, limit=limit + 1, split=split, superseded=False

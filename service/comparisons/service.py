@@ -24,11 +24,11 @@ class Question:
     body: dict[str, Any]
 
 
-async def prepare(database: Database, settings: Settings, owner: str, request: ComparisonRequest) -> Question:
-    """Raises NotFound if the job is not the owner's, ServingUnavailable unless its models answer, and InvalidRequest
+async def prepare(database: Database, settings: Settings, project_id: str, request: ComparisonRequest) -> Question:
+    """Raises NotFound if the job is not the project's, ServingUnavailable unless its models answer, and InvalidRequest
     for messages to a model without a chat template."""
     async with database.reading() as session:
-        job = await JobRepository(session).get_for_owner(request.job_id, owner)
+        job = await JobRepository(session).get_in_project(request.job_id, project_id)
         deployment = await deployments.find(session, job)
     if deployment is None or deployment.state is not DeploymentState.READY:
         raise ServingUnavailable(_why_not(job.id, deployment.state if deployment else None))

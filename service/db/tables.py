@@ -63,7 +63,7 @@ class ApiKey(Base):
     __tablename__ = "api_keys"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(200))
+    project_id: Mapped[str] = mapped_column(String(200))
     name: Mapped[str] = mapped_column(String(200))
     digest: Mapped[str] = mapped_column(String(64), unique=True)  # SHA-256 of the key; the key itself is kept nowhere
     created_at: Mapped[datetime]
@@ -76,7 +76,7 @@ class File(Base):
     __tablename__ = "files"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(200), index=True)
+    project_id: Mapped[str] = mapped_column(String(200), index=True)
     filename: Mapped[str] = mapped_column(String(500))
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
@@ -87,13 +87,15 @@ class File(Base):
 class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
-        UniqueConstraint("owner", "idempotency_key"),
-        Index("ix_jobs_owner_id", "owner", "id"),
+        UniqueConstraint(
+            "project_id", "idempotency_key", name="uq_jobs_owner_idempotency_key"
+        ),  # named before projects
+        Index("ix_jobs_project_id_id", "project_id", "id"),
         Index("ix_jobs_state_id", "state", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(200))
+    project_id: Mapped[str] = mapped_column(String(200))
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     body_sha256: Mapped[str] = mapped_column(String(64))
     spec: Mapped[dict[str, Any]]
@@ -176,10 +178,12 @@ class Call(Base):
     """A client's wish for a job, sent without an Idempotency-Key (service.jobs.calls). Its ID is the job's key."""
 
     __tablename__ = "calls"
-    __table_args__ = (UniqueConstraint("owner", "body_sha256", "number"),)
+    __table_args__ = (
+        UniqueConstraint("project_id", "body_sha256", "number", name="uq_calls_owner_body_sha256_number"),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(200))
+    project_id: Mapped[str] = mapped_column(String(200))
     body_sha256: Mapped[str] = mapped_column(String(64))  # of the request's body, byte for byte
     number: Mapped[int]
     first_heard_by_retry: Mapped[bool]  # and no first request has come for it since

@@ -15,12 +15,14 @@ class FileRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def get_for_owner(self, file_id: str, owner: str, *, lock: Literal["share", "delete"] | None = None) -> File:
-        """The file if `owner` uploaded it; NotFound otherwise, with no hint which of the two.
+    async def get_in_project(
+        self, file_id: str, project_id: str, *, lock: Literal["share", "delete"] | None = None
+    ) -> File:
+        """The file if it is the project's; NotFound otherwise, with no hint which of the two.
 
         lock: `delete` waits for all that hold the file, and `share` for one that deletes it.
         """
-        found = _there().where(File.id == file_id, File.owner == owner)
+        found = _there().where(File.id == file_id, File.project_id == project_id)
         if lock is not None:
             found = found.with_for_update(read=lock == "share")
         file = (await self._session.scalars(found)).one_or_none() if is_id("file", file_id) else None
@@ -29,10 +31,10 @@ class FileRepository:
         return file
 
     async def page(
-        self, owner: str, *, limit: int, cursor: str | None = None, oldest_first: bool = False
+        self, project_id: str, *, limit: int, cursor: str | None = None, oldest_first: bool = False
     ) -> tuple[Sequence[File], str | None]:
         """At most `limit` files, from after `cursor` in their order; and the next cursor, None at the end."""
-        query = _there().where(File.owner == owner)
+        query = _there().where(File.project_id == project_id)
         if cursor is not None:
             if not is_id("file", cursor):
                 raise InvalidRequest(

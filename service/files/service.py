@@ -28,7 +28,7 @@ _STALE_S = 24 * 3600.0
 
 
 async def store(
-    database: Database, settings: Settings, owner: str, filename: str, chunks: AsyncIterator[bytes]
+    database: Database, settings: Settings, project_id: str, filename: str, chunks: AsyncIterator[bytes]
 ) -> File:
     """Write the chunks under the storage root and record the file; memory used does not grow with it.
 
@@ -45,7 +45,12 @@ async def store(
         part.unlink(missing_ok=True)
         raise
     file = File(
-        id=file_id, owner=owner, filename=clean_filename(filename), bytes=size, sha256=sha256, created_at=utc_now()
+        id=file_id,
+        project_id=project_id,
+        filename=clean_filename(filename),
+        bytes=size,
+        sha256=sha256,
+        created_at=utc_now(),
     )
     try:
         async with database.transaction() as session:
@@ -56,10 +61,10 @@ async def store(
     return file
 
 
-async def open_content(database: Database, settings: Settings, owner: str, file_id: str) -> tuple[File, BinaryIO]:
+async def open_content(database: Database, settings: Settings, project_id: str, file_id: str) -> tuple[File, BinaryIO]:
     """The file and its bytes, which stay readable although it be deleted meanwhile. Raises NotFound."""
     async with database.reading() as session:
-        file = await FileRepository(session).get_for_owner(file_id, owner)
+        file = await FileRepository(session).get_in_project(file_id, project_id)
     path = Storage(settings.storage_root).files / file.id
     try:
         return file, await asyncio.to_thread(path.open, "rb")
@@ -67,14 +72,14 @@ async def open_content(database: Database, settings: Settings, owner: str, file_
         raise NotFound("The file has just been deleted.") from error
 
 
-async def delete(database: Database, settings: Settings, owner: str, file_id: str) -> None:
+async def delete(database: Database, settings: Settings, project_id: str, file_id: str) -> None:
     """Delete the file: from the commit on it is gone for everyone, then its bytes go, then its row.
 
     What a crash leaves of that, `finish_deletions` removes. Raises NotFound, and InvalidState while a job that has not
     ended needs the file.
     """
     async with database.transaction() as session:
-        file = await FileRepository(session).get_for_owner(file_id, owner, lock="delete")
+        file = await FileRepository(session).get_in_project(file_id, project_id, lock="delete")
         if job := await JobRepository(session).live_on_file(file.id):
             raise InvalidState(f"{job.id} is {job.state} and needs the file: wait for it, or cancel it.", job_id=job.id)
         file.deleted_at = utc_now()

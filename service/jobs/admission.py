@@ -30,13 +30,13 @@ from service.spec.rows import ReaderMissing, RowNeeds, RowProblem, read_rows
 SHOWN_ROWS = 20
 
 
-async def check(database: Database, settings: Settings, owner: str, spec: AlignmentJob) -> None:
+async def check(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> None:
     """Raises DatasetInvalid, ModelNotFound or ModelUnusable, naming the field or the rows and the way out.
 
     Reads the whole training file, in a thread and with no transaction open.
     """
-    source = await _find_data(database, settings, owner, spec.data)
-    await check_models(database, settings, owner, spec)
+    source = await _find_data(database, settings, project_id, spec.data)
+    await check_models(database, settings, project_id, spec)
     if source is not None:
         try:
             await asyncio.to_thread(check_rows, source[0], source[1], spec)
@@ -46,19 +46,21 @@ async def check(database: Database, settings: Settings, owner: str, spec: Alignm
             ) from error
 
 
-async def hold(session: AsyncSession, owner: str, spec: AlignmentJob) -> None:
+async def hold(session: AsyncSession, project_id: str, spec: AlignmentJob) -> None:
     """Whoever deletes the job's file or models waits for this transaction, and then sees the job.
 
     Raises DatasetInvalid or ModelNotFound for what has been deleted since the check.
     """
-    await hold_models(session, owner, spec)
+    await hold_models(session, project_id, spec)
     if spec.data.source is SourceKind.FILE:
-        await _find_file(session, owner, spec.data.train, lock="share")
+        await _find_file(session, project_id, spec.data.train, lock="share")
 
 
-async def _find_file(session: AsyncSession, owner: str, file_id: str, lock: Literal["share"] | None = None) -> File:
+async def _find_file(
+    session: AsyncSession, project_id: str, file_id: str, lock: Literal["share"] | None = None
+) -> File:
     try:
-        return await FileRepository(session).get_for_owner(file_id, owner, lock=lock)
+        return await FileRepository(session).get_in_project(file_id, project_id, lock=lock)
     except NotFound as error:
         raise DatasetInvalid(
             f"There is no file {file_id} among yours: upload it with POST /v1/files and use its ID.",
@@ -66,12 +68,14 @@ async def _find_file(session: AsyncSession, owner: str, file_id: str, lock: Lite
         ) from error
 
 
-async def _find_data(database: Database, settings: Settings, owner: str, data: DataSpec) -> tuple[Path, str] | None:
+async def _find_data(
+    database: Database, settings: Settings, project_id: str, data: DataSpec
+) -> tuple[Path, str] | None:
     """The training file and its name for people; None if checking its rows is left to the attempt."""
     match data.source:
         case SourceKind.FILE:
             async with database.reading() as session:
-                file = await _find_file(session, owner, data.train)
+                file = await _find_file(session, project_id, data.train)
             return Storage(settings.storage_root).files / file.id, file.filename
         case SourceKind.PATH:
             path = await asyncio.to_thread(

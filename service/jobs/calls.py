@@ -20,8 +20,10 @@ from service.ids import new_id
 WINDOW = timedelta(minutes=15)
 
 
-async def key_of_call(database: Database, owner: str, body_sha256: str, *, arrived: datetime, is_retry: bool) -> str:
-    """The Idempotency-Key for a request of `owner` with this body.
+async def key_of_call(
+    database: Database, project_id: str, body_sha256: str, *, arrived: datetime, is_retry: bool
+) -> str:
+    """The Idempotency-Key for a request of the project with this body.
 
     A retry belongs to the newest call with the body, if that was heard of within `WINDOW`; every other request is a
     new call. One exception: a first request that was already here when its own retry was taken belongs to that one.
@@ -30,13 +32,13 @@ async def key_of_call(database: Database, owner: str, body_sha256: str, *, arriv
     while True:
         try:
             async with database.transaction() as session:
-                return await _key(session, owner, body_sha256, arrived, is_retry)
+                return await _key(session, project_id, body_sha256, arrived, is_retry)
         except IntegrityError:  # two requests made the next call at once: one did, the other looks again
             continue
 
 
-async def _key(session: AsyncSession, owner: str, body_sha256: str, arrived: datetime, is_retry: bool) -> str:
-    same_body = select(Call).where(Call.owner == owner, Call.body_sha256 == body_sha256)
+async def _key(session: AsyncSession, project_id: str, body_sha256: str, arrived: datetime, is_retry: bool) -> str:
+    same_body = select(Call).where(Call.project_id == project_id, Call.body_sha256 == body_sha256)
     newest = (await session.scalars(same_body.order_by(Call.number.desc()).limit(1).with_for_update())).one_or_none()
     if newest is not None and is_retry and newest.heard_at > arrived - WINDOW:
         newest.heard_at = max(newest.heard_at, arrived)
@@ -44,11 +46,11 @@ async def _key(session: AsyncSession, owner: str, body_sha256: str, arrived: dat
     if newest is not None and not is_retry and newest.first_heard_by_retry and newest.created_at > arrived:
         newest.first_heard_by_retry = False
         return newest.id
-    over = delete(Call).where(Call.owner == owner, Call.heard_at < arrived - WINDOW)
+    over = delete(Call).where(Call.project_id == project_id, Call.heard_at < arrived - WINDOW)
     await session.execute(over, execution_options={"synchronize_session": False})
     call = Call(
         id=new_id("call"),
-        owner=owner,
+        project_id=project_id,
         body_sha256=body_sha256,
         number=newest.number + 1 if newest is not None else 1,
         first_heard_by_retry=is_retry,

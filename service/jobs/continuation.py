@@ -16,7 +16,9 @@ _FIELD = "training.method.continue_adapter"
 _TAKEN_OVER = ("rank", "alpha", "target_modules", "rslora", "dora", "modules_to_save")
 
 
-async def with_adapter_options(database: Database, settings: Settings, owner: str, spec: AlignmentJob) -> AlignmentJob:
+async def with_adapter_options(
+    database: Database, settings: Settings, project_id: str, spec: AlignmentJob
+) -> AlignmentJob:
     """The job with the options of the adapter it goes on with written into it; any other job as it is.
 
     Call it when `admission.check` has let the job through. Raises ModelUnusable if the job it names published no
@@ -27,14 +29,14 @@ async def with_adapter_options(database: Database, settings: Settings, owner: st
         return spec
     assert spec.model.job_id is not None
     async with database.reading() as session:
-        job = await JobRepository(session).get_for_owner(spec.model.job_id, owner)
+        job = await JobRepository(session).get_in_project(spec.model.job_id, project_id)
     before = AlignmentJob.model_validate(job.spec)
     if not isinstance(before.training.method, Lora):
         raise ModelUnusable(
             f"The job {job.id} trained every weight, so there is no adapter to go on with: leave continue_adapter out.",
             field=_FIELD,
         )
-    await _check_base(database, settings, owner, job, before)
+    await _check_base(database, settings, project_id, job, before)
     taken = {name: getattr(before.training.method, name) for name in _TAKEN_OVER}
     for name, value in taken.items():
         given = getattr(method, name)
@@ -48,7 +50,7 @@ async def with_adapter_options(database: Database, settings: Settings, owner: st
     return spec.model_copy(update={"training": training})
 
 
-async def _check_base(database: Database, settings: Settings, owner: str, job: Job, spec: AlignmentJob) -> None:
+async def _check_base(database: Database, settings: Settings, project_id: str, job: Job, spec: AlignmentJob) -> None:
     """The weights under an adapter are those that the first job of its chain started from."""
     adapter = Storage(settings.storage_root).model(job.id) / "adapter"
     if not await asyncio.to_thread(_is_whole, adapter):
@@ -62,7 +64,7 @@ async def _check_base(database: Database, settings: Settings, owner: str, job: J
         try:
             async with database.reading() as session:
                 first = AlignmentJob.model_validate(
-                    (await JobRepository(session).get_for_owner(first.model.job_id, owner)).spec
+                    (await JobRepository(session).get_in_project(first.model.job_id, project_id)).spec
                 )
         except NotFound as error:
             raise ModelUnusable(

@@ -10,8 +10,8 @@ from service.errors import DatasetInvalid
 def find_data_file(path: str, roots: Sequence[Path], storage: Path) -> Path:
     """The file, with links and `..` resolved; DatasetInvalid unless it then lies under one of `roots`.
 
-    storage: never part of a root, since it holds what other owners have uploaded. The answer is the same for what does
-    not exist, cannot be read or lies elsewhere: clients do not get to look around.
+    storage: never part of a root, since it holds what other projects have uploaded. The answer is the same for what
+    does not exist, cannot be read or lies elsewhere: clients do not get to look around.
     """
     try:
         file = Path(path).resolve(strict=True)

@@ -22,12 +22,12 @@ from service.spec.model_config import why_not_served
 from service.spec.token_ids import other_ids
 
 
-async def check_models(database: Database, settings: Settings, owner: str, spec: AlignmentJob) -> None:
+async def check_models(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> None:
     """Raises ModelNotFound, ModelUnusable or InvalidRequest, naming the field."""
-    model = await _find_model(database, settings, owner, spec.model, "model")
+    model = await _find_model(database, settings, project_id, spec.model, "model")
     await _check_policy(settings, spec, model)
     if spec.reference is not None:
-        reference = await _find_model(database, settings, owner, spec.reference, "reference")
+        reference = await _find_model(database, settings, project_id, spec.reference, "reference")
         if model and reference and (reason := await asyncio.to_thread(other_ids, model[0], reference[0])):
             raise ModelUnusable(
                 f"The reference has another tokenizer than the model: {reason}. Name one of the same family.",
@@ -51,20 +51,20 @@ async def _check_policy(settings: Settings, spec: AlignmentJob, found: tuple[Pat
 
 
 async def _find_model(
-    database: Database, settings: Settings, owner: str, model: ModelRef, field: str
+    database: Database, settings: Settings, project_id: str, model: ModelRef, field: str
 ) -> tuple[Path, dict[str, Any]] | None:
     """The checked model's directory and config.json; None for `hf:`, which the attempt's prepare stage checks."""
     storage = Storage(settings.storage_root)
     directory: Path
     if model.job_id is not None:
         async with database.reading() as session:
-            job = await _publisher(session, owner, model.job_id, field)
+            job = await _publisher(session, project_id, model.job_id, field)
         directory = storage.model(job.id)
     elif model.path is not None:
         roots = [storage.root / "models", *settings.model_roots]
         directory = await asyncio.to_thread(find_model_directory, model.path, roots, field)
         if any(is_id("job", part) for part in directory.parts):
-            # what jobs published lies under `models` too, and belongs to their owners
+            # what jobs published lies under `models` too, and belongs to their projects
             raise ModelNotFound("Name the result of a job by the job, as 'job:ID', not by its path.", field=field)
     else:
         return None
@@ -74,10 +74,10 @@ async def _find_model(
     return directory, config
 
 
-async def _publisher(session: AsyncSession, owner: str, job_id: str, field: str, *, lock: bool = False) -> Job:
+async def _publisher(session: AsyncSession, project_id: str, job_id: str, field: str, *, lock: bool = False) -> Job:
     """The job, if it has published a model that is still to be used."""
     try:
-        job = await JobRepository(session).get_for_owner(job_id, owner, lock=lock)
+        job = await JobRepository(session).get_in_project(job_id, project_id, lock=lock)
     except NotFound as error:
         raise ModelNotFound(
             f"There is no job {job_id} among yours. GET /v1/jobs?state=succeeded lists those that have published a "
@@ -92,7 +92,7 @@ async def _publisher(session: AsyncSession, owner: str, job_id: str, field: str,
     return job
 
 
-async def hold_models(session: AsyncSession, owner: str, spec: AlignmentJob) -> None:
+async def hold_models(session: AsyncSession, project_id: str, spec: AlignmentJob) -> None:
     """Whoever deletes a model that the job names waits for this transaction, and then sees the job.
 
     Raises ModelNotFound if one has been deleted since the check.
@@ -101,7 +101,7 @@ async def hold_models(session: AsyncSession, owner: str, spec: AlignmentJob) -> 
     if spec.reference is not None:
         named.setdefault(spec.reference.job_id, "reference")
     for job_id, field in sorted((job_id, field) for job_id, field in named.items() if job_id is not None):
-        await _publisher(session, owner, job_id, field, lock=True)
+        await _publisher(session, project_id, job_id, field, lock=True)
 
 
 async def check_servable(settings: Settings, job_id: str) -> None:

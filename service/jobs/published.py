@@ -18,27 +18,29 @@ from service.settings import Settings
 from service.spec import Storage
 
 
-async def all_of(session: AsyncSession, owner: str) -> Sequence[Job]:
-    """The jobs of `owner` whose models are there, newest first."""
-    return (await session.scalars(select(Job).where(Job.owner == owner, _there()).order_by(Job.id.desc()))).all()
+async def all_of(session: AsyncSession, project_id: str) -> Sequence[Job]:
+    """The jobs of the project whose models are there, newest first."""
+    return (
+        await session.scalars(select(Job).where(Job.project_id == project_id, _there()).order_by(Job.id.desc()))
+    ).all()
 
 
-async def get(session: AsyncSession, owner: str, job_id: str, *, lock: bool = False) -> Job:
+async def get(session: AsyncSession, project_id: str, job_id: str, *, lock: bool = False) -> Job:
     """The job, if its model is there; NotFound otherwise."""
-    job = await JobRepository(session).get_for_owner(job_id, owner, lock=lock)
+    job = await JobRepository(session).get_in_project(job_id, project_id, lock=lock)
     if job.state is not JobState.SUCCEEDED or job.model_deleted_at is not None:
         raise NotFound(f"{job.id} has no model. GET /v1/models lists those that there are.")
     return job
 
 
-async def delete(database: Database, settings: Settings, owner: str, job_id: str) -> None:
+async def delete(database: Database, settings: Settings, project_id: str, job_id: str) -> None:
     """Delete the job's model: from the commit on nothing may use it, then its directory goes.
 
     What a crash leaves of that, `finish_deletions` removes. Raises NotFound, and InvalidState while the model is
     deployed, a job that has not ended needs it, or a model that is kept was trained from it.
     """
     async with database.transaction() as session:
-        job = await get(session, owner, job_id, lock=True)
+        job = await get(session, project_id, job_id, lock=True)
         if await deployments.find(session, job) is not None:
             raise InvalidState(f"The model is deployed: DELETE /v1/jobs/{job.id}/deployment takes it down first.")
         if user := await _user_of(session, job):
@@ -70,7 +72,7 @@ async def _user_of(session: AsyncSession, job: Job) -> Job | None:
     starts_from = Job.spec["model"]["source"].as_string() == name
     takes = or_(starts_from, Job.spec["reference"]["source"].as_string() == name)
     needs = or_(Job.state.in_(LIVE) & takes, _there() & starts_from)
-    users = select(Job).where(Job.owner == job.owner, needs).order_by(Job.id.desc())
+    users = select(Job).where(Job.project_id == job.project_id, needs).order_by(Job.id.desc())
     return (await session.scalars(users.limit(1))).one_or_none()
 
 

@@ -29,17 +29,17 @@ class JobRepository:
         """
         return await self._one(job_id, select(Job).where(Job.id == job_id), lock)
 
-    async def get_for_owner(self, job_id: str, owner: str, *, lock: bool = False) -> Job:
-        """The job if `owner` owns it; NotFound otherwise, with no hint which of the two."""
-        return await self._one(job_id, select(Job).where(Job.id == job_id, Job.owner == owner), lock)
+    async def get_in_project(self, job_id: str, project_id: str, *, lock: bool = False) -> Job:
+        """The job if it is the project's; NotFound otherwise, with no hint which of the two."""
+        return await self._one(job_id, select(Job).where(Job.id == job_id, Job.project_id == project_id), lock)
 
-    async def find_by_key(self, owner: str, idempotency_key: str) -> Job | None:
-        found = select(Job).where(Job.owner == owner, Job.idempotency_key == idempotency_key)
+    async def find_by_key(self, project_id: str, idempotency_key: str) -> Job | None:
+        found = select(Job).where(Job.project_id == project_id, Job.idempotency_key == idempotency_key)
         return (await self._session.scalars(found)).one_or_none()
 
     async def page(
         self,
-        owner: str,
+        project_id: str,
         *,
         limit: int,
         cursor: str | None = None,
@@ -50,7 +50,7 @@ class JobRepository:
 
         metadata: only jobs with all of these labels; with an empty one, only jobs without any.
         """
-        query = select(Job).where(Job.owner == owner)
+        query = select(Job).where(Job.project_id == project_id)
         if cursor is not None:
             if not is_id("job", cursor):
                 raise InvalidRequest(

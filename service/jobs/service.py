@@ -26,7 +26,7 @@ MAX_KEY = 255
 
 
 async def submit(
-    database: Database, settings: Settings, owner: str, spec: AlignmentJob, idempotency_key: str | None = None
+    database: Database, settings: Settings, project_id: str, spec: AlignmentJob, idempotency_key: str | None = None
 ) -> tuple[Job, bool]:
     """Check and queue a job; returns it and whether an earlier request with this key had already made it.
 
@@ -42,23 +42,23 @@ async def submit(
         raise InvalidRequest(f"'{field}' holds a NUL character, which is not text: remove it.", field=field)
     digest = _digest(spec)
     # Before the checks: a repeated request is answered even if a model it named has gone in the meantime.
-    if idempotency_key is not None and (job := await _replayed(database, owner, idempotency_key, digest)):
+    if idempotency_key is not None and (job := await _replayed(database, project_id, idempotency_key, digest)):
         return job, True
-    await admission.check(database, settings, owner, spec)
-    spec = await with_adapter_options(database, settings, owner, spec)
+    await admission.check(database, settings, project_id, spec)
+    spec = await with_adapter_options(database, settings, project_id, spec)
     try:
-        return await _insert(database, owner, spec, idempotency_key, digest), False
+        return await _insert(database, project_id, spec, idempotency_key, digest), False
     except IntegrityError:
         # Two requests with one key raced; the constraint let the other one through.
-        if idempotency_key is None or not (job := await _replayed(database, owner, idempotency_key, digest)):
+        if idempotency_key is None or not (job := await _replayed(database, project_id, idempotency_key, digest)):
             raise
         return job, True
 
 
-async def cancel(database: Database, owner: str, job_id: str) -> Job:
+async def cancel(database: Database, project_id: str, job_id: str) -> Job:
     """Ask for the job to stop. Idempotent; InvalidState if it has already succeeded or failed."""
     async with database.transaction() as session:
-        job = await JobRepository(session).get_for_owner(job_id, owner, lock=True)
+        job = await JobRepository(session).get_in_project(job_id, project_id, lock=True)
         if job.state in (JobState.SUCCEEDED, JobState.FAILED):
             raise InvalidState(f"The job has already {job.state}: there is nothing left to cancel.", state=job.state)
         if job.state is JobState.QUEUED:
@@ -68,9 +68,9 @@ async def cancel(database: Database, owner: str, job_id: str) -> Job:
         return job
 
 
-async def data_report(session: AsyncSession, owner: str, job_id: str) -> DataReport:
+async def data_report(session: AsyncSession, project_id: str, job_id: str) -> DataReport:
     """What the newest attempt found in the job's data. Raises DataReportMissing until one has read it all."""
-    job = await JobRepository(session).get_for_owner(job_id, owner)
+    job = await JobRepository(session).get_in_project(job_id, project_id)
     event = await LogRepository(session).newest_event(job.id, "data.prepared")
     if event is None:
         raise DataReportMissing(
@@ -86,9 +86,9 @@ async def data_report(session: AsyncSession, owner: str, job_id: str) -> DataRep
         ) from error
 
 
-async def _replayed(database: Database, owner: str, key: str, digest: str) -> Job | None:
+async def _replayed(database: Database, project_id: str, key: str, digest: str) -> Job | None:
     async with database.reading() as session:
-        job = await JobRepository(session).find_by_key(owner, key)
+        job = await JobRepository(session).find_by_key(project_id, key)
     if job is not None and job.body_sha256 != digest:
         raise IdempotencyConflict(
             f"This Idempotency-Key made {job.id} from another body: use a new key for a new job.", job_id=job.id
@@ -96,10 +96,10 @@ async def _replayed(database: Database, owner: str, key: str, digest: str) -> Jo
     return job
 
 
-async def _insert(database: Database, owner: str, spec: AlignmentJob, key: str | None, digest: str) -> Job:
+async def _insert(database: Database, project_id: str, spec: AlignmentJob, key: str | None, digest: str) -> Job:
     job = Job(
         id=new_id("job"),
-        owner=owner,
+        project_id=project_id,
         idempotency_key=key,
         body_sha256=digest,
         spec=spec.model_dump(mode="json"),  # with the defaults of today
@@ -111,7 +111,7 @@ async def _insert(database: Database, owner: str, spec: AlignmentJob, key: str |
         created_at=utc_now(),
     )
     async with database.transaction() as session:
-        await admission.hold(session, owner, spec)
+        await admission.hold(session, project_id, spec)
         session.add(job)
         await session.flush()
         await append_event(session, job, "job.queued", "The job was accepted and waits for the controller.")

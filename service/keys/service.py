@@ -13,13 +13,13 @@ from service.errors import NotFound, Unauthorized
 from service.ids import new_id
 
 
-async def create_key(session: AsyncSession, *, owner: str, name: str) -> tuple[ApiKey, str]:
+async def create_key(session: AsyncSession, *, project_id: str, name: str) -> tuple[ApiKey, str]:
     """A new key's row and the key itself, `pk-` and 43 characters: the only time it can be had.
 
-    owner: whoever holds a key with the same owner sees the same jobs and files.
+    project_id: keys of one project see the same jobs and files.
     """
     plaintext = f"pk-{secrets.token_urlsafe(32)}"
-    key = ApiKey(id=new_id("key"), owner=owner, name=name, digest=_digest(plaintext), created_at=utc_now())
+    key = ApiKey(id=new_id("key"), project_id=project_id, name=name, digest=_digest(plaintext), created_at=utc_now())
     session.add(key)
     await session.flush()
     return key, plaintext

@@ -43,10 +43,10 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def key_of(database: Database, owner: str) -> dict[str, str]:
+async def key_of(database: Database, project_id: str) -> dict[str, str]:
     """Headers of a new key."""
     async with database.transaction() as session:
-        _, key = await create_key(session, owner=owner, name="test")
+        _, key = await create_key(session, project_id=project_id, name="test")
     return {"Authorization": f"Bearer {key}"}
 
 

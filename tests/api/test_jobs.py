@@ -40,7 +40,7 @@ async def test_a_repeated_key_is_answered_with_the_first_job(client: httpx.Async
 async def test_pages_hold_every_job_once(client: httpx.AsyncClient, database: Database) -> None:
     async with database.transaction() as session:
         mine = [(await add_job(session)).id for _ in range(5)]
-        await add_job(session, owner="bob")
+        await add_job(session, project_id="bob")
 
     seen: list[str] = []
     params: dict[str, str] = {"limit": "2"}

@@ -132,7 +132,7 @@ def test_a_setting_out_of_range_is_named(local: Settings, monkeypatch: pytest.Mo
 
 
 def test_a_key_works_until_it_is_revoked(local: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = plumbline("keys", "create", "--owner", "grace", "--name", "laptop")[1].strip()
+    key = plumbline("keys", "create", "--project", "grace", "--name", "laptop")[1].strip()
     line = next(line for line in plumbline("keys", "list")[1].splitlines() if "grace" in line)
     monkeypatch.setenv("PLUMBLINE_API_KEY", key)
     assert plumbline("jobs") == (0, "No jobs.\n", "")

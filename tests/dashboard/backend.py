@@ -24,7 +24,7 @@ from service.settings import Settings
 from service.spec import AlignmentJob
 from tests.service.conftest import make_model
 
-OWNER = "ada"
+PROJECT = "ada"
 SERVE = """
 import uvicorn
 from api.app import create_app
@@ -131,7 +131,7 @@ class Backend:
         wanted = {"name": name, "model": "/models/tiny", "data": {"train": "file-" + "0" * 21}, "serve": False}
         job = Job(
             id=new_id("job"),
-            owner=OWNER,
+            project_id=PROJECT,
             body_sha256="0" * 64,
             spec=AlignmentJob.model_validate(wanted | spec).model_dump(mode="json"),
             state=JobState.QUEUED,

@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from service.db.migrate import upgrade
 from service.db.session import Database
 from service.keys.service import create_key
-from tests.dashboard.backend import OWNER, ApiProcess, Backend, settings_in
+from tests.dashboard.backend import PROJECT, ApiProcess, Backend, settings_in
 from tests.dashboard.serve import Engines
 
 CHROMIUM_FLAGS = [
@@ -73,7 +73,7 @@ async def backend(home: Path, running_engines: Engines) -> AsyncIterator[Backend
     await asyncio.to_thread(upgrade, settings.sqlalchemy_url)
     database = Database(settings.sqlalchemy_url)
     async with database.transaction() as session:
-        _, key = await create_key(session, owner=OWNER, name="test")
+        _, key = await create_key(session, project_id=PROJECT, name="test")
     api = ApiProcess(settings)
     api.start()
     yield Backend(settings, api, database, key)

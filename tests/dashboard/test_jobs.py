@@ -11,7 +11,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 async def test_an_empty_list_says_how_to_send_the_first_job(page: Page, backend: Backend) -> None:
     async with backend.database.transaction() as session:
-        _, key = await create_key(session, owner="newcomer", name="test")
+        _, key = await create_key(session, project_id="newcomer", name="test")
 
     await page.goto(f"{backend.url}/#key={key}")
 

@@ -4,7 +4,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from service.keys.service import create_key, revoke_key
-from tests.dashboard.backend import OWNER, Backend
+from tests.dashboard.backend import PROJECT, Backend
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -35,7 +35,7 @@ async def test_a_key_in_the_fragment_is_kept_and_leaves_the_address_bar(page: Pa
 
 async def test_a_key_that_is_revoked_brings_the_form_back(page: Page, backend: Backend) -> None:
     async with backend.database.transaction() as session:
-        row, key = await create_key(session, owner=OWNER, name="short-lived")
+        row, key = await create_key(session, project_id=PROJECT, name="short-lived")
     await page.goto(f"{backend.url}/#key={key}")
     await expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
 

@@ -99,7 +99,7 @@ def plumbline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plumbline]:
     try:
         ray.start(TWO_POOLS)
         assert _run(["db", "upgrade"], environment).returncode == 0
-        key = _run(["keys", "create", "--owner", "e2e"], environment).stdout.strip()
+        key = _run(["keys", "create", "--project", "e2e"], environment).stdout.strip()
         running = Plumbline(url, key, home, model_root, ray, environment)
         running.start_api()
         running.controller.start()

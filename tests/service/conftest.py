@@ -30,12 +30,12 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
     await database.close()
 
 
-async def add_job(session: AsyncSession, *, owner: str = "ada", serve: bool = False, **columns: object) -> Job:
+async def add_job(session: AsyncSession, *, project_id: str = "ada", serve: bool = False, **columns: object) -> Job:
     """A queued job, with no event yet."""
     spec = AlignmentJob.model_validate({"model": "/models/tiny", "data": {"train": "file-" + "0" * 21}, "serve": serve})
     values = {
         "id": new_id("job"),
-        "owner": owner,
+        "project_id": project_id,
         "body_sha256": "0" * 64,
         "spec": spec.model_dump(mode="json"),
         "state": JobState.QUEUED,
@@ -51,13 +51,13 @@ async def add_job(session: AsyncSession, *, owner: str = "ada", serve: bool = Fa
     return job
 
 
-async def add_file(database: Database, settings: Settings, content: bytes, *, owner: str = "ada") -> str:
+async def add_file(database: Database, settings: Settings, content: bytes, *, project_id: str = "ada") -> str:
     """Upload `content` and return the file's ID."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield content
 
-    return (await files.store(database, settings, owner, "pairs.jsonl", chunks())).id
+    return (await files.store(database, settings, project_id, "pairs.jsonl", chunks())).id
 
 
 def make_model(directory: Path, *without: str) -> Path:

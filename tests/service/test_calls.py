@@ -11,13 +11,13 @@ from service.jobs.calls import WINDOW, key_of_call
 BODY = "0" * 64
 
 
-async def first(database: Database, owner: str = "ada", body: str = BODY, ago: float = 0) -> str:
+async def first(database: Database, project_id: str = "ada", body: str = BODY, ago: float = 0) -> str:
     arrived = utc_now() - timedelta(seconds=ago)
-    return await key_of_call(database, owner, body, arrived=arrived, is_retry=False)
+    return await key_of_call(database, project_id, body, arrived=arrived, is_retry=False)
 
 
-async def retry(database: Database, owner: str = "ada", body: str = BODY) -> str:
-    return await key_of_call(database, owner, body, arrived=utc_now(), is_retry=True)
+async def retry(database: Database, project_id: str = "ada", body: str = BODY) -> str:
+    return await key_of_call(database, project_id, body, arrived=utc_now(), is_retry=True)
 
 
 async def wait_out(database: Database, time: timedelta) -> None:
@@ -41,7 +41,7 @@ async def test_the_same_body_on_purpose_is_another_call(database: Database) -> N
 
 async def test_another_caller_and_another_body_are_other_calls(database: Database) -> None:
     key = await first(database)
-    assert key not in (await retry(database, owner="bob"), await retry(database, body="1" * 64))
+    assert key not in (await retry(database, project_id="bob"), await retry(database, body="1" * 64))
 
 
 async def test_a_retry_of_what_was_never_received_is_a_call_that_further_retries_find(database: Database) -> None:

@@ -61,7 +61,7 @@ async def test_another_owners_file_is_not_there(database: Database, settings: Se
     file = await store(database, settings, "bob", "pairs.jsonl", chunks(b"x"))
     async with database.reading() as session:
         with pytest.raises(NotFound):
-            await FileRepository(session).get_for_owner(file.id, "ada")
+            await FileRepository(session).get_in_project(file.id, "ada")
 
 
 async def test_parts_of_a_killed_process_are_swept_after_a_day(settings: Settings) -> None:
@@ -83,7 +83,7 @@ async def test_a_deletion_that_was_killed_is_seen_by_no_one_and_finished_at_the_
 ) -> None:
     file, kept = [await store(database, settings, "ada", "a", chunks(b"x")) for _ in range(2)]
     async with database.transaction() as session:
-        (await FileRepository(session).get_for_owner(file.id, "ada", lock="delete")).deleted_at = utc_now()
+        (await FileRepository(session).get_in_project(file.id, "ada", lock="delete")).deleted_at = utc_now()
     if bytes_gone:
         (settings.storage_root / "files" / file.id).unlink()
 

@@ -10,9 +10,9 @@ from service.settings import Settings
 
 async def test_a_key_opens_until_it_is_revoked(database: Database) -> None:
     async with database.transaction() as session:
-        key, plaintext = await create_key(session, owner="ada", name="laptop")
+        key, plaintext = await create_key(session, project_id="ada", name="laptop")
         assert plaintext.startswith("pk-")
-        assert (await verify_key(session, plaintext)).owner == "ada"
+        assert (await verify_key(session, plaintext)).project_id == "ada"
         await revoke_key(session, key.id)
         with pytest.raises(Unauthorized):
             await verify_key(session, plaintext)
@@ -22,14 +22,14 @@ async def test_a_key_opens_until_it_is_revoked(database: Database) -> None:
 @pytest.mark.parametrize("wrong", ["", "pk-", "pk-" + "a" * 43, "\0", "\ud800", "x" * 100_000])
 async def test_anything_else_is_refused(database: Database, wrong: str) -> None:
     async with database.transaction() as session:
-        await create_key(session, owner="ada", name="laptop")
+        await create_key(session, project_id="ada", name="laptop")
         with pytest.raises(Unauthorized):
             await verify_key(session, wrong)
 
 
 async def test_the_database_never_holds_the_key(database: Database) -> None:
     async with database.transaction() as session:
-        _, plaintext = await create_key(session, owner="ada", name="laptop")
+        _, plaintext = await create_key(session, project_id="ada", name="laptop")
         rows = (await session.execute(text("SELECT * FROM api_keys"))).all()
     assert plaintext.removeprefix("pk-") not in str(rows)
 

@@ -16,7 +16,7 @@ from tests.service.conftest import add_job
 async def test_pages_hold_every_job_of_the_owner_once_newest_first(database: Database) -> None:
     async with database.transaction() as session:
         mine = [(await add_job(session)).id for _ in range(5)]
-        await add_job(session, owner="bob")
+        await add_job(session, project_id="bob")
 
     seen: list[str] = []
     cursor = None
@@ -46,11 +46,11 @@ async def test_a_cursor_that_no_page_gave_out_is_refused(database: Database, cur
 
 async def test_another_owners_job_and_none_at_all_are_told_apart_by_nothing(database: Database) -> None:
     async with database.transaction() as session:
-        job = await add_job(session, owner="bob")
+        job = await add_job(session, project_id="bob")
         answers = []
         for job_id in (job.id, "job-" + "0" * 21, "../../etc/passwd", "\0"):
             with pytest.raises(NotFound) as refused:
-                await JobRepository(session).get_for_owner(job_id, "ada")
+                await JobRepository(session).get_in_project(job_id, "ada")
             answers.append(str(refused.value))
     assert len(set(answers)) == 1
 

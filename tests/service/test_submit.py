@@ -85,7 +85,7 @@ async def test_one_key_and_two_bodies_conflict(client: Client) -> None:
 async def test_one_key_at_two_owners_makes_two_jobs(client: Client) -> None:
     await client.submit("a-key")
     async with client.database.transaction() as session:
-        await add_job(session, owner="bob", idempotency_key="a-key")
+        await add_job(session, project_id="bob", idempotency_key="a-key")
     assert await client.num_jobs() == 1
 
 
@@ -175,7 +175,7 @@ async def test_answers_are_enough_for_sft_alone(client: Client) -> None:
 
 
 async def test_another_owners_file_is_not_there(client: Client) -> None:
-    theirs = await add_file(client.database, client.settings, PAIR, owner="bob")
+    theirs = await add_file(client.database, client.settings, PAIR, project_id="bob")
     with pytest.raises(DatasetInvalid, match=r"no file .* among yours"):
         await client.submit(data={"train": theirs})
 
@@ -245,7 +245,7 @@ async def test_a_job_names_a_model_once_it_has_succeeded(client: Client) -> None
     async with client.database.transaction() as session:
         done = await add_job(session, state=JobState.SUCCEEDED)
         running = await add_job(session, state=JobState.RUNNING)
-        theirs = await add_job(session, owner="bob", state=JobState.SUCCEEDED)
+        theirs = await add_job(session, project_id="bob", state=JobState.SUCCEEDED)
     make_model(client.settings.storage_root / "models" / done.id)
 
     await client.submit(model=f"job:{done.id}")

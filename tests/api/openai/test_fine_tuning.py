@@ -163,7 +163,7 @@ async def test_a_failure_is_told_with_its_code(openai: AsyncOpenAI, database: Da
 async def test_pages_hold_every_job_and_event_once(openai: AsyncOpenAI, database: Database, settings: Settings) -> None:
     async with database.transaction() as session:
         mine = [(await add_job(session)).id for _ in range(5)]
-        await add_job(session, owner="bob")
+        await add_job(session, project_id="bob")
     assert [job.id async for job in openai.fine_tuning.jobs.list(limit=2)] == sorted(mine, reverse=True)
 
     await start(database, mine[0])
