@@ -116,19 +116,20 @@ class Attempt:
         """Training reads scores from the store as they land, so both run at one time where the cluster has room."""
         weights = reference_weights(self._job, self._storage)
         precision = self._job.training.precision
+        reference, policy = find_pool(Pool.REFERENCE), find_pool(Pool.POLICY)
+        request = self._job.resources.reference
+        on_policy = self._policy_scores()
+        gpus = policy.gpus_per_worker(self._job.resources.policy) if on_policy else reference.gpus_per_worker(request)
         config = replace(
             config,
             store_root=self._storage.reference_store,
-            namespace=namespace(weights, precision),
+            namespace=namespace(weights, precision, "cuda" if gpus else "cpu"),
             pass_state=self._pass_state,
         )
-        if self._policy_scores():
+        if on_policy:
             write_state(self._pass_state, PassState.COMPLETE)  # of what others would still write
             self._train(replace(config, scores_itself=True), mailbox)
             return
-        request = self._job.resources.reference
-        reference, policy = find_pool(Pool.REFERENCE), find_pool(Pool.POLICY)
-        gpus = reference.gpus_per_worker(request)
         overlap = can_overlap(reference, request, policy, self._job.resources.policy)
         scorer = ScorerConfig(
             weights=weights,
