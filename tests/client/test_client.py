@@ -22,7 +22,6 @@ from service.settings import Settings
 from service.spec import AlignmentJob
 from tests.cli.conftest import ROW
 
-
 OPENAI = re.compile(r"/v1/(fine_tuning|models|chat|completions|uploads)\b")  # its own package is their client
 
 
