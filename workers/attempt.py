@@ -49,6 +49,7 @@ class Attempt:
         self._job = brief.spec
         self._reporter = reporter
         self._storage = Storage(Path(brief.storage))
+        self._reference_store = self._storage.root / brief.reference_store
         self._run_dir = self._storage.run(brief.job_id)
         self._examples = self._run_dir / "examples.arrow"
         self._pass_state = self._run_dir / "reference.state"
@@ -118,7 +119,7 @@ class Attempt:
         precision = self._job.training.precision
         config = replace(
             config,
-            store_root=self._storage.reference_store,
+            store_root=self._reference_store,
             namespace=namespace(weights, precision),
             pass_state=self._pass_state,
         )
@@ -133,7 +134,7 @@ class Attempt:
         scorer = ScorerConfig(
             weights=weights,
             examples=self._examples,
-            store_root=self._storage.reference_store,
+            store_root=self._reference_store,
             namespace=config.namespace,
             precision=precision,
             batch_tokens=self._job.training.micro_batch_tokens,
