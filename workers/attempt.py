@@ -49,6 +49,7 @@ class Attempt:
         self._job = brief.spec
         self._reporter = reporter
         self._storage = Storage(Path(brief.storage))
+        self._reference_store = self._storage.root / brief.reference_store
         self._run_dir = self._storage.run(brief.job_id)
         self._examples = self._run_dir / "examples.arrow"
         self._pass_state = self._run_dir / "reference.state"
@@ -122,7 +123,7 @@ class Attempt:
         gpus = policy.gpus_per_worker(self._job.resources.policy) if on_policy else reference.gpus_per_worker(request)
         config = replace(
             config,
-            store_root=self._storage.reference_store,
+            store_root=self._reference_store,
             namespace=namespace(weights, precision, "cuda" if gpus else "cpu"),
             pass_state=self._pass_state,
         )
@@ -134,7 +135,7 @@ class Attempt:
         scorer = ScorerConfig(
             weights=weights,
             examples=self._examples,
-            store_root=self._storage.reference_store,
+            store_root=self._reference_store,
             namespace=config.namespace,
             precision=precision,
             batch_tokens=self._job.training.micro_batch_tokens,

@@ -13,6 +13,7 @@ from api.cli.compare import compare
 from api.cli.errors import CliError
 from api.cli.jobs import cancel, jobs
 from api.cli.losses import losses
+from api.cli.projects import projects
 from api.cli.submit import submit
 from api.cli.up import api, controller, demo, up
 from api.cli.watch import watch
@@ -47,6 +48,7 @@ app = typer.Typer(
 for command in (up, demo, check, submit, watch, compare, jobs, cancel, losses, api, controller):
     app.command()(command)
 app.add_typer(admin.keys, name="keys")
+app.add_typer(projects, name="projects")
 app.add_typer(admin.db, name="db")
 
 

@@ -20,7 +20,7 @@ def fingerprint(weights: Weights) -> str:
     """SHA-256 over the names and contents of the configuration and the weight files, and of those of the adapter."""
     digest = hashlib.sha256()
     model = weights.model
-    files = sorted(model.glob("*.safetensors")) or sorted(model.glob("pytorch_model*.bin"))
+    files = sorted(model.glob("*.safetensors"))
     if weights.adapter is not None:
         files += [weights.adapter / "adapter_config.json", *sorted(weights.adapter.glob("*.safetensors"))]
     for path in [model / "config.json", *files]:
