@@ -23,12 +23,12 @@ from api import problems
 from api.middleware import BodyLimit, SecurityHeaders
 from api.openai import fine_tuning, models
 from api.openai.errors import errors
-from api.routes import comparisons, deployments, files, health, internal, jobs, losses, streams
+from api.routes import comparisons, deployments, files, health, internal, jobs, lifecycle, losses, streams
 from service.db.migrate import is_current
 from service.db.session import Database
 from service.errors import InvalidRequest, Unauthorized
 from service.files import service as files_service
-from service.jobs import published
+from service.jobs import deletion, published
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     problems.install(app)
     app.include_router(health.router)
-    for resource in (jobs, streams, deployments, files, comparisons, losses):
+    for resource in (jobs, lifecycle, streams, deployments, files, comparisons, losses):
         app.include_router(resource.router, prefix="/v1", responses=problems.problems(Unauthorized, InvalidRequest))
     for resource in (fine_tuning, models):
         app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
@@ -95,8 +95,11 @@ async def _finish_deletions(database: Database, settings: Settings) -> None:
         if await is_current(database):
             await files_service.finish_deletions(database, settings)
             await published.finish_deletions(database, settings)
+            await deletion.finish_deletions(database, settings)
     except (OperationalError, InterfaceError):
-        log.warning("the database does not answer; what is left of deleted files and models stays until the next start")
+        log.warning(
+            "the database does not answer; what is left of deleted files, models and jobs stays until the next start"
+        )
 
 
 class _Fallback:
