@@ -34,6 +34,7 @@ from api.routes import (
     internal,
     jobs,
     keys,
+    lifecycle,
     losses,
     members,
     projects,
@@ -43,7 +44,7 @@ from service.db.migrate import is_current
 from service.db.session import Database
 from service.errors import Forbidden, InvalidRequest, RateLimited, Unauthorized
 from service.files import service as files_service
-from service.jobs import published
+from service.jobs import deletion, published
 from service.keys.rate_limit import RateLimiter
 from service.keys.uses import WRITE_EVERY_S, KeyUses
 from service.settings import Settings
@@ -77,7 +78,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     app.include_router(health.router)
     of_every_route = problems.problems(Unauthorized, Forbidden, RateLimited, InvalidRequest)
-    for resource in (jobs, streams, deployments, files, comparisons, losses, projects, members, keys, audit_log):
+    own = (jobs, lifecycle, streams, deployments, files, comparisons, losses, projects, members, keys, audit_log)
+    for resource in own:
         app.include_router(resource.router, prefix="/v1", responses=of_every_route)
     for resource in (fine_tuning, models):
         app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
@@ -134,8 +136,11 @@ async def _finish_deletions(database: Database, settings: Settings) -> None:
         if await is_current(database):
             await files_service.finish_deletions(database, settings)
             await published.finish_deletions(database, settings)
+            await deletion.finish_deletions(database, settings)
     except (OperationalError, InterfaceError):
-        log.warning("the database does not answer; what is left of deleted files and models stays until the next start")
+        log.warning(
+            "the database does not answer; what is left of deleted files, models and jobs stays until the next start"
+        )
 
 
 class _Fallback:

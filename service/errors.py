@@ -142,3 +142,10 @@ class Unavailable(ServiceError):
     status = 503
     code = "unavailable"
     title = "Not possible right now"
+
+
+class BudgetSpent(InvalidState):
+    """`extra`: `gpu_hours` that the job has used, of `max_gpu_hours`."""
+
+    code = "budget_spent"
+    title = "The job's budget of GPU-hours is spent"

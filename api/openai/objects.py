@@ -63,7 +63,7 @@ class FineTuningJob(BaseModel):
     trained_tokens: None = None
     estimated_finish: int | None = Field(description="End of training at the rate so far; null at other times.")
     integrations: list[Any] = Field(default_factory=list)
-    state: JobState = Field(description="The native state, which also knows `starting` and `cancelling`.")
+    state: JobState = Field(description="The native state, which also knows `starting`, `pausing`, `paused`...")
     stage: Stage | None
     progress: dict[Stage, StageProgress]
     attempts: int
@@ -179,7 +179,14 @@ def _status(state: JobState, *, attempt_runs: bool) -> Status:
             return "failed"
         case JobState.CANCELLED:
             return "cancelled"
-        case JobState.QUEUED | JobState.STARTING | JobState.RUNNING | JobState.CANCELLING:
+        case (
+            JobState.QUEUED
+            | JobState.STARTING
+            | JobState.RUNNING
+            | JobState.PAUSING
+            | JobState.PAUSED  # for which the package has no status
+            | JobState.CANCELLING
+        ):
             return "running" if attempt_runs else "queued"
 
 

@@ -113,15 +113,22 @@ class Job(Base):
     progress: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     error: Mapped[dict[str, Any] | None]  # service.spec.reports.Failure
     num_attempts: Mapped[int] = mapped_column(Integer, default=0)
+    num_failures: Mapped[int] = mapped_column(Integer, default=0)  # of ours, in a row, without a step ahead
+    not_before: Mapped[datetime | None]  # when it is queued: no attempt is made until then
+    gpu_seconds: Mapped[float] = mapped_column(Float, default=0.0)  # of the attempts that have ended
+    cloned_from: Mapped[str | None] = mapped_column(String(40))  # a job, which may be deleted since
     last_event: Mapped[int] = mapped_column(Integer, default=0)  # highest event number given out
     last_metric: Mapped[int] = mapped_column(Integer, default=0)  # highest metric number given out
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
+    pause_requested_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     model_deleted_at: Mapped[datetime | None]  # what it published is not to be used any more
     gpus: Mapped[float | None] = mapped_column(Float)  # it holds at most at one time; none: from before quotas
     model_bytes: Mapped[int | None] = mapped_column(BigInteger)  # of what it published, once that was measured
+    deleted_at: Mapped[datetime | None]  # no one sees it from then on; the row stays as a record
+    purged_at: Mapped[datetime | None]  # its files, events and metrics are gone
 
 
 class Attempt(Base):
@@ -137,6 +144,8 @@ class Attempt(Base):
     last_seq: Mapped[int] = mapped_column(Integer, default=0)  # reports taken so far
     failure: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]  # when its driver first spoke
+    scored_at: Mapped[datetime | None]  # when it had let go of the reference pool
     heartbeat_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 

@@ -28,6 +28,10 @@ class Storage:
         """A job's working files: prepared pairs, checkpoints, logs."""
         return self.root / "runs" / job_id
 
+    def checkpoints(self, job_id: str) -> Path:
+        """A job's checkpoints, `step-00000050` and so on; see workers.engine.checkpoint."""
+        return self.run(job_id) / "checkpoints"
+
     def model(self, job_id: str) -> Path:
         """The model a job published; exists only when it is whole."""
         return self.root / "models" / job_id
