@@ -4,8 +4,8 @@ Nothing is kept in memory between requests, so replicas need not know of each ot
 api.app:create_app` runs one; `plumbline up` runs the controller beside it.
 """
 
-import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
 from api.middleware import BodyLimit, SecurityHeaders
-from api.openai import fine_tuning, models
+from api.openai import fine_tuning, generation, models, uploads
 from api.openai.errors import errors
 from api.routes import comparisons, deployments, files, health, internal, jobs, losses, streams
 from service.db.migrate import is_current
@@ -34,6 +34,7 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 REPORT_BYTES = 16 * 2**20  # of one batch of an attempt's reports, at most
+STREAMED = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")  # paths whose bodies are files
 DASHBOARD = Path(__file__).parent / "dashboard"
 
 
@@ -59,7 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     for resource in (jobs, streams, deployments, files, comparisons, losses):
         app.include_router(resource.router, prefix="/v1", responses=problems.problems(Unauthorized, InvalidRequest))
-    for resource in (fine_tuning, models):
+    for resource in (fine_tuning, models, uploads, generation):
         app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
     app.include_router(internal.router)
     app.router.default = _Fallback(DASHBOARD)
@@ -67,7 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         BodyLimit,
         max_bytes=settings.max_body_bytes,
         internal_max_bytes=max(REPORT_BYTES, settings.max_body_bytes),
-        streamed_path="/v1/files",
+        streamed=STREAMED,
     )
     app.add_middleware(SecurityHeaders)
     _document_problems(app)
@@ -77,7 +78,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(files_service.sweep_parts, settings)
         database = Database(settings.sqlalchemy_url)
         await _finish_deletions(database, settings)
         # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
