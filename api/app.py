@@ -6,6 +6,7 @@ Nothing is kept in memory between requests but how many each key has sent, so re
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from api import problems
 from api.audit import AuditTrail
 from api.limits import RateLimitHeaders
 from api.middleware import BodyLimit, SecurityHeaders
-from api.openai import fine_tuning, models
+from api.openai import fine_tuning, generation, models, uploads
 from api.openai.errors import errors
 from api.routes import (
     audit_log,
@@ -52,6 +53,7 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 REPORT_BYTES = 16 * 2**20  # of one batch of an attempt's reports, at most
+STREAMED = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")  # paths whose bodies are files
 DASHBOARD = Path(__file__).parent / "dashboard"
 
 
@@ -81,7 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     own = (jobs, lifecycle, streams, deployments, files, comparisons, losses, projects, members, keys, audit_log)
     for resource in own:
         app.include_router(resource.router, prefix="/v1", responses=of_every_route)
-    for resource in (fine_tuning, models):
+    for resource in (fine_tuning, models, uploads, generation):
         app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
     app.include_router(internal.router)
     app.router.default = _Fallback(DASHBOARD)
@@ -89,7 +91,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         BodyLimit,
         max_bytes=settings.max_body_bytes,
         internal_max_bytes=max(REPORT_BYTES, settings.max_body_bytes),
-        streamed_path="/v1/files",
+        streamed=STREAMED,
     )
     app.add_middleware(AuditTrail)
     app.add_middleware(RateLimitHeaders)
@@ -101,7 +103,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(files_service.sweep_parts, settings)
         database = Database(settings.sqlalchemy_url)
         await _finish_deletions(database, settings)
         # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.

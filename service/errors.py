@@ -104,6 +104,14 @@ class InvalidState(ServiceError):
     title = "Not possible in the present state"
 
 
+class ModelNotDeployed(ServiceError):
+    """`extra["job_id"]`: of the job to deploy."""
+
+    status = 409
+    code = "model_not_deployed"
+    title = "The model must be deployed before it is asked"
+
+
 class AttemptSuperseded(ServiceError):
     status = 409
     code = "attempt_superseded"

@@ -64,6 +64,9 @@ class Settings(BaseSettings):
 
     # Limits
     max_upload_bytes: int = Field(2 * 2**30, ge=1)
+    upload_lifetime_s: float = Field(
+        24 * 3600, ge=60, description="From the creation of an upload in parts to its expiry."
+    )
     max_body_bytes: int = Field(2**20, ge=1024, description="JSON bodies.")
     max_running_jobs: int = Field(1, ge=1, description="Jobs on the cluster at one time; the others queue.")
     requests_per_minute: int = Field(

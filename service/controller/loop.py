@@ -1,4 +1,5 @@
-"""The controller's loops: one follows attempts through start, watch, budget and stop in this order, one follows Serve.
+"""The controller's loops: one follows attempts through start, watch, budget and stop in this order, one follows Serve,
+one sweeps the storage.
 
 Each takes a step every `settings.reconcile_every_s`. What is known to go wrong is logged and tried again at the next
 step, and keeps no other reconciler from its own; anything else is a bug and ends the controller.
@@ -16,6 +17,7 @@ from service.controller import budget, start
 from service.controller import stop as stopping
 from service.controller.context import ClusterCode, Controller, make_controller
 from service.controller.deploy import Deploy
+from service.controller.sweep import Sweep
 from service.controller.watch import Watch
 from service.db.session import Database
 from service.errors import InvalidState
@@ -43,6 +45,8 @@ async def run(settings: Settings, database: Database, stop: asyncio.Event, code:
             loops.create_task(_repeat(controller, stop, follow))
             # apart, because Serve may take long to answer
             loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
+            # apart, because removing many gigabytes takes long too
+            loops.create_task(_repeat(controller, stop, (Sweep().reconcile,)))
     finally:
         await client.aclose()
 

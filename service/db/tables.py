@@ -92,6 +92,36 @@ class File(Base):
     deleted_at: Mapped[datetime | None]  # no one sees it from then on
 
 
+class Upload(Base):
+    """A file that comes in parts: pending until it has a file, was cancelled, or its time is over."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("ix_uploads_expires_at", "expires_at"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(200), index=True)
+    filename: Mapped[str] = mapped_column(String(500))
+    bytes: Mapped[int] = mapped_column(BigInteger)  # as announced
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    cancelled_at: Mapped[datetime | None]
+    file_id: Mapped[str | None] = mapped_column(String(40))  # what it became; that file may have been deleted since
+    completed_as: Mapped[str | None] = mapped_column(String(64))  # SHA-256 of the request that completed it
+
+
+class UploadPart(Base):
+    """Bytes of an upload. Equal bytes are one part, whether they are sent again or occur in the file again."""
+
+    __tablename__ = "upload_parts"
+    __table_args__ = (UniqueConstraint("upload_id", "sha256"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id"))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+
 class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (

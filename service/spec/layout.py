@@ -15,6 +15,11 @@ class Storage:
         return self.root / "files"
 
     @property
+    def uploads(self) -> Path:
+        """Parts of uploads that are not complete: `<upload ID>.<part ID>`."""
+        return self.root / "uploads"
+
+    @property
     def reference_store(self) -> Path:
         """Reference log-probs, shared by all jobs of all projects."""
         return self.root / "reference"
