@@ -1,6 +1,6 @@
 """The HTTP API as an ASGI application.
 
-Nothing is kept in memory between requests, so replicas need not know of each other. `uvicorn --factory
+Nothing that matters is kept in memory between requests, so replicas need not know of each other. `uvicorn --factory
 api.app:create_app` runs one; `plumbline up` runs the controller beside it.
 """
 
@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
+from api.feeds import Feeds
 from api.middleware import BodyLimit, SecurityHeaders
 from api.openai import fine_tuning, models
 from api.openai.errors import errors
@@ -80,8 +81,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
         await asyncio.to_thread(files_service.sweep_parts, settings)
         database = Database(settings.sqlalchemy_url)
         await _finish_deletions(database, settings)
+        app.state.feeds = Feeds(database)
         # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
-        async with httpx.AsyncClient(trust_env=False) as serve_client:
+        async with httpx.AsyncClient(trust_env=False) as serve_client, app.state.feeds.kept_up_to_date():
             app.state.database, app.state.serve_client = database, serve_client
             yield
         await database.close()

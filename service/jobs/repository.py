@@ -33,6 +33,10 @@ class JobRepository:
         """The job if it is the project's; NotFound otherwise, with no hint which of the two."""
         return await self._one(job_id, select(Job).where(Job.id == job_id, Job.project_id == project_id), lock)
 
+    async def get_many(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """Those that there are."""
+        return (await self._session.scalars(select(Job).where(Job.id.in_(job_ids)))).all()
+
     async def find_by_key(self, project_id: str, idempotency_key: str) -> Job | None:
         found = select(Job).where(Job.project_id == project_id, Job.idempotency_key == idempotency_key)
         return (await self._session.scalars(found)).one_or_none()
