@@ -1,7 +1,8 @@
 """The HTTP API as an ASGI application.
 
-Nothing is kept in memory between requests but how many each key has sent, so replicas need not know of each other.
-`uvicorn --factory api.app:create_app` runs one; `plumbline up` runs the controller beside it.
+Nothing that matters is kept in memory between requests, so replicas need not know of each other; each counts for itself
+how many requests a key has sent. `uvicorn --factory api.app:create_app` runs one; `plumbline up` runs the controller
+beside it.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
 from api.audit import AuditTrail
+from api.feeds import Feeds
 from api.limits import RateLimitHeaders
 from api.middleware import BodyLimit, SecurityHeaders
 from api.openai import fine_tuning, generation, models, uploads
@@ -105,8 +107,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = Database(settings.sqlalchemy_url)
         await _finish_deletions(database, settings)
+        app.state.feeds = Feeds(database)
         # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
-        async with httpx.AsyncClient(trust_env=False) as serve_client:
+        async with httpx.AsyncClient(trust_env=False) as serve_client, app.state.feeds.kept_up_to_date():
             app.state.database, app.state.serve_client = database, serve_client
             writer = asyncio.create_task(_write_key_uses(app.state.key_uses, database))
             yield

@@ -11,6 +11,7 @@ import httpx
 from fastapi import Depends, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api.feeds import Feeds
 from service import audit
 from service.db.session import Database
 from service.errors import Forbidden, NotFound, RateLimited, Unauthorized
@@ -37,6 +38,11 @@ def _database(request: Request) -> Database:
     return database
 
 
+def _feeds(request: Request) -> Feeds:
+    feeds: Feeds = request.app.state.feeds
+    return feeds
+
+
 def _serve_client(request: Request) -> httpx.AsyncClient:
     client: httpx.AsyncClient = request.app.state.serve_client
     return client
@@ -44,6 +50,7 @@ def _serve_client(request: Request) -> httpx.AsyncClient:
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
+FeedsDep = Annotated[Feeds, Depends(_feeds)]
 ServeClientDep = Annotated[httpx.AsyncClient, Depends(_serve_client)]
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 

@@ -80,6 +80,9 @@ class Settings(BaseSettings):
 
     # Rhythm of the controller and the attempts, in seconds
     reconcile_every_s: float = Field(1.0, gt=0)
+    lease_s: float = Field(
+        6, ge=1, description="A controller that the database has not heard of for so long is replaced by another one."
+    )
     heartbeat_every_s: float = Field(2.0, gt=0)
     heartbeat_timeout_s: float = Field(
         300, gt=0, description="Silence of a running attempt, while the API is reachable, before it is stopped."

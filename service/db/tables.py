@@ -238,3 +238,14 @@ class Call(Base):
     first_heard_by_retry: Mapped[bool]  # and no first request has come for it since
     created_at: Mapped[datetime]
     heard_at: Mapped[datetime]  # when the newest of its requests came
+
+
+class Lease(Base):
+    """Who alone may do something for now (service.leases)."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(200))  # for people
+    term: Mapped[int]  # a new one each time the lease is taken: what a holder before cannot know
+    expires_at: Mapped[datetime]  # by the database's clock

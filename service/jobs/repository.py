@@ -34,6 +34,10 @@ class JobRepository:
         mine = select(Job).where(Job.id == job_id, Job.project_id == project_id, Job.deleted_at.is_(None))
         return await self._one(job_id, mine, lock)
 
+    async def get_many(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """Those that there are."""
+        return (await self._session.scalars(select(Job).where(Job.id.in_(job_ids)))).all()
+
     async def find_by_key(self, project_id: str, idempotency_key: str) -> Job | None:
         found = select(Job).where(Job.project_id == project_id, Job.idempotency_key == idempotency_key)
         return (await self._session.scalars(found)).one_or_none()
