@@ -29,6 +29,7 @@ from service.db.session import Database
 from service.errors import InvalidRequest, Unauthorized
 from service.files import service as files_service
 from service.jobs import published
+from service.queue.view import QueueViews
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
         # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
         async with httpx.AsyncClient(trust_env=False) as serve_client:
             app.state.database, app.state.serve_client = database, serve_client
+            app.state.queue = QueueViews(database, settings)
             yield
         await database.close()
 

@@ -10,6 +10,7 @@ from service.db.session import Database
 from service.errors import Unauthorized
 from service.jobs.tokens import is_token_of
 from service.keys.service import verify_key
+from service.queue.view import QueueViews
 from service.settings import Settings
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="`Authorization: Bearer KEY`")
@@ -30,8 +31,14 @@ def _serve_client(request: Request) -> httpx.AsyncClient:
     return client
 
 
+def _queue(request: Request) -> QueueViews:
+    queue: QueueViews = request.app.state.queue
+    return queue
+
+
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
+QueueDep = Annotated[QueueViews, Depends(_queue)]
 ServeClientDep = Annotated[httpx.AsyncClient, Depends(_serve_client)]
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 

@@ -1,6 +1,7 @@
 """What clients do with jobs: submit them and cancel them."""
 
 import hashlib
+from dataclasses import asdict
 
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
@@ -17,6 +18,7 @@ from service.jobs.log import LogRepository
 from service.jobs.repository import JobRepository, append_event
 from service.jobs.states import JobState
 from service.jobs.transitions import transition
+from service.queue.size import JobSize
 from service.settings import Settings
 from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
@@ -44,10 +46,10 @@ async def submit(
     # Before the checks: a repeated request is answered even if a model it named has gone in the meantime.
     if idempotency_key is not None and (job := await _replayed(database, project_id, idempotency_key, digest)):
         return job, True
-    await admission.check(database, settings, project_id, spec)
+    size = await admission.check(database, settings, project_id, spec)
     spec = await with_adapter_options(database, settings, project_id, spec)
     try:
-        return await _insert(database, project_id, spec, idempotency_key, digest), False
+        return await _insert(database, project_id, spec, idempotency_key, digest, size), False
     except IntegrityError:
         # Two requests with one key raced; the constraint let the other one through.
         if idempotency_key is None or not (job := await _replayed(database, project_id, idempotency_key, digest)):
@@ -96,7 +98,9 @@ async def _replayed(database: Database, project_id: str, key: str, digest: str) 
     return job
 
 
-async def _insert(database: Database, project_id: str, spec: AlignmentJob, key: str | None, digest: str) -> Job:
+async def _insert(
+    database: Database, project_id: str, spec: AlignmentJob, key: str | None, digest: str, size: JobSize
+) -> Job:
     job = Job(
         id=new_id("job"),
         project_id=project_id,
@@ -105,6 +109,8 @@ async def _insert(database: Database, project_id: str, spec: AlignmentJob, key: 
         spec=spec.model_dump(mode="json"),  # with the defaults of today
         state=JobState.QUEUED,
         progress={},
+        priority=spec.priority,
+        size=asdict(size),
         num_attempts=0,
         last_event=0,
         last_metric=0,
