@@ -1,4 +1,5 @@
-"""The controller's loops: one follows attempts through start, watch and cancel in this order, one follows Serve.
+"""The controller's loops: one follows attempts through start, watch and cancel in this order, one follows Serve, one
+keeps forecasts.
 
 Each takes a step every `settings.reconcile_every_s`. What is known to go wrong is logged and tried again at the next
 step, and keeps no other reconciler from its own; anything else is a bug and ends the controller.
@@ -15,6 +16,7 @@ from service.cluster.http import ClusterError, connect
 from service.controller import cancel, start
 from service.controller.context import ClusterCode, Controller, make_controller
 from service.controller.deploy import Deploy
+from service.controller.foretell import Foretell
 from service.controller.watch import Watch
 from service.db.session import Database
 from service.errors import InvalidState
@@ -41,6 +43,8 @@ async def run(settings: Settings, database: Database, stop: asyncio.Event, code:
             loops.create_task(_repeat(controller, stop, (start.reconcile, Watch().reconcile, cancel.reconcile)))
             # apart, because Serve may take long to answer
             loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
+            # apart, because it may compute for a moment
+            loops.create_task(_repeat(controller, stop, (Foretell().reconcile,)))
     finally:
         await client.aclose()
 

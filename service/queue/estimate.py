@@ -38,12 +38,17 @@ class Interval:
 
 @dataclass(frozen=True)
 class Run:
-    """A job that has succeeded. `seconds`: from its first word on the cluster to its end."""
+    """A job that has succeeded. `seconds`: from its first word on the cluster to its end. `startup_s`: from its place
+    there to that word."""
 
     model: str
     method: str
     work: float | None
     seconds: float
+    startup_s: float
+
+
+_STARTUP = Interval(1, 60)
 
 
 def run_time(spec: AlignmentJob, work: float | None, history: Sequence[Run]) -> Interval | None:
@@ -52,13 +57,12 @@ def run_time(spec: AlignmentJob, work: float | None, history: Sequence[Run]) -> 
     spans = _by_work(work, alike) or [
         (run.seconds, run.seconds) for run in alike if run.model == spec.model.source and None in (run.work, work)
     ]
-    spans = spans[:NEIGHBOURS]
-    if not spans:
-        return None
-    widened = 1 + 1 / len(spans)
-    return Interval(
-        _quantile([low for low, _ in spans], 0.1) / widened, _quantile([high for _, high in spans], 0.9) * widened
-    )
+    return _interval(spans[:NEIGHBOURS])
+
+
+def startup_time(history: Sequence[Run]) -> Interval:
+    """Seconds from a job's place on the cluster to its first word; a guess as long as no job has succeeded."""
+    return _interval([(run.startup_s, run.startup_s) for run in history[:NEIGHBOURS]]) or _STARTUP
 
 
 def remaining(
@@ -88,6 +92,15 @@ def _by_work(work: float | None, history: Sequence[Run]) -> list[tuple[float, fl
         for distance, ratio, seconds in near
         if distance <= math.log(MAX_RATIO)
     ]
+
+
+def _interval(spans: Sequence[tuple[float, float]]) -> Interval | None:
+    if not spans:
+        return None
+    widened = 1 + 1 / len(spans)
+    return Interval(
+        _quantile([low for low, _ in spans], 0.1) / widened, _quantile([high for _, high in spans], 0.9) * widened
+    )
 
 
 def _quantile(values: Sequence[float], share: float) -> float:

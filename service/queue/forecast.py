@@ -22,13 +22,15 @@ class Eta:
     finish_high: datetime | None = None
 
 
-def forecast(snapshot: Snapshot, durations: Mapping[str, Interval | None]) -> dict[str, Eta]:
+def forecast(snapshot: Snapshot, durations: Mapping[str, Interval | None], startup: Interval) -> dict[str, Eta]:
     """By job ID, for the jobs on the cluster and the first `HORIZON` that wait.
 
     durations: of a queued job the whole run, of one on the cluster what is left of it, in seconds.
+    startup: from a job's place on the cluster to its first word there, which is when it counts as started.
     """
-    early = _simulate(snapshot, {id: span.low for id, span in durations.items() if span is not None})
-    late = _simulate(snapshot, {id: span.high for id, span in durations.items() if span is not None})
+    known = {id: span for id, span in durations.items() if span is not None}
+    early = _simulate(snapshot, {id: span.low for id, span in known.items()}, startup.low)
+    late = _simulate(snapshot, {id: span.high for id, span in known.items()}, startup.high)
     etas: dict[str, Eta] = {}
     for id in early.keys() | late.keys():
         (start_low, finish_low), (start_high, finish_high) = early.get(id, _NEVER), late.get(id, _NEVER)
@@ -43,7 +45,7 @@ _Span = tuple[datetime | None, datetime | None]
 _NEVER: _Span = (None, None)
 
 
-def _simulate(snapshot: Snapshot, seconds: Mapping[str, float]) -> dict[str, _Span]:
+def _simulate(snapshot: Snapshot, seconds: Mapping[str, float], startup_s: float) -> dict[str, _Span]:
     """Start and end by job ID. A job of unknown length never ends here, and what waits for it never starts."""
     now = snapshot.now
     first = plan(snapshot.queued, snapshot.on_cluster, snapshot.capacity, snapshot.used, snapshot.rules, now)
@@ -63,9 +65,10 @@ def _simulate(snapshot: Snapshot, seconds: Mapping[str, float]) -> dict[str, _Sp
         for id in decided.starts:
             job = queued.pop(id)
             running[id] = OnCluster(job.id, job.project_id, job.needs)
+            begun = now + timedelta(seconds=startup_s)
             if id in seconds:
-                ends[id] = now + timedelta(seconds=seconds[id])
-            spans[id] = (now, ends.get(id))
+                ends[id] = begun + timedelta(seconds=seconds[id])
+            spans[id] = (begun, ends.get(id))
         left = {id: end for id, end in ends.items() if id in running}
         if not left:
             break

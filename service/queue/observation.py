@@ -36,7 +36,12 @@ def seen(view: ClusterView | None, settings: Settings) -> Capacity | None:
         return None
     if utc_now() - view.observed_at > timedelta(seconds=settings.cluster_view_max_age_s):
         return None
-    return Capacity(tuple(Node(**node) for node in view.nodes), view.observed_at)
+    return Capacity(nodes_of(view), view.observed_at)
+
+
+def nodes_of(view: ClusterView | None) -> tuple[Node, ...]:
+    """However long ago they were seen."""
+    return tuple(Node(**node) for node in view.nodes) if view is not None else ()
 
 
 async def observe(database: Database, nodes: RayNodes, settings: Settings) -> None:

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.clock import utc_now
 from service.db.session import Database
-from service.db.tables import Job
+from service.db.tables import Attempt, Job
 from service.jobs.states import JobState
-from service.queue.estimate import Interval, Run, remaining, run_time
+from service.queue.estimate import Interval, Run, remaining, run_time, startup_time
 from service.queue.forecast import Eta, forecast
 from service.queue.plan import Plan, Queued
 from service.queue.size import JobSize
@@ -62,7 +62,7 @@ class QueueNow:
         expected = run_time(spec, size.work(spec), self.history)
         snapshot = replace(self.snapshot, queued=[*self.snapshot.queued, job])
         durations = {**self.durations, job.id: expected}
-        etas = forecast(snapshot, durations)
+        etas = forecast(snapshot, durations, startup_time(self.history))
         return QueueNow(snapshot, snapshot.plan(), durations, etas, self.history), expected
 
 
@@ -76,25 +76,28 @@ def look(snapshot: Snapshot, history: Sequence[Run]) -> QueueNow:
         durations[id] = (
             remaining(expected, job.stage, job.progress, job.started_at, snapshot.now) if on_cluster else expected
         )
-    return QueueNow(snapshot, snapshot.plan(), durations, forecast(snapshot, durations), history)
+    etas = forecast(snapshot, durations, startup_time(history))
+    return QueueNow(snapshot, snapshot.plan(), durations, etas, history)
 
 
 async def read_history(session: AsyncSession) -> list[Run]:
     """Newest first: jobs that took one attempt, since a wait between two is no part of a run."""
     newest = (
-        select(Job)
+        select(Job, Attempt.created_at)
+        .join(Attempt, Attempt.job_id == Job.id)
         .where(Job.state == JobState.SUCCEEDED, Job.num_attempts == 1, Job.started_at.is_not(None))
         .order_by(Job.id.desc())
         .limit(HISTORY)
     )
     runs = []
-    for job in await session.scalars(newest):
+    for job, leased_at in await session.execute(newest):
         spec = spec_of(job)
         assert job.started_at is not None
         assert job.finished_at is not None
         seconds = (job.finished_at - job.started_at).total_seconds()
+        startup_s = (job.started_at - leased_at).total_seconds()
         work = JobSize.of(job.size).work(spec)
-        runs.append(Run(spec.model.source, spec.training.method.type, work, seconds))
+        runs.append(Run(spec.model.source, spec.training.method.type, work, seconds, max(0.0, startup_s)))
     return runs
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.clock import utc_now
 from service.db.session import Database
-from service.db.tables import ClusterView, Job
+from service.db.tables import Attempt, ClusterView, Forecast, Job
 from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
 from service.settings import Settings
@@ -53,7 +53,10 @@ async def test_a_job_says_what_it_waits_for_and_who_holds_it(client: httpx.Async
     now = utc_now()
     for _ in range(2):  # jobs like those that follow took ten minutes
         done = {"started_at": now - timedelta(hours=2), "finished_at": now - timedelta(hours=2) + timedelta(minutes=10)}
-        await add(database, 1, state=JobState.SUCCEEDED, num_attempts=1, **done)
+        past = await add(database, 1, state=JobState.SUCCEEDED, num_attempts=1, **done)
+        async with database.transaction() as session:
+            leased = done["started_at"] - timedelta(seconds=5)
+            session.add(Attempt(id=f"{past.id}-1", job_id=past.id, number=1, state="succeeded", created_at=leased))
     running = await add(database, 2, state=JobState.RUNNING, started_at=now)
     theirs = await add(database, 1, state=JobState.RUNNING, started_at=now, project_id="bob")
     waits = await add(database, 3)
@@ -149,3 +152,31 @@ async def test_jobs_are_accepted_while_the_cluster_is_unknown(client: httpx.Asyn
     assert report["ok"]
     assert "not been seen" in told["pools"]
     assert "not been seen" in told["memory"]
+
+
+async def test_the_queue_tells_what_the_cluster_has_and_how_good_its_forecasts_were(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await see(database, POLICY, POLICY, SHARED)
+    await add(database, 99)
+    now = utc_now()
+    ran = await add(
+        database, 1, state=JobState.SUCCEEDED, num_attempts=1, started_at=now, finished_at=now + timedelta(seconds=90)
+    )
+    async with database.transaction() as session:
+        at = {"start_low": now - timedelta(60), "start_high": now - timedelta(30)}
+        at |= {"finish_low": now, "finish_high": now + timedelta(seconds=100)}
+        session.add(Forecast(job_id=ran.id, moment="queued", made_at=now, **at))
+    told = (await client.get("/v1/queue")).json()
+    assert (told["queued"], told["on_cluster"]) == (1, 0)
+    assert told["labels"][0] == {"label": "policy", "nodes": 2, "gpus": 8, "cpus": 128}
+    start, finish, _ = told["forecasts"]
+    assert (start["event"], start["count"], start["coverage"]) == ("start", 1, 0)
+    assert (finish["event"], finish["coverage"], finish["median_error_s"]) == ("finish", 1, 40)
+    assert finish["median_width_s"] == 100
+
+
+async def test_a_cluster_that_nobody_has_looked_at_is_told_so(client: httpx.AsyncClient) -> None:
+    told = (await client.get("/v1/queue")).json()
+    assert (told["labels"], told["observed_at"]) == ([], None)
+    assert "No controller" in told["trouble"]
