@@ -41,6 +41,7 @@ from api.routes import (
     losses,
     members,
     projects,
+    queue,
     streams,
 )
 from service.db.migrate import is_current
@@ -50,9 +51,15 @@ from service.files import service as files_service
 from service.jobs import deletion, published
 from service.keys.rate_limit import RateLimiter
 from service.keys.uses import WRITE_EVERY_S, KeyUses
+from service.queue.view import QueueViews
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
+
+OWN = (
+    *(jobs, lifecycle, queue, streams, deployments, files, comparisons, losses),
+    *(projects, members, keys, audit_log),
+)
 
 REPORT_BYTES = 16 * 2**20  # of one batch of an attempt's reports, at most
 STREAMED = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")  # paths whose bodies are files
@@ -82,8 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     app.include_router(health.router)
     of_every_route = problems.problems(Unauthorized, Forbidden, RateLimited, InvalidRequest)
-    own = (jobs, lifecycle, streams, deployments, files, comparisons, losses, projects, members, keys, audit_log)
-    for resource in own:
+    for resource in OWN:
         app.include_router(resource.router, prefix="/v1", responses=of_every_route)
     for resource in (fine_tuning, models, uploads, generation):
         app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
@@ -111,6 +117,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
         # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
         async with httpx.AsyncClient(trust_env=False) as serve_client, app.state.feeds.kept_up_to_date():
             app.state.database, app.state.serve_client = database, serve_client
+            app.state.queue = QueueViews(database, settings)
             writer = asyncio.create_task(_write_key_uses(app.state.key_uses, database))
             yield
             writer.cancel()

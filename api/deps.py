@@ -20,6 +20,7 @@ from service.keys.rate_limit import RateLimiter
 from service.keys.roles import Role
 from service.keys.service import Caller, verify_key
 from service.keys.uses import KeyUses
+from service.queue.view import QueueViews
 from service.settings import Settings
 from service.text import storable
 
@@ -48,9 +49,15 @@ def _serve_client(request: Request) -> httpx.AsyncClient:
     return client
 
 
+def _queue(request: Request) -> QueueViews:
+    queue: QueueViews = request.app.state.queue
+    return queue
+
+
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
 FeedsDep = Annotated[Feeds, Depends(_feeds)]
+QueueDep = Annotated[QueueViews, Depends(_queue)]
 ServeClientDep = Annotated[httpx.AsyncClient, Depends(_serve_client)]
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 

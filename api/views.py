@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.queue_views import EtaView, Place, WaitingView
 from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
+from service.queue.view import QueueNow
 from service.spec import Stage
 from service.spec.reports import Failure
 
@@ -56,9 +58,14 @@ class JobView(View):
     started_at: datetime | None
     finished_at: datetime | None
     deployment: DeploymentView | None
+    waiting: WaitingView | None = Field(description="Why it waits; null unless it is queued, and in event streams.")
+    eta: EtaView | None = Field(description="Null if nothing is known, when it has ended, and in event streams.")
 
     @classmethod
-    def of(cls, job: "tables.Job", deployment: "tables.Deployment | None") -> "JobView":
+    def of(
+        cls, job: "tables.Job", deployment: "tables.Deployment | None", queue: "QueueNow | None" = None
+    ) -> "JobView":
+        place = Place.of(job, queue)
         return cls(
             id=job.id,
             name=job.spec["name"],
@@ -78,6 +85,8 @@ class JobView(View):
             started_at=job.started_at,
             finished_at=job.finished_at,
             deployment=DeploymentView.model_validate(deployment) if deployment else None,
+            waiting=place.waiting,
+            eta=place.eta,
         )
 
 

@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -77,6 +77,23 @@ class Settings(BaseSettings):
     max_attempts: int = Field(
         3, ge=1, description="Failures on our side in a row, without a checkpoint between them, that end a job."
     )
+    queue_patience_s: float = Field(
+        4 * 3600,
+        gt=0,
+        description="A job that has waited longer goes first, and nothing passes it that would delay it.",
+    )
+    fair_share_window_s: float = Field(
+        24 * 3600, gt=0, description="The project that used the fewest GPU-seconds within this time has the next turn."
+    )
+    project_shares: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Shares of projects, by ID: one with 2 may use twice as much as one with 1."
+    )
+    autoscaling: bool = Field(
+        False, description="Nodes are added on demand: a pool without room or nodes keeps no job from being started."
+    )
+    gpu_memory_gib: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Memory of GPU types, by Ray's name of them, besides those that are known."
+    )
 
     # Rhythm of the controller and the attempts, in seconds
     reconcile_every_s: float = Field(1.0, gt=0)
@@ -86,6 +103,10 @@ class Settings(BaseSettings):
     heartbeat_every_s: float = Field(2.0, gt=0)
     heartbeat_timeout_s: float = Field(
         300, gt=0, description="Silence of a running attempt, while the API is reachable, before it is stopped."
+    )
+    cluster_view_every_s: float = Field(10, gt=0, description="Between two looks at the cluster's nodes.")
+    cluster_view_max_age_s: float = Field(
+        120, gt=0, description="What was seen longer ago counts as unknown: then only `max_running_jobs` limits."
     )
     start_timeout_s: float = Field(900, gt=0, description="From submission to the attempt's first word.")
     retry_backoff_s: float = Field(

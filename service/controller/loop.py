@@ -1,5 +1,5 @@
 """The controller's loops: one follows attempts through start, watch, budget and stop in this order, one follows Serve,
-one sweeps the storage.
+one sweeps the storage, one keeps forecasts.
 
 They run in one controller at a time, the leader (`service.controller.leader`). Each takes a step every
 `settings.reconcile_every_s`. What is known to go wrong is logged and tried again at the next step, and keeps no other
@@ -17,6 +17,7 @@ from service.controller import budget, start
 from service.controller import stop as stopping
 from service.controller.context import ClusterCode, Controller, make_controller
 from service.controller.deploy import Deploy
+from service.controller.foretell import Foretell
 from service.controller.leader import DATABASE_TROUBLE, LeasedDatabase, lead, wait
 from service.controller.sweep import Sweep
 from service.controller.watch import Watch
@@ -59,6 +60,8 @@ async def _reconcile(controller: Controller, stop: asyncio.Event) -> None:
         loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
         # apart, because removing many gigabytes takes long too
         loops.create_task(_repeat(controller, stop, (Sweep().reconcile,)))
+        # apart, because it may compute for a moment
+        loops.create_task(_repeat(controller, stop, (Foretell().reconcile,)))
 
 
 async def _repeat(controller: Controller, stop: asyncio.Event, reconcilers: Sequence[Reconcile]) -> None:
