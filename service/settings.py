@@ -29,8 +29,8 @@ class Settings(BaseSettings):
     )
     allow_private_urls: list[IPv4Network | IPv6Network] = Field(
         default_factory=list,
-        description="Networks that https:// training files may come from although they are private, such as "
-        '["10.20.0.0/16"].',
+        description="Networks that https:// training files may come from, and webhooks go to, although they are "
+        'private, such as ["10.20.0.0/16"]. To them alone webhooks may also go by http://.',
     )
 
     # How parts reach each other
@@ -61,6 +61,17 @@ class Settings(BaseSettings):
     start_timeout_s: float = Field(900, gt=0, description="From submission to the attempt's first word.")
     cancel_grace_s: float = Field(8, gt=0, description="From a cancel to stopping the attempt's driver by force.")
     stream_lifetime_s: float = Field(300, gt=0, description="An SSE stream ends with a `reconnect` event after this.")
+
+    # Webhooks
+    webhook_timeout_s: float = Field(10, gt=0, description="Of one request to a receiver, all in all.")
+    webhook_retry_base_s: float = Field(
+        5, gt=0, description="Wait before the second attempt of a delivery; four times as long before each further one."
+    )
+    webhook_max_wait_s: float = Field(6 * 3600, gt=0, description="Longest wait between two attempts of a delivery.")
+    webhook_max_attempts: int = Field(16, ge=1, description="Attempts before a delivery is given up.")
+    webhook_disable_after_s: float = Field(
+        3 * 86400, gt=0, description="A webhook that nothing has reached for so long is disabled."
+    )
 
     # Serving
     serving_device: Literal["cpu", "gpu"] | None = Field(

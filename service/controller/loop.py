@@ -1,4 +1,5 @@
-"""The controller's loops: one follows attempts through start, watch and cancel in this order, one follows Serve.
+"""The controller's loops: one follows attempts through start, watch and cancel in this order, one follows Serve, one
+delivers webhooks.
 
 Each takes a step every `settings.reconcile_every_s`. What is known to go wrong is logged and tried again at the next
 step, and keeps no other reconciler from its own; anything else is a bug and ends the controller.
@@ -14,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from service.cluster.http import ClusterError, connect
 from service.controller import cancel, start
 from service.controller.context import ClusterCode, Controller, make_controller
+from service.controller.deliver import Deliver
 from service.controller.deploy import Deploy
 from service.controller.watch import Watch
 from service.db.session import Database
@@ -41,8 +43,14 @@ async def run(settings: Settings, database: Database, stop: asyncio.Event, code:
             loops.create_task(_repeat(controller, stop, (start.reconcile, Watch().reconcile, cancel.reconcile)))
             # apart, because Serve may take long to answer
             loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
+            loops.create_task(_deliver(controller, stop))
     finally:
         await client.aclose()
+
+
+async def _deliver(controller: Controller, stop: asyncio.Event) -> None:
+    async with Deliver() as deliver:
+        await _repeat(controller, stop, (deliver.reconcile,))
 
 
 async def _repeat(controller: Controller, stop: asyncio.Event, reconcilers: Sequence[Reconcile]) -> None:
