@@ -73,6 +73,18 @@ class Settings(BaseSettings):
         3 * 86400, gt=0, description="A webhook that nothing has reached for so long is disabled."
     )
 
+    # Retention, in days; what is not set is kept for ever
+    keep_events_days: float | None = Field(None, ge=7, description="Events of a finished job.")
+    keep_metrics_days: float | None = Field(None, ge=1, description="Metrics of a finished job.")
+    keep_uploads_days: float | None = Field(
+        None, ge=1, description="Uploaded files, since the last job on them has finished."
+    )
+    keep_checkpoints_days: float | None = Field(
+        30, gt=0, description="Working files of a finished job: checkpoints, prepared rows, fetched data."
+    )
+    keep_deliveries_days: float | None = Field(30, ge=7, description="The delivery log of webhooks.")
+    retention_every_s: float = Field(600, gt=0, description="Between two looks for what is to be removed.")
+
     # Serving
     serving_device: Literal["cpu", "gpu"] | None = Field(
         None, description="What the serving pool's engines run on, if it is known: `cpu` refuses what vLLM's CPU lacks."

@@ -39,14 +39,14 @@ async def job_events(
     last_event_id: LastEventId = None,  # noqa: ARG001 - see LastEventId
 ) -> EventPage | StreamingResponse:
     """What happened, in order. With `Accept: text/event-stream`: all of it from `after` or `Last-Event-ID` on, and then
-    what comes: `event` frames, `job` frames whenever the job changes, `end` when there is nothing more to come, or
-    `reconnect` when the stream has lived long enough."""
+    what comes: `event` frames, a `removed` frame in place of those that retention has removed, `job` frames whenever
+    the job changes, `end` when there is nothing more to come, or `reconnect` when the stream has lived long enough."""
     async with database.reading() as session:
-        await JobRepository(session).get_in_project(job_id, project_id)
+        job = await JobRepository(session).get_in_project(job_id, project_id)
         if not sse.wanted(request):
             events = await LogRepository(session).events(job_id, after=after, limit=limit + 1)
             views = [EventView.model_validate(event) for event in events[:limit]]
-            return EventPage(data=views, next_after=_next_after(events, limit))
+            return EventPage(data=views, next_after=_next_after(events, limit), removed_to=job.events_removed_to)
     poll = _EventPoll(database, job_id, sse.resume_after(request, after))
     return sse.EventStream(sse.follow(poll.news, lifetime_s=settings.stream_lifetime_s))
 
@@ -64,21 +64,26 @@ async def job_metrics(
     last_event_id: LastEventId = None,  # noqa: ARG001 - see LastEventId
 ) -> MetricPage | StreamingResponse:
     """Values of each step. Pages leave out what a resumed attempt has replaced; a stream (`Accept: text/event-stream`)
-    sends everything, as `metric` frames, and ends like that of the events."""
+    sends everything, as `metric` frames, and otherwise what that of the events sends."""
     async with database.reading() as session:
-        await JobRepository(session).get_in_project(job_id, project_id)
+        job = await JobRepository(session).get_in_project(job_id, project_id)
         if not sse.wanted(request):
             metrics = await LogRepository(session).metrics(
                 job_id, after=after, limit=limit + 1, split=split, superseded=False
             )
             views = [MetricView.model_validate(metric) for metric in metrics[:limit]]
-            return MetricPage(data=views, next_after=_next_after(metrics, limit))
+            return MetricPage(data=views, next_after=_next_after(metrics, limit), removed_to=job.metrics_removed_to)
     poll = _MetricPoll(database, job_id, sse.resume_after(request, after), split)
     return sse.EventStream(sse.follow(poll.news, lifetime_s=settings.stream_lifetime_s))
 
 
 def _next_after(rows: Sequence[Any], limit: int) -> int | None:
     return rows[limit - 1].number if len(rows) > limit else None
+
+
+def _removed(to: int) -> bytes:
+    """To a reader whose `Last-Event-ID` is lower. Its number goes on from there, so it is said once."""
+    return sse.frame("removed", f'{{"to":{to},"reason":"retention"}}', to)
 
 
 class _EventPoll:
@@ -97,6 +102,11 @@ class _EventPoll:
         if view != self._last_job:
             frames.append(sse.frame("job", view))
             self._last_job = view
+        # What is removed between the two queries above shows in the numbers, which have no gaps.
+        removed_to = events[0].number - 1 if events else job.events_removed_to
+        if removed_to > self._after:
+            frames.append(_removed(removed_to))
+            self._after = removed_to
         for event in events:
             frames.append(sse.frame("event", EventView.model_validate(event).model_dump_json(), event.number))
             self._after = event.number
@@ -116,6 +126,9 @@ class _MetricPoll:
                 job.id, after=self._after, limit=_BATCH, split=self._split, superseded=True
             )
         frames = []
+        if job.metrics_removed_to > self._after:
+            frames.append(_removed(job.metrics_removed_to))
+            self._after = job.metrics_removed_to
         for metric in metrics:
             frames.append(sse.frame("metric", MetricView.model_validate(metric).model_dump_json(), metric.number))
             self._after = metric.number

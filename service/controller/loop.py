@@ -1,5 +1,5 @@
 """The controller's loops: one follows attempts through start, watch and cancel in this order, one follows Serve, one
-delivers webhooks.
+delivers webhooks, one removes what has been kept for long enough.
 
 Each takes a step every `settings.reconcile_every_s`. What is known to go wrong is logged and tried again at the next
 step, and keeps no other reconciler from its own; anything else is a bug and ends the controller.
@@ -17,6 +17,7 @@ from service.controller import cancel, start
 from service.controller.context import ClusterCode, Controller, make_controller
 from service.controller.deliver import Deliver
 from service.controller.deploy import Deploy
+from service.controller.retain import Retain
 from service.controller.watch import Watch
 from service.db.session import Database
 from service.errors import InvalidState
@@ -44,6 +45,7 @@ async def run(settings: Settings, database: Database, stop: asyncio.Event, code:
             # apart, because Serve may take long to answer
             loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
             loops.create_task(_deliver(controller, stop))
+            loops.create_task(_repeat(controller, stop, (Retain().reconcile,)))
     finally:
         await client.aclose()
 

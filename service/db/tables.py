@@ -109,6 +109,10 @@ class Job(Base):
     num_attempts: Mapped[int] = mapped_column(Integer, default=0)
     last_event: Mapped[int] = mapped_column(Integer, default=0)  # highest event number given out
     last_metric: Mapped[int] = mapped_column(Integer, default=0)  # highest metric number given out
+    # By retention (service.retention); the numbers above go on all the same
+    events_removed_to: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    metrics_removed_to: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    run_removed_at: Mapped[datetime | None]  # its working files; counts if it is after `finished_at`
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]

@@ -22,6 +22,11 @@ class Storage:
         """A job's working files: prepared pairs, checkpoints, logs."""
         return self.root / "runs" / job_id
 
+    @property
+    def removed_runs(self) -> Path:
+        """Working files on their way out: whatever lies here may be deleted."""
+        return self.root / "runs" / ".removed"
+
     def model(self, job_id: str) -> Path:
         """The model a job published; exists only when it is whole."""
         return self.root / "models" / job_id

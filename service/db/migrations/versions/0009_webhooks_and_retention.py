@@ -1,4 +1,4 @@
-"""Webhooks and their deliveries"""
+"""Webhooks and their deliveries; what of a job has been removed by retention"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -53,3 +53,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_webhook_deliveries_webhook_id_id", "webhook_deliveries", ["webhook_id", "id"])
     op.create_index("ix_webhook_deliveries_due", "webhook_deliveries", ["webhook_id", "state", "next_attempt_at"])
+    op.add_column("jobs", sa.Column("events_removed_to", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("jobs", sa.Column("metrics_removed_to", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("jobs", sa.Column("run_removed_at", sa.DateTime(timezone=True), nullable=True))
