@@ -1,15 +1,17 @@
 """What clients see of the rows: the response models, and how they are made."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.db import tables
 from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
 from service.spec import Stage
 from service.spec.reports import Failure
+
+if TYPE_CHECKING:  # the client reads answers by these models, and needs no database
+    from service.db import tables
 
 
 class View(BaseModel):
@@ -51,7 +53,7 @@ class JobView(View):
     deployment: DeploymentView | None
 
     @classmethod
-    def of(cls, job: tables.Job, deployment: tables.Deployment | None) -> "JobView":
+    def of(cls, job: "tables.Job", deployment: "tables.Deployment | None") -> "JobView":
         return cls(
             id=job.id,
             name=job.spec["name"],
@@ -129,7 +131,7 @@ class FileView(View):
     status: Literal["processed"] = "processed"
 
     @classmethod
-    def of(cls, file: tables.File, *, in_seconds: bool) -> "FileView":
+    def of(cls, file: "tables.File", *, in_seconds: bool) -> "FileView":
         view = cls.model_validate(file)
         return view.model_copy(update={"created_at": int(file.created_at.timestamp())}) if in_seconds else view
 
@@ -147,3 +149,15 @@ class FileDeleted(View):
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
+
+
+class Answer(View):
+    text: str
+    finish_reason: str | None
+    usage: dict[str, int]
+
+
+class Comparison(View):
+    base: Answer
+    aligned: Answer
+    seed: int

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.deps import DatabaseDep, ProjectDep, SettingsDep
 from api.problems import problems
 from service.clock import utc_now
-from service.db import tables
+from service.db.webhook_tables import Webhook
 from service.errors import InvalidRequest, InvalidState, NotFound
 from service.settings import Settings
 from service.webhooks import service as webhooks
@@ -34,7 +34,7 @@ class WebhookView(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, webhook: tables.Webhook) -> "WebhookView":
+    def of(cls, webhook: Webhook) -> "WebhookView":
         return cls(**_members(webhook))
 
 
@@ -42,7 +42,7 @@ class WebhookWithSecret(WebhookView):
     signing_secret: str = Field(description="What the receiver checks signatures with. It is not shown again.")
 
     @classmethod
-    def made(cls, webhook: tables.Webhook, settings: Settings) -> "WebhookWithSecret":
+    def made(cls, webhook: Webhook, settings: Settings) -> "WebhookWithSecret":
         return cls(**_members(webhook), signing_secret=signing_secret(settings, webhook))
 
 
@@ -167,7 +167,7 @@ async def redeliver(webhook_id: str, delivery_id: str, project_id: ProjectDep, d
         return DeliveryView.model_validate(await webhooks.redeliver(session, project_id, webhook_id, delivery_id))
 
 
-def _members(webhook: tables.Webhook) -> dict[str, object]:
+def _members(webhook: Webhook) -> dict[str, object]:
     now = utc_now()
     overlapping = oldest_valid(webhook, now) < webhook.secret_version
     return {

@@ -12,7 +12,7 @@ import httpx
 
 from service.clock import utc_now
 from service.controller.context import Controller
-from service.db.tables import Webhook
+from service.db.webhook_tables import Webhook
 from service.webhooks import send
 from service.webhooks.delivery import claim_next, record
 from service.webhooks.repository import WebhookRepository

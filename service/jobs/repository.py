@@ -1,6 +1,6 @@
 """Queries on jobs, attempts and events. Nothing commits here; the caller's transaction does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Select, func, select, update
@@ -74,9 +74,10 @@ class JobRepository:
         found = select(Job).where(Job.state.in_(LIVE), Job.spec["data"]["train"].as_string() == file_id)
         return (await self._session.scalars(found.order_by(Job.id).limit(1))).one_or_none()
 
-    async def oldest_queued(self, limit: int) -> Sequence[Job]:
-        queued = select(Job).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(limit)
-        return (await self._session.scalars(queued)).all()
+    async def oldest_queued(self, limit: int, *, not_of: Collection[str] = ()) -> Sequence[Job]:
+        """not_of: projects whose jobs are left out."""
+        queued = select(Job).where(Job.state == JobState.QUEUED, Job.project_id.not_in(not_of))
+        return (await self._session.scalars(queued.order_by(Job.id).limit(limit))).all()
 
     async def count_on_cluster(self) -> int:
         """Jobs that may hold something on the cluster."""

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import delete, or_, select
 
 from service.db.session import Database
-from service.db.tables import Webhook, WebhookDelivery
+from service.db.webhook_tables import Webhook, WebhookDelivery
 
 _CHUNK = 2000
 

@@ -1,11 +1,11 @@
 """Uploaded files that no job has needed for long."""
 
-import logging
 from datetime import datetime
 
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.db.session import Database
 from service.db.tables import File, Job
 from service.errors import InvalidState, NotFound
@@ -13,8 +13,6 @@ from service.files import service as files
 from service.ids import is_id
 from service.jobs.states import LIVE
 from service.settings import Settings
-
-log = logging.getLogger(__name__)
 
 MAX_FILES = 100  # of one sweep
 
@@ -30,10 +28,10 @@ async def sweep(database: Database, settings: Settings, before: datetime) -> int
         if removed == MAX_FILES:
             break
         try:
-            await files.delete(database, settings, project_id, file_id)
+            with audit.begin(audit.Act("retention", project_id=project_id)):
+                await files.delete(database, settings, project_id, file_id)
         except (InvalidState, NotFound):  # a job has come that needs it, or a client was quicker
             continue
-        log.info("retention: removed %s of project %s", file_id, project_id)
         removed += 1
     return removed
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.clock import utc_now
 from service.db.guarded import guarded_update
 from service.db.session import Database
-from service.db.tables import Webhook, WebhookDelivery
+from service.db.webhook_tables import Webhook, WebhookDelivery
 from service.errors import InvalidState
 from service.settings import Settings
 from service.webhooks.message import body_of

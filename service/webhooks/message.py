@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.db.tables import Event, Job, WebhookDelivery
+from service.db.tables import Event, Job
+from service.db.webhook_tables import WebhookDelivery
 from service.errors import InvalidState
 from service.webhooks.event_types import OPENAI, TEST
 

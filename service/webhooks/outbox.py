@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.db.tables import Event, Webhook, WebhookDelivery
+from service.db.tables import Event
+from service.db.webhook_tables import Webhook, WebhookDelivery
 from service.ids import new_id
 from service.webhooks.event_types import told_as
 from service.webhooks.states import DeliveryState

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.db.tables import Webhook, WebhookDelivery
+from service.db.webhook_tables import Webhook, WebhookDelivery
 from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
 from service.webhooks.states import DeliveryState

@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.clock import utc_now
 from service.db.session import Database
-from service.db.tables import Webhook, WebhookDelivery
+from service.db.webhook_tables import Webhook, WebhookDelivery
 from service.errors import InvalidRequest, InvalidState
 from service.ids import new_id
 from service.settings import Settings
@@ -43,6 +44,8 @@ async def create(database: Database, settings: Settings, project_id: str, reques
             if await WebhookRepository(session).count(project_id) >= MAX_WEBHOOKS:
                 raise InvalidState(f"The project has {MAX_WEBHOOKS} webhooks, and may not have more: delete one.")
             session.add(webhook)
+            await session.flush()
+            await audit.record(session, webhook.id)
     except IntegrityError as error:
         raise _there_already() from error
     return webhook
@@ -63,6 +66,8 @@ async def update(
                 webhook.disabled_at = webhook.disabled_reason = webhook.failing_since = None
             elif request.enabled is False and webhook.disabled_at is None:
                 webhook.disabled_at, webhook.disabled_reason = utc_now(), "Disabled by a client."
+            await session.flush()
+            await audit.record(session, webhook.id)
     except IntegrityError as error:
         raise _there_already() from error
     return webhook
@@ -73,6 +78,7 @@ async def delete(session: AsyncSession, project_id: str, webhook_id: str) -> Non
     webhook = await WebhookRepository(session).get_in_project(webhook_id, project_id, lock=True)
     await DeliveryRepository(session, webhook).delete_all()
     await session.delete(webhook)
+    await audit.record(session, webhook.id)
 
 
 async def rotate_secret(session: AsyncSession, project_id: str, webhook_id: str, request: SecretRotation) -> Webhook:
@@ -92,6 +98,7 @@ async def rotate_secret(session: AsyncSession, project_id: str, webhook_id: str,
     webhook.secret_version += 1
     webhook.oldest_version = oldest
     webhook.oldest_until = now + timedelta(seconds=request.overlap_s)
+    await audit.record(session, webhook.id)
     return webhook
 
 
@@ -111,7 +118,7 @@ async def send_test(session: AsyncSession, project_id: str, webhook_id: str) -> 
         next_attempt_at=now,
     )
     session.add(delivery)
-    await session.flush()
+    await audit.record(session, webhook.id)
     return delivery
 
 
@@ -126,6 +133,7 @@ async def redeliver(session: AsyncSession, project_id: str, webhook_id: str, del
     await body_of(session, delivery)
     delivery.failures, delivery.finished_at = 0, None
     delivery.state, delivery.next_attempt_at = DeliveryState.PENDING, utc_now()
+    await audit.record(session, delivery.id)
     return delivery
 
 

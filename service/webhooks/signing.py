@@ -9,7 +9,7 @@ import hashlib
 import hmac
 from datetime import datetime
 
-from service.db.tables import Webhook
+from service.db.webhook_tables import Webhook
 from service.settings import Settings
 
 

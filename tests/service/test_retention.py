@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from service import audit
 from service.clock import utc_now
 from service.cluster.http import connect
 from service.controller.context import make_controller
 from service.controller.retain import Retain
 from service.db.session import Database
-from service.db.tables import Event, File, Job, Metric, Webhook, WebhookDelivery
+from service.db.tables import Event, File, Job, Metric
+from service.db.webhook_tables import Webhook, WebhookDelivery
 from service.errors import DataReportMissing
 from service.jobs.repository import allocate, append_event
 from service.jobs.service import data_report
@@ -108,6 +110,11 @@ async def test_uploads_go_that_no_job_needed_for_long(database: Database, settin
     kept.add(await add_file(database, settings, b"new"))
 
     assert await uploads.sweep(database, settings, BEFORE) == len(gone)
+    async with database.reading() as session:
+        entries, _ = await audit.page(session, "ada", limit=10, cursor=None)
+    assert {(entry.action, entry.target, entry.key_id) for entry in entries} == {
+        ("retention", file_id, None) for file_id in gone
+    }
     assert {path.name for path in Storage(settings.storage_root).files.iterdir()} == kept
     assert await uploads.sweep(database, settings, BEFORE) == 0
 

@@ -11,7 +11,8 @@ from service.cluster.http import connect
 from service.controller.context import Controller, make_controller
 from service.controller.deliver import Deliver
 from service.db.session import Database
-from service.db.tables import Event, Webhook, WebhookDelivery
+from service.db.tables import Event
+from service.db.webhook_tables import Webhook, WebhookDelivery
 from service.jobs.repository import append_event
 from service.settings import Settings
 from service.webhooks import send

@@ -10,7 +10,8 @@ from standardwebhooks import WebhookVerificationError
 
 from service.clock import utc_now
 from service.db.session import Database
-from service.db.tables import Event, Webhook, WebhookDelivery
+from service.db.tables import Event
+from service.db.webhook_tables import Webhook, WebhookDelivery
 from service.errors import InvalidRequest, InvalidState, NotFound
 from service.jobs import attempts, reports
 from service.jobs.repository import JobRepository, append_event
