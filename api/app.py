@@ -43,6 +43,7 @@ from api.routes import (
     projects,
     queue,
     streams,
+    webhooks,
 )
 from service.db.migrate import is_current
 from service.db.session import Database
@@ -58,7 +59,7 @@ log = logging.getLogger(__name__)
 
 OWN = (
     *(jobs, lifecycle, queue, streams, deployments, files, comparisons, losses),
-    *(projects, members, keys, audit_log),
+    *(projects, members, keys, audit_log, webhooks),
 )
 
 REPORT_BYTES = 16 * 2**20  # of one batch of an attempt's reports, at most

@@ -124,9 +124,13 @@ class EventView(View):
     created_at: datetime
 
 
+_REMOVED_TO = Field(description="What is numbered up to here has been removed by retention; 0 if nothing has.")
+
+
 class EventPage(View):
     data: list[EventView]
     next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
+    removed_to: int = _REMOVED_TO
 
 
 class MetricView(View):
@@ -143,6 +147,7 @@ class MetricView(View):
 class MetricPage(View):
     data: list[MetricView]
     next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
+    removed_to: int = _REMOVED_TO
 
 
 class FileView(View):

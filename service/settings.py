@@ -29,8 +29,8 @@ class Settings(BaseSettings):
     )
     allow_private_urls: list[IPv4Network | IPv6Network] = Field(
         default_factory=list,
-        description="Networks that https:// training files may come from although they are private, such as "
-        '["10.20.0.0/16"].',
+        description="Networks that https:// training files may come from, and webhooks go to, although they are "
+        'private, such as ["10.20.0.0/16"]. To them alone webhooks may also go by http://.',
     )
 
     allowed_hub: list[str] = Field(
@@ -118,6 +118,29 @@ class Settings(BaseSettings):
     )
     cancel_grace_s: float = Field(8, gt=0, description="From a cancel to stopping the attempt's driver by force.")
     stream_lifetime_s: float = Field(300, gt=0, description="An SSE stream ends with a `reconnect` event after this.")
+
+    # Webhooks
+    webhook_timeout_s: float = Field(10, gt=0, description="Of one request to a receiver, all in all.")
+    webhook_retry_base_s: float = Field(
+        5, gt=0, description="Wait before the second attempt of a delivery; four times as long before each further one."
+    )
+    webhook_max_wait_s: float = Field(6 * 3600, gt=0, description="Longest wait between two attempts of a delivery.")
+    webhook_max_attempts: int = Field(16, ge=1, description="Attempts before a delivery is given up.")
+    webhook_disable_after_s: float = Field(
+        3 * 86400, gt=0, description="A webhook that nothing has reached for so long is disabled."
+    )
+
+    # Retention, in days; what is not set is kept for ever
+    keep_events_days: float | None = Field(None, ge=7, description="Events of a finished job.")
+    keep_metrics_days: float | None = Field(None, ge=1, description="Metrics of a finished job.")
+    keep_uploads_days: float | None = Field(
+        None, ge=1, description="Uploaded files, since the last job on them has finished."
+    )
+    keep_checkpoints_days: float | None = Field(
+        30, gt=0, description="Working files of a finished job: checkpoints, prepared rows, fetched data."
+    )
+    keep_deliveries_days: float | None = Field(30, ge=7, description="The delivery log of webhooks.")
+    retention_every_s: float = Field(600, gt=0, description="Between two looks for what is to be removed.")
 
     # Serving
     serving_device: Literal["cpu", "gpu"] | None = Field(

@@ -24,6 +24,7 @@ from sqlalchemy.types import TypeDecorator
 
 from service.jobs.states import AttemptState, DeploymentState, JobState
 from service.keys.roles import Role
+from service.webhooks.states import DeliveryState
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -59,6 +60,7 @@ class Base(DeclarativeBase):
         AttemptState: _kind(AttemptState),
         DeploymentState: _kind(DeploymentState),
         Role: _kind(Role),
+        DeliveryState: _kind(DeliveryState),
     }
 
 
@@ -149,6 +151,10 @@ class Job(Base):
     cloned_from: Mapped[str | None] = mapped_column(String(40))  # a job, which may be deleted since
     last_event: Mapped[int] = mapped_column(Integer, default=0)  # highest event number given out
     last_metric: Mapped[int] = mapped_column(Integer, default=0)  # highest metric number given out
+    # By retention (service.retention); the numbers above go on all the same
+    events_removed_to: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    metrics_removed_to: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    run_removed_at: Mapped[datetime | None]  # its working files; counts if it is after `finished_at`
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     pause_requested_at: Mapped[datetime | None]

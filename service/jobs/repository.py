@@ -13,6 +13,7 @@ from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
 from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
+from service.webhooks.outbox import enqueue
 
 ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
 ACTIVE_ATTEMPTS = tuple(state for state in AttemptState if not state.terminal)
@@ -159,20 +160,25 @@ async def append_event(
     reader that asks for "after n" never misses one.
     """
     number = await allocate(session, job, "last_event", 1)
-    session.add(
-        Event(
-            job_id=job.id,
-            number=number,
-            attempt=attempt,
-            type=type,
-            stage=stage,
-            message=message,
-            data=data or {},
-            created_at=utc_now(),
-        )
+    event = Event(
+        job_id=job.id,
+        number=number,
+        attempt=attempt,
+        type=type,
+        stage=stage,
+        message=message,
+        data=data or {},
+        created_at=utc_now(),
     )
-    await session.flush()
+    await add_events(session, job, [event])
     return number
+
+
+async def add_events(session: AsyncSession, job: Job, events: Sequence[Event]) -> None:
+    """Write events whose numbers `allocate` has given out, and their deliveries to the project's webhooks."""
+    session.add_all(events)
+    await session.flush()
+    await enqueue(session, job.project_id, events)
 
 
 async def allocate(

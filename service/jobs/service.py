@@ -87,6 +87,8 @@ async def data_report(session: AsyncSession, project_id: str, job_id: str) -> Da
     """What the newest attempt found in the job's data. Raises DataReportMissing until one has read it all."""
     job = await JobRepository(session).get_in_project(job_id, project_id)
     event = await LogRepository(session).newest_event(job.id, "data.prepared")
+    if event is None and job.events_removed_to:
+        raise DataReportMissing("The job's events have been removed by retention, and its data report with them.")
     if event is None:
         raise DataReportMissing(
             f"The job is {job.state} and its rows are not prepared yet: the report is there after the event "
