@@ -1,7 +1,7 @@
 """The HTTP API as an ASGI application.
 
-Nothing is kept in memory between requests, so replicas need not know of each other. `uvicorn --factory
-api.app:create_app` runs one; `plumbline up` runs the controller beside it.
+Nothing is kept in memory between requests but how many each key has sent, so replicas need not know of each other.
+`uvicorn --factory api.app:create_app` runs one; `plumbline up` runs the controller beside it.
 """
 
 import asyncio
@@ -20,15 +20,33 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
+from api.audit import AuditTrail
+from api.limits import RateLimitHeaders
 from api.middleware import BodyLimit, SecurityHeaders
 from api.openai import fine_tuning, models
 from api.openai.errors import errors
-from api.routes import comparisons, deployments, files, health, internal, jobs, losses, queue, streams
+from api.routes import (
+    audit_log,
+    comparisons,
+    deployments,
+    files,
+    health,
+    internal,
+    jobs,
+    keys,
+    losses,
+    members,
+    projects,
+    queue,
+    streams,
+)
 from service.db.migrate import is_current
 from service.db.session import Database
-from service.errors import InvalidRequest, Unauthorized
+from service.errors import Forbidden, InvalidRequest, RateLimited, Unauthorized
 from service.files import service as files_service
 from service.jobs import published
+from service.keys.rate_limit import RateLimiter
+from service.keys.uses import WRITE_EVERY_S, KeyUses
 from service.queue.view import QueueViews
 from service.settings import Settings
 
@@ -56,10 +74,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan(settings),
     )
     app.state.settings = settings
+    app.state.rate_limiter = RateLimiter(settings.requests_per_minute)
+    app.state.key_uses = KeyUses()
     problems.install(app)
     app.include_router(health.router)
-    for resource in (jobs, queue, streams, deployments, files, comparisons, losses):
-        app.include_router(resource.router, prefix="/v1", responses=problems.problems(Unauthorized, InvalidRequest))
+    of_every_route = problems.problems(Unauthorized, Forbidden, RateLimited, InvalidRequest)
+    for resource in (jobs, queue, streams, deployments, files, comparisons, losses, projects, members, keys, audit_log):
+        app.include_router(resource.router, prefix="/v1", responses=of_every_route)
     for resource in (fine_tuning, models):
         app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
     app.include_router(internal.router)
@@ -70,6 +91,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         internal_max_bytes=max(REPORT_BYTES, settings.max_body_bytes),
         streamed_path="/v1/files",
     )
+    app.add_middleware(AuditTrail)
+    app.add_middleware(RateLimitHeaders)
     app.add_middleware(SecurityHeaders)
     _document_problems(app)
     return app
@@ -85,10 +108,27 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
         async with httpx.AsyncClient(trust_env=False) as serve_client:
             app.state.database, app.state.serve_client = database, serve_client
             app.state.queue = QueueViews(database, settings)
+            writer = asyncio.create_task(_write_key_uses(app.state.key_uses, database))
             yield
+            writer.cancel()
+            await asyncio.wait([writer])
         await database.close()
 
     return lifespan
+
+
+async def _write_key_uses(uses: KeyUses, database: Database) -> None:
+    """Every minute, and once more when the process is told to end."""
+    ending = False
+    while not ending:
+        try:
+            await asyncio.sleep(WRITE_EVERY_S)
+        except asyncio.CancelledError:
+            ending = True
+        try:
+            await uses.write(database)
+        except (OperationalError, InterfaceError):
+            log.warning("the database does not answer; when keys were last used is written later")
 
 
 async def _finish_deletions(database: Database, settings: Settings) -> None:

@@ -1,17 +1,19 @@
 """What clients see of the rows: the response models, and how they are made."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.queue_views import EtaView, Place, WaitingView
-from service.db import tables
 from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
-from service.queue.view import QueueNow
 from service.spec import Stage
 from service.spec.reports import Failure
+
+if TYPE_CHECKING:  # the client reads answers by these models, and needs no database
+    from service.db import tables
+    from service.queue.view import QueueNow
 
 
 class View(BaseModel):
@@ -55,7 +57,9 @@ class JobView(View):
     eta: EtaView | None = Field(description="Null if nothing is known, when it has ended, and in event streams.")
 
     @classmethod
-    def of(cls, job: tables.Job, deployment: tables.Deployment | None, queue: QueueNow | None = None) -> "JobView":
+    def of(
+        cls, job: "tables.Job", deployment: "tables.Deployment | None", queue: "QueueNow | None" = None
+    ) -> "JobView":
         place = Place.of(job, queue)
         return cls(
             id=job.id,
@@ -131,7 +135,7 @@ class FileView(View):
     status: Literal["processed"] = "processed"
 
     @classmethod
-    def of(cls, file: tables.File, *, in_seconds: bool) -> "FileView":
+    def of(cls, file: "tables.File", *, in_seconds: bool) -> "FileView":
         view = cls.model_validate(file)
         return view.model_copy(update={"created_at": int(file.created_at.timestamp())}) if in_seconds else view
 
@@ -149,3 +153,15 @@ class FileDeleted(View):
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
+
+
+class Answer(View):
+    text: str
+    finish_reason: str | None
+    usage: dict[str, int]
+
+
+class Comparison(View):
+    base: Answer
+    aligned: Answer
+    seed: int

@@ -76,6 +76,28 @@ class Unauthorized(ServiceError):
         super().__init__("Send an API key as 'Authorization: Bearer KEY'.")
 
 
+class Forbidden(ServiceError):
+    status = 403
+    code = "forbidden"
+    title = "The API key's role does not allow this"
+
+
+class QuotaExceeded(ServiceError):
+    """`extra`: `quota` (its name), `used`, `asked` and `limit`, in the quota's unit."""
+
+    status = 403
+    code = "quota_exceeded"
+    title = "The project's quota does not allow this"
+
+
+class RateLimited(ServiceError):
+    """`extra["retry_after_s"]`: when the key's next request will be taken."""
+
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests with this API key"
+
+
 class NotFound(ServiceError):
     """Also the answer for what belongs to somebody else."""
 

@@ -33,6 +33,22 @@ class Settings(BaseSettings):
         '["10.20.0.0/16"].',
     )
 
+    allowed_hub: list[str] = Field(
+        default_factory=lambda: ["*"],
+        description="Patterns of owner/name that models and datasets on the Hugging Face Hub must match one of, such "
+        'as ["Qwen/*"].',
+    )
+    allowed_urls: list[str] = Field(
+        default_factory=lambda: ["*"],
+        description="Patterns of scheme://host or scheme://bucket that training files must come from, such as "
+        '["s3://team-data", "https://*.example.org"]; a redirect must match too.',
+    )
+    share_reference_store: bool | None = Field(
+        None,
+        description="Whether projects share reference log-probs. A hit tells that somebody else had the same rows, so "
+        "by default only in development.",
+    )
+
     # How parts reach each other
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8700, ge=1, le=65535, description="Port the API listens on.")
@@ -67,6 +83,11 @@ class Settings(BaseSettings):
     gpu_memory_gib: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict, description="Memory of GPU types, by Ray's name of them, besides those that are known."
     )
+    requests_per_minute: int = Field(
+        12_000,
+        ge=1,
+        description="Of one key to one replica of the API, in the long run; as many at once after a minute of silence.",
+    )
     max_attempts: int = Field(3, ge=1, description="Attempts of a job before a failure on our side becomes final.")
 
     # Rhythm of the controller and the attempts, in seconds
@@ -96,6 +117,15 @@ class Settings(BaseSettings):
                 if getattr(self, name) is None:
                     raise ValueError(f"PLUMBLINE_{name.upper()} must be set when PLUMBLINE_ENVIRONMENT=production")
         return self
+
+    @property
+    def shares_reference_store(self) -> bool:
+        return self.environment == "development" if self.share_reference_store is None else self.share_reference_store
+
+    @property
+    def unset_gpus(self) -> float:
+        """GPUs that a worker counts for in quotas if its job does not say."""
+        return 0 if self.serving_device == "cpu" else 1
 
     @property
     def storage_root(self) -> Path:

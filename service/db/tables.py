@@ -23,6 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from service.jobs.states import AttemptState, DeploymentState, JobState
+from service.keys.roles import Role
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -57,6 +58,7 @@ class Base(DeclarativeBase):
         JobState: _kind(JobState),
         AttemptState: _kind(AttemptState),
         DeploymentState: _kind(DeploymentState),
+        Role: _kind(Role),
     }
 
 
@@ -65,9 +67,14 @@ class ApiKey(Base):
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     project_id: Mapped[str] = mapped_column(String(200))
+    user_id: Mapped[str | None] = mapped_column(String(40))  # none: a key from before there were users
+    role: Mapped[Role] = mapped_column(server_default=Role.MEMBER)
     name: Mapped[str] = mapped_column(String(200))
+    prefix: Mapped[str | None] = mapped_column(String(20))  # by which people tell keys apart; none: as above
     digest: Mapped[str] = mapped_column(String(64), unique=True)  # SHA-256 of the key; the key itself is kept nowhere
     created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]  # to the minute (service.keys.uses)
     revoked_at: Mapped[datetime | None]
 
 
@@ -115,6 +122,8 @@ class Job(Base):
     model_deleted_at: Mapped[datetime | None]  # what it published is not to be used any more
     priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # the spec's, for the queue's query
     size: Mapped[dict[str, Any] | None]  # service.queue.size.JobSize: what admission knew; null before there was one
+    gpus: Mapped[float | None] = mapped_column(Float)  # it holds at most at one time; none: from before quotas
+    model_bytes: Mapped[int | None] = mapped_column(BigInteger)  # of what it published, once that was measured
 
 
 class Attempt(Base):
@@ -136,7 +145,6 @@ class Attempt(Base):
     created_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    gpus: Mapped[float | None] = mapped_column(Float)  # what the queue counted it for; null from before it counted
 
 
 class Event(Base):

@@ -12,13 +12,15 @@ from typing import BinaryIO
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import SQLAlchemyError
 
+from service import audit
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import File
-from service.errors import InvalidState, NotFound, TooLarge
+from service.errors import InvalidState, NotFound, QuotaExceeded, TooLarge
 from service.files.repository import FileRepository
 from service.ids import new_id
 from service.jobs.repository import JobRepository
+from service.projects import usage
 from service.settings import Settings
 from service.spec import Storage
 
@@ -33,8 +35,11 @@ async def store(
     """Write the chunks under the storage root and record the file; memory used does not grow with it.
 
     The bytes are written under a temporary name, synced and renamed before the row is written, so a row always has its
-    bytes. If `chunks` raises, nothing is left. Raises TooLarge past `settings.max_upload_bytes`.
+    bytes. If `chunks` raises, nothing is left. Raises TooLarge past `settings.max_upload_bytes`, and QuotaExceeded.
     """
+    await usage.measure_models(database, settings, project_id)
+    async with database.transaction() as session:  # what is full need not be sent more
+        await usage.hold_for_bytes(session, project_id, 1)
     file_id = new_id("file")
     directory = Storage(settings.storage_root).files
     part, final = directory / f"{file_id}.part", directory / file_id
@@ -54,8 +59,10 @@ async def store(
     )
     try:
         async with database.transaction() as session:
+            await usage.hold_for_bytes(session, project_id, size)
             session.add(file)
-    except SQLAlchemyError:
+            await audit.record(session, file_id)
+    except (SQLAlchemyError, QuotaExceeded):
         final.unlink()
         raise
     return file
@@ -83,6 +90,7 @@ async def delete(database: Database, settings: Settings, project_id: str, file_i
         if job := await JobRepository(session).live_on_file(file.id):
             raise InvalidState(f"{job.id} is {job.state} and needs the file: wait for it, or cancel it.", job_id=job.id)
         file.deleted_at = utc_now()
+        await audit.record(session, file.id)
     await _finish_deletion(database, settings, file)
 
 

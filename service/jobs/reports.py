@@ -1,6 +1,7 @@
 """Taking an attempt's reports: each number once, in order, from the newest attempt only, a batch in one transaction."""
 
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -42,10 +43,18 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
         job_id=job.id,
         spec=spec,
         storage=str(storage.root),
+        reference_store=str(_reference_store(storage, job, settings).relative_to(storage.root)),
         train_file=_train_file(spec.data, storage),
         allow_private_urls=[str(network) for network in settings.allow_private_urls],
+        allowed_urls=settings.allowed_urls,
         heartbeat_every_s=settings.heartbeat_every_s,
     )
+
+
+def _reference_store(storage: Storage, job: Job, settings: Settings) -> Path:
+    if settings.shares_reference_store:
+        return storage.reference_store
+    return storage.reference_store_of(job.project_id)
 
 
 def _train_file(data: DataSpec, storage: Storage) -> str | None:

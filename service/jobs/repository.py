@@ -74,8 +74,8 @@ class JobRepository:
         return (await self._session.scalars(found.order_by(Job.id).limit(1))).one_or_none()
 
     async def oldest_queued(self, limit: int) -> Sequence[Job]:
-        queued = select(Job).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(limit)
-        return (await self._session.scalars(queued)).all()
+        queued = select(Job).where(Job.state == JobState.QUEUED)
+        return (await self._session.scalars(queued.order_by(Job.id).limit(limit))).all()
 
     async def count_on_cluster(self) -> int:
         """Jobs that may hold something on the cluster."""

@@ -7,10 +7,11 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import Job
-from service.errors import DataReportMissing, IdempotencyConflict, InvalidRequest, InvalidState
+from service.errors import DataReportMissing, IdempotencyConflict, InvalidRequest, InvalidState, QuotaExceeded
 from service.ids import new_id
 from service.jobs import admission
 from service.jobs.continuation import with_adapter_options
@@ -18,6 +19,8 @@ from service.jobs.log import LogRepository
 from service.jobs.repository import JobRepository, append_event
 from service.jobs.states import JobState
 from service.jobs.transitions import transition
+from service.projects import usage
+from service.projects.quota import gpus_held
 from service.queue.size import JobSize
 from service.settings import Settings
 from service.spec import AlignmentJob
@@ -32,8 +35,8 @@ async def submit(
 ) -> tuple[Job, bool]:
     """Check and queue a job; returns it and whether an earlier request with this key had already made it.
 
-    Raises what `admission.check` and `with_adapter_options` raise, and IdempotencyConflict if the key was used with
-    another body.
+    Raises what `admission.check` and `with_adapter_options` raise, QuotaExceeded, and IdempotencyConflict if the key
+    was used with another body.
     """
     if idempotency_key is not None and not (0 < len(idempotency_key) <= MAX_KEY and _printable(idempotency_key)):
         raise InvalidRequest(
@@ -48,10 +51,12 @@ async def submit(
         return job, True
     size = await admission.check(database, settings, project_id, spec)
     spec = await with_adapter_options(database, settings, project_id, spec)
+    await usage.measure_models(database, settings, project_id)
+    gpus = gpus_held(spec, unset=settings.unset_gpus)
     try:
-        return await _insert(database, project_id, spec, idempotency_key, digest, size), False
-    except IntegrityError:
-        # Two requests with one key raced; the constraint let the other one through.
+        return await _insert(database, project_id, spec, idempotency_key, digest, gpus, size), False
+    except (IntegrityError, QuotaExceeded):
+        # Two requests with one key raced; the other one came through, and may have taken the last of a quota.
         if idempotency_key is None or not (job := await _replayed(database, project_id, idempotency_key, digest)):
             raise
         return job, True
@@ -67,6 +72,7 @@ async def cancel(database: Database, project_id: str, job_id: str) -> Job:
             await transition(session, job, JobState.CANCELLED, reason="Cancelled before it was on the cluster.")
         elif job.state in (JobState.STARTING, JobState.RUNNING):
             await transition(session, job, JobState.CANCELLING, reason="A client asked to cancel the job.")
+        await audit.record(session, job.id)
         return job
 
 
@@ -99,7 +105,13 @@ async def _replayed(database: Database, project_id: str, key: str, digest: str) 
 
 
 async def _insert(
-    database: Database, project_id: str, spec: AlignmentJob, key: str | None, digest: str, size: JobSize
+    database: Database,
+    project_id: str,
+    spec: AlignmentJob,
+    key: str | None,
+    digest: str,
+    gpus: float,
+    size: JobSize,
 ) -> Job:
     job = Job(
         id=new_id("job"),
@@ -115,12 +127,15 @@ async def _insert(
         last_event=0,
         last_metric=0,
         created_at=utc_now(),
+        gpus=gpus,
     )
     async with database.transaction() as session:
+        await usage.hold_for_job(session, project_id, gpus)
         await admission.hold(session, project_id, spec)
         session.add(job)
         await session.flush()
         await append_event(session, job, "job.queued", "The job was accepted and waits for the controller.")
+        await audit.record(session, job.id)
     return job
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -11,11 +11,14 @@ from sqlalchemy import Select, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.db.tables import Attempt, Job
+from service.db.tenant_tables import Project
 from service.jobs.repository import ON_CLUSTER
 from service.jobs.states import JobState
+from service.projects.quota import Quota
+from service.projects.usage import gpu_hours
 from service.queue import observation
 from service.queue.capacity import Capacity, Needs
-from service.queue.plan import OnCluster, Plan, Queued, Rules, plan
+from service.queue.plan import Limit, OnCluster, Plan, Queued, Rules, plan
 from service.settings import Settings
 from service.spec import AlignmentJob
 
@@ -54,13 +57,20 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
     total = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED)
     return Snapshot(
         now=now,
-        queued=[Queued.of(job.id, job.project_id, specs[job.id], job.created_at) for job in waiting],
+        queued=[Queued.of(job.id, job.project_id, specs[job.id], job.created_at, job.gpus or 0.0) for job in waiting],
         on_cluster=[
-            OnCluster(job.id, job.project_id, Needs.of(specs[job.id])) for job in rows if job.state in ON_CLUSTER
+            OnCluster(job.id, job.project_id, Needs.of(specs[job.id]), job.gpus or 0.0)
+            for job in rows
+            if job.state in ON_CLUSTER
         ],
         capacity=capacity,
         used=await _gpu_seconds(session, now, settings.fair_share_window_s),
-        rules=Rules(settings.max_running_jobs, settings.queue_patience_s, settings.project_shares),
+        rules=Rules(
+            settings.max_running_jobs,
+            settings.queue_patience_s,
+            settings.project_shares,
+            await _limits(session, {job.project_id for job in waiting}, now),
+        ),
         jobs={job.id: job for job in rows},
         specs=specs,
         beyond=max(0, (await session.scalars(total)).one() - len(waiting)),
@@ -98,11 +108,22 @@ def _live_jobs() -> Select[Job]:
     return select(Job).where(or_(Job.state.in_(ON_CLUSTER), Job.id.in_(chosen))).order_by(Job.id)
 
 
+async def _limits(session: AsyncSession, project_ids: Collection[str], now: datetime) -> dict[str, Limit]:
+    limits = {}
+    for project in await session.scalars(select(Project).where(Project.id.in_(project_ids))):
+        quota = Quota.model_validate(project.quota)
+        if quota.max_running_jobs is quota.max_gpus is quota.max_gpu_hours_month is None:
+            continue
+        hours = quota.max_gpu_hours_month is not None
+        limits[project.id] = Limit(quota, await gpu_hours(session, project.id, now) if hours else 0.0)
+    return limits
+
+
 async def _gpu_seconds(session: AsyncSession, now: datetime, window_s: float) -> dict[str, float]:
     """By project: what its attempts held within the window. An attempt that needs no GPU counts as one."""
     since = now - timedelta(seconds=window_s)
     held = (
-        select(Job.project_id, Attempt.gpus, Attempt.created_at, Attempt.finished_at)
+        select(Job.project_id, Job.gpus, Attempt.created_at, Attempt.finished_at)
         .join(Job, Job.id == Attempt.job_id)
         .where(or_(Attempt.finished_at > since, Attempt.finished_at.is_(None)))
     )
