@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.queue_views import EtaView, Place, WaitingView
 from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
-from service.queue.view import QueueNow
 from service.spec import Stage
 from service.spec.reports import Failure
 
 if TYPE_CHECKING:  # the client reads answers by these models, and needs no database
     from service.db import tables
+    from service.queue.view import QueueNow
 
 
 class View(BaseModel):

@@ -7,9 +7,7 @@ from service.jobs.attempts import start_attempt
 from service.jobs.repository import AttemptRepository, JobRepository
 from service.jobs.states import AttemptState, JobState
 from service.jobs.tokens import attempt_token
-from service.projects import usage
 from service.queue import observation
-from service.queue.capacity import Needs
 from service.queue.snapshot import take
 from service.spec.pools import Pool
 
@@ -35,11 +33,7 @@ async def _lease(controller: Controller) -> None:
     async with controller.database.transaction() as session:
         snapshot = await take(session, controller.settings, utc_now(), lock=True)
         for job_id in snapshot.plan().starts:
-            job = snapshot.jobs[job_id]
-            if await usage.waits_for(session, job):  # one that has just started took the rest of the quota
-                continue
-            attempt = await start_attempt(session, job)
-            attempt.gpus = Needs.of(snapshot.specs[job_id]).demand(snapshot.capacity).gpus
+            await start_attempt(session, snapshot.jobs[job_id])
 
 
 async def _pending(controller: Controller) -> list[Attempt]:

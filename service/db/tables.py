@@ -190,7 +190,6 @@ class Attempt(Base):
     scored_at: Mapped[datetime | None]  # when it had let go of the reference pool
     heartbeat_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    gpus: Mapped[float | None] = mapped_column(Float)  # what the queue counted it for; null from before it counted
 
 
 class Event(Base):

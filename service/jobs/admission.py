@@ -21,13 +21,7 @@ from service.db.tables import File
 from service.errors import DatasetInvalid, NotFound
 from service.files.repository import FileRepository
 from service.jobs.data_file import find_data_file
-from service.jobs.model_admission import (
-    ModelShapes,
-    check_models,
-    hold_models,
-    is_allowed_on_hub,
-    not_allowed_on_hub,
-)
+from service.jobs.model_admission import ModelShapes, check_models, hold_models, is_allowed_on_hub, not_allowed_on_hub
 from service.queue import observation
 from service.queue.checks import Finding, check_memory, check_pools
 from service.queue.size import JobSize
