@@ -109,7 +109,7 @@ async def gpu_hours(session: AsyncSession, project_id: str, now: datetime) -> fl
     )
     return math.fsum(
         ((finished or now) - max(began, month)).total_seconds() / 3600 * (gpus or 0.0)
-        for began, finished, gpus in (await session.execute(attempts)).tuples()
+        for began, finished, gpus in await session.execute(attempts)
     )
 
 
