@@ -27,7 +27,7 @@ from service.spec.training import Parallelism
 from workers.data.example_file import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.data.prepare import prepare, require_usable
-from workers.data.sources import training_file
+from workers.data.sources import training_file, validation_file
 from workers.data.tokenizer import load_tokenizer
 from workers.engine.config import RunConfig, WorkerConfig
 from workers.mailbox import Forwarder
@@ -117,6 +117,7 @@ class Attempt:
             self._examples,
             tokenizer,
             lambda rows: self._reporter.progress(Stage.PREPARE, rows, 0, "rows"),
+            validation=validation_file(self._brief),
         )
         self._reporter.progress(Stage.PREPARE, report.rows, report.rows, "rows")
         self._reporter.event(
@@ -125,7 +126,7 @@ class Attempt:
             Stage.PREPARE,
             **report.model_dump(mode="json"),
         )
-        require_usable(report, self._job.data.max_bad_rows)
+        require_usable(report, self._job.data.max_bad_rows, validated=self._job.data.validation is not None)
         return report
 
     def _score_and_train(self, config: RunConfig, mailbox: Any) -> None:

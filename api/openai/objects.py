@@ -52,7 +52,7 @@ class FineTuningJob(BaseModel):
         description="What the next job's `model` may say; null unless the job has succeeded and its model is kept."
     )
     training_file: str
-    validation_file: None = None
+    validation_file: str | None
     organization_id: str = Field(description="The project_id of the API key.")
     seed: int
     hyperparameters: UsedHyperparameters = Field(description="As they are used, with `auto` filled in.")
@@ -105,6 +105,7 @@ def job_object(job: Job, *, attempt_runs: bool) -> FineTuningJob:
         model=spec.model.source,
         fine_tuned_model=model_name(job.id) if has_model(job) else None,
         training_file=spec.data.train,
+        validation_file=spec.data.validation,
         organization_id=job.project_id,
         seed=spec.training.seed,
         hyperparameters=_hyperparameters(spec),

@@ -14,7 +14,7 @@ from service.jobs import attempts, progress
 from service.jobs.repository import AttemptRepository, JobRepository, add_events, allocate
 from service.jobs.states import AttemptState, JobState
 from service.settings import Settings
-from service.spec import AlignmentJob, DataSpec, SourceKind, Stage, Storage
+from service.spec import AlignmentJob, SourceKind, Stage, Storage
 from service.spec.reports import (
     AttemptBrief,
     EventReport,
@@ -27,6 +27,7 @@ from service.spec.reports import (
     ReportAck,
     ReportBatch,
 )
+from service.spec.sources import source_kind
 from service.text import storable
 
 
@@ -45,7 +46,8 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
         spec=spec,
         storage=str(storage.root),
         reference_store=str(_reference_store(storage, job, settings).relative_to(storage.root)),
-        train_file=_train_file(spec.data, storage),
+        train_file=_file(spec.data.train, storage),
+        validation_file=_file(spec.data.validation, storage) if spec.data.validation else None,
         allow_private_urls=[str(network) for network in settings.allow_private_urls],
         allowed_urls=settings.allowed_urls,
         heartbeat_every_s=settings.heartbeat_every_s,
@@ -58,12 +60,12 @@ def _reference_store(storage: Storage, job: Job, settings: Settings) -> Path:
     return storage.reference_store_of(job.project_id)
 
 
-def _train_file(data: DataSpec, storage: Storage) -> str | None:
-    match data.source:
+def _file(source: str, storage: Storage) -> str | None:
+    match source_kind(source):
         case SourceKind.FILE:
-            return str((storage.files / data.train).relative_to(storage.root))
+            return str((storage.files / source).relative_to(storage.root))
         case SourceKind.PATH:
-            return data.train
+            return source
         case SourceKind.URL | SourceKind.HUB:
             return None
 

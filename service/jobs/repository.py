@@ -75,8 +75,9 @@ class JobRepository:
         return jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None
 
     async def live_on_file(self, file_id: str) -> Job | None:
-        """A job that has not ended and trains on the uploaded file, if there is one."""
-        found = select(Job).where(Job.state.in_(LIVE), Job.spec["data"]["train"].as_string() == file_id)
+        """A job that has not ended and trains or is measured on the uploaded file, if there is one."""
+        reads = or_(*(Job.spec["data"][name].as_string() == file_id for name in ("train", "validation")))
+        found = select(Job).where(Job.state.in_(LIVE), reads)
         return (await self._session.scalars(found.order_by(Job.id).limit(1))).one_or_none()
 
     async def oldest_queued(self, limit: int) -> Sequence[Job]:

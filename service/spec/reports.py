@@ -99,6 +99,7 @@ class AttemptBrief(WireModel):
         description="Path of the training file, under that root or absolute; null if the attempt is to fetch "
         "`spec.data.train`."
     )
+    validation_file: str | None = Field(None, description="Path of the validation file, if there is one; as above.")
     allow_private_urls: list[str] = Field(
         default_factory=list, description="Private networks that https:// sources may lie in."
     )

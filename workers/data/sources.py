@@ -73,6 +73,10 @@ def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> tup
     return path, fetched.pinned
 
 
+def validation_file(brief: AttemptBrief) -> Path | None:
+    return Path(brief.storage) / brief.validation_file if brief.validation_file is not None else None
+
+
 def fetch(
     train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Network], patterns: Sequence[str] = ("*",)
 ) -> tuple[Path, Fetched]:
