@@ -23,13 +23,15 @@ from api import problems
 from api.middleware import BodyLimit, SecurityHeaders
 from api.openai import fine_tuning, models
 from api.openai.errors import errors
-from api.routes import comparisons, deployments, files, health, internal, jobs, losses, streams
+from api.routes import comparisons, deployments, files, health, internal, jobs, losses, metrics, streams
+from api.telemetry import Telemetry
 from service.db.migrate import is_current
 from service.db.session import Database
 from service.errors import InvalidRequest, Unauthorized
 from service.files import service as files_service
 from service.jobs import published
 from service.settings import Settings
+from service.telemetry.database_metrics import DatabaseMetrics
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     problems.install(app)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     for resource in (jobs, streams, deployments, files, comparisons, losses):
         app.include_router(resource.router, prefix="/v1", responses=problems.problems(Unauthorized, InvalidRequest))
     for resource in (fine_tuning, models):
@@ -70,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         streamed_path="/v1/files",
     )
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Telemetry)  # the last one added is the outermost
     _document_problems(app)
     return app
 
@@ -83,6 +87,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
         # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
         async with httpx.AsyncClient(trust_env=False) as serve_client:
             app.state.database, app.state.serve_client = database, serve_client
+            app.state.database_metrics = DatabaseMetrics(database)
             yield
         await database.close()
 

@@ -11,6 +11,7 @@ from service.errors import Unauthorized
 from service.jobs.tokens import is_token_of
 from service.keys.service import verify_key
 from service.settings import Settings
+from service.telemetry import context
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="`Authorization: Bearer KEY`")
 
@@ -40,12 +41,15 @@ async def _project(database: DatabaseDep, credentials: Credentials) -> str:
     if credentials is None:
         raise Unauthorized
     async with database.reading() as session:
-        return (await verify_key(session, credentials.credentials)).project_id
+        key = await verify_key(session, credentials.credentials)
+    context.add(project_id=key.project_id, key_id=key.id)
+    return key.project_id
 
 
 async def _attempt_id(attempt_id: str, settings: SettingsDep, credentials: Credentials) -> str:
     if credentials is None or not is_token_of(settings, attempt_id, credentials.credentials):
         raise Unauthorized
+    context.add(attempt_id=attempt_id)
     return attempt_id
 
 

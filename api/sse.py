@@ -15,6 +15,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from service.errors import InvalidRequest
+from service.telemetry.metrics import OPEN_STREAMS
 
 POLL_EVERY_S = 0.5
 KEEP_ALIVE_S = 15.0
@@ -64,7 +65,8 @@ class EventStream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._frames):
-            await super().stream_response(send)
+            with OPEN_STREAMS.track_inprogress():
+                await super().stream_response(send)
 
 
 async def follow(poll: Callable[[], Awaitable[News]], *, lifetime_s: float) -> AsyncGenerator[bytes, None]:

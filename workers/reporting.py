@@ -48,7 +48,7 @@ class Reporter:
         )
         self._on_stop = on_stop
         self._every_s = 2.0  # until the brief says
-        self._pending: deque[Report] = deque()
+        self._pending: deque[tuple[float, Report]] = deque()  # each with when it was put
         self._first_seq = 1  # number of the oldest pending report
         self._changed = threading.Condition()
         self._closing = False
@@ -102,7 +102,7 @@ class Reporter:
         if isinstance(report, EventReport):
             logger.info("%s: %s", report.type, report.message)
         with self._changed:
-            self._pending.append(report)
+            self._pending.append((time.monotonic(), report))
             self._changed.notify_all()
 
     def _deliver(self) -> None:
@@ -115,7 +115,8 @@ class Reporter:
                     return
                 batch = ReportBatch(
                     first_seq=self._first_seq,
-                    reports=[self._pending[i] for i in range(min(_BATCH, len(self._pending)))],
+                    reports=[self._pending[i][1] for i in range(min(_BATCH, len(self._pending)))],
+                    waited_s=time.monotonic() - self._pending[0][0] if self._pending else 0,
                 )
             try:
                 ack = self._send(batch)

@@ -13,6 +13,8 @@ from service.jobs.transitions import transition
 from service.settings import Settings
 from service.spec import AlignmentJob
 from service.spec.reports import Failure, Fault
+from service.spec.secrets import redacted
+from service.telemetry import observe
 
 
 async def start_attempt(session: AsyncSession, job: Job) -> Attempt:
@@ -59,7 +61,9 @@ async def fail_attempt(session: AsyncSession, attempt: Attempt, failure: Failure
     had already ended.
     """
     job = await JobRepository(session).get(attempt.job_id, lock=True)
+    failure = Failure.model_validate(redacted(failure.model_dump(mode="json")))  # its log may say anything
     await _end(session, attempt, AttemptState.FAILED, failure)
+    observe.attempt_failed(session, failure)
     if job.state is JobState.CANCELLING:
         return
     told = {"attempt": attempt.number}

@@ -25,6 +25,8 @@ from service.spec.reports import (
     ReportAck,
     ReportBatch,
 )
+from service.spec.secrets import redacted
+from service.telemetry import observe
 from service.text import storable
 
 
@@ -88,6 +90,7 @@ async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch,
     await _advance(session, job, new, now)
     taken = {"last_seq": attempt.last_seq + len(new), "heartbeat_at": now}
     await guarded_update(session, attempt, taken)
+    observe.reports(session, new, batch.waited_s)
     if outcome is not None:
         await _finish(session, job, attempt, outcome, settings)
     return ReportAck(last_seq=attempt.last_seq, cancel=job.state is JobState.CANCELLING)
@@ -124,13 +127,14 @@ async def _append_events(
             attempt=attempt.number,
             type=report.type,
             stage=report.stage,
-            message=storable(report.message),
-            data=storable(report.data),
+            message=redacted(storable(report.message)),
+            data=redacted(storable(report.data)),
             created_at=now,
         )
         for number, report in enumerate(reports, start=last - len(reports) + 1)
     )
     await session.flush()
+    observe.events(session, [report.type for report in reports])
 
 
 async def _append_metrics(

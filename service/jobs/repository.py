@@ -13,6 +13,8 @@ from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
 from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
+from service.spec.secrets import redact, redacted
+from service.telemetry import observe
 
 ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
 ACTIVE_ATTEMPTS = tuple(state for state in AttemptState if not state.terminal)
@@ -159,12 +161,13 @@ async def append_event(
             attempt=attempt,
             type=type,
             stage=stage,
-            message=message,
-            data=data or {},
+            message=redact(message),
+            data=redacted(data or {}),
             created_at=utc_now(),
         )
     )
     await session.flush()
+    observe.events(session, [type])
     return number
 
 
