@@ -41,6 +41,7 @@ from workers.reference.plan import plan
 from workers.reference.store import ReferenceStore
 from workers.reporting import Reporter
 from workers.sources import Weights, check_model, policy_weights, reference_weights
+from workers.tensorboard import EventFiles
 
 
 class Attempt:
@@ -53,6 +54,7 @@ class Attempt:
         self._examples = self._run_dir / "examples.arrow"
         self._pass_state = self._run_dir / "reference.state"
         self._export = self._run_dir / "export"
+        self._curves = self._run_dir / "tensorboard"
         self._stop_scoring = threading.Event()
         self._pinned = self._job.data.train  # until it is fetched
         self.stage = Stage.PREPARE  # the one that a failure belongs to
@@ -64,7 +66,7 @@ class Attempt:
         target = self._storage.model(self._brief.job_id)
         if not target.exists() and not self._export.exists():
             ray.init(address=os.environ["RAY_ADDRESS"])
-            with Forwarder(self._reporter) as forwarder:
+            with EventFiles(self._curves) as curves, Forwarder(self._reporter, curves.put) as forwarder:
                 config = RunConfig(self._job, self._start, self._examples, self._run_dir / "checkpoints", self._export)
                 if self._job.needs_reference_pass:
                     self._score_and_train(config, forwarder.mailbox)
@@ -74,7 +76,7 @@ class Attempt:
                 else:
                     self._train(config, forwarder.mailbox)
         with self._during(Stage.PUBLISH):
-            size = publish(self._export, target, self._brief.job_id, self._pinned_job, report)
+            size = publish(self._export, target, self._brief.job_id, self._pinned_job, report, self._curves)
             self._reporter.progress(Stage.PUBLISH, size, size, "bytes")
             self._reporter.event(
                 "model.published", f"The model is at {target}", Stage.PUBLISH, path=str(target), bytes=size

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,8 +42,10 @@ class Mailbox:
 class Forwarder:
     """Starts a Mailbox beside the driver and forwards what comes, until the end of the block empties it."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, also: Callable[[Report], None]) -> None:
+        """also: called with every report as well, from the forwarder's thread; must not raise."""
         self._reporter = reporter
+        self._also = also
         node_id = ray.get_runtime_context().get_node_id()
         self.mailbox: Any = (
             ray.remote(Mailbox)
@@ -68,5 +71,6 @@ class Forwarder:
             reports = ray.get(self.mailbox.take.remote(0.0 if closing else _POLL_S))
             for report in reports:
                 self._reporter.put(report)
+                self._also(report)
             if closing and not reports:
                 return
