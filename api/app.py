@@ -40,11 +40,13 @@ from api.routes import (
     lifecycle,
     losses,
     members,
+    metrics,
     projects,
     queue,
     streams,
     webhooks,
 )
+from api.telemetry import Telemetry
 from service.db.migrate import is_current
 from service.db.session import Database
 from service.errors import Forbidden, InvalidRequest, RateLimited, Unauthorized
@@ -54,6 +56,7 @@ from service.keys.rate_limit import RateLimiter
 from service.keys.uses import WRITE_EVERY_S, KeyUses
 from service.queue.view import QueueViews
 from service.settings import Settings
+from service.telemetry.database_metrics import DatabaseMetrics
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.key_uses = KeyUses()
     problems.install(app)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     of_every_route = problems.problems(Unauthorized, Forbidden, RateLimited, InvalidRequest)
     for resource in OWN:
         app.include_router(resource.router, prefix="/v1", responses=of_every_route)
@@ -105,6 +109,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(AuditTrail)
     app.add_middleware(RateLimitHeaders)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Telemetry)  # the last one added is the outermost
     _document_problems(app)
     return app
 
@@ -120,6 +125,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
             app.state.database, app.state.serve_client = database, serve_client
             app.state.queue = QueueViews(database, settings)
             writer = asyncio.create_task(_write_key_uses(app.state.key_uses, database))
+            app.state.database_metrics = DatabaseMetrics(database)
             yield
             writer.cancel()
             await asyncio.wait([writer])

@@ -22,6 +22,7 @@ from service.keys.service import Caller, verify_key
 from service.keys.uses import KeyUses
 from service.queue.view import QueueViews
 from service.settings import Settings
+from service.telemetry import context
 from service.text import storable
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="`Authorization: Bearer KEY`")
@@ -67,6 +68,7 @@ async def _caller(request: Request, database: DatabaseDep, credentials: Credenti
         raise Unauthorized
     async with database.reading() as session:
         caller = await verify_key(session, credentials.credentials)
+    context.add(project_id=caller.project_id, key_id=caller.key_id)
     _spend(request, caller.key_id)
     if (act := audit.current()) is not None:
         route = request.scope["route"]
@@ -131,6 +133,7 @@ async def _administered(
 async def _attempt_id(attempt_id: str, settings: SettingsDep, credentials: Credentials) -> str:
     if credentials is None or not is_token_of(settings, attempt_id, credentials.credentials):
         raise Unauthorized
+    context.add(attempt_id=attempt_id)
     return attempt_id
 
 

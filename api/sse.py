@@ -11,6 +11,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from service.errors import InvalidRequest
+from service.telemetry.metrics import OPEN_STREAMS
 
 KEEP_ALIVE_S = 15.0
 MAX_NUMBER = 2**31 - 1
@@ -68,7 +69,8 @@ class EventStream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._frames):
-            await super().stream_response(send)
+            with OPEN_STREAMS.track_inprogress():
+                await super().stream_response(send)
 
 
 async def follow(opened: AbstractContextManager[Source], *, lifetime_s: float) -> AsyncGenerator[bytes, None]:

@@ -10,6 +10,7 @@ from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
 from service.spec import Stage
 from service.spec.reports import Failure
+from service.spec.secrets import shown_spec
 
 if TYPE_CHECKING:  # the client reads answers by these models, and needs no database
     from service.db import tables
@@ -75,7 +76,7 @@ class JobView(View):
                 Stage(stage): StageProgress.model_validate(entry | {"eta_s": eta_s(entry)})
                 for stage, entry in job.progress.items()
             },
-            spec=job.spec,
+            spec=shown_spec(job.spec),
             error=Failure.model_validate(job.error) if job.error else None,
             attempts=job.num_attempts,
             next_attempt_at=job.not_before,

@@ -104,8 +104,8 @@ def job_object(job: Job, *, attempt_runs: bool) -> FineTuningJob:
         status=_status(job.state, attempt_runs=attempt_runs),
         model=spec.model.source,
         fine_tuned_model=model_name(job.id) if has_model(job) else None,
-        training_file=spec.data.train,
-        validation_file=spec.data.validation,
+        training_file=view.spec["data"]["train"],
+        validation_file=view.spec["data"].get("validation"),
         organization_id=job.project_id,
         seed=spec.training.seed,
         hyperparameters=_hyperparameters(spec),
@@ -118,7 +118,7 @@ def job_object(job: Job, *, attempt_runs: bool) -> FineTuningJob:
         stage=view.stage,
         progress=view.progress,
         attempts=job.num_attempts,
-        spec=job.spec,
+        spec=view.spec,
     )
 
 

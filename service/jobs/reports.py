@@ -27,7 +27,9 @@ from service.spec.reports import (
     ReportAck,
     ReportBatch,
 )
+from service.spec.secrets import redacted
 from service.spec.sources import source_kind
+from service.telemetry import observe
 from service.text import storable
 
 
@@ -102,6 +104,7 @@ async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch,
     if any(isinstance(one, EventReport) and one.type == "reference.scored" for one in new):
         taken["scored_at"] = now
     await guarded_update(session, attempt, taken)
+    observe.reports(session, new, batch.waited_s)
     if outcome is not None:
         await _finish(session, job, attempt, outcome, settings)
     return ReportAck(
@@ -140,8 +143,8 @@ async def _append_events(
             attempt=attempt.number,
             type=report.type,
             stage=report.stage,
-            message=storable(report.message),
-            data=storable(report.data),
+            message=redacted(storable(report.message)),
+            data=redacted(storable(report.data)),
             created_at=now,
         )
         for number, report in enumerate(reports, start=last - len(reports) + 1)

@@ -13,6 +13,7 @@ from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
 from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
+from service.spec.secrets import redact, redacted
 from service.webhooks.outbox import enqueue
 
 ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
@@ -167,8 +168,8 @@ async def append_event(
         attempt=attempt,
         type=type,
         stage=stage,
-        message=message,
-        data=data or {},
+        message=redact(message),
+        data=redacted(data or {}),
         created_at=utc_now(),
     )
     await add_events(session, job, [event])
@@ -180,6 +181,7 @@ async def add_events(session: AsyncSession, job: Job, events: Sequence[Event]) -
     session.add_all(events)
     await session.flush()
     await enqueue(session, job.project_id, events)
+    observe.events(session, [event.type for event in events])
 
 
 async def allocate(

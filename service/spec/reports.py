@@ -78,6 +78,9 @@ Report = Annotated[EventReport | MetricsReport | ProgressReport | OutcomeReport,
 class ReportBatch(WireModel):
     first_seq: int = Field(ge=1, description="Number of the first report in this batch.")
     reports: list[Report] = Field(max_length=1000)
+    waited_s: float = Field(
+        0, ge=0, allow_inf_nan=False, description="How long the oldest of them has waited in the attempt, in seconds."
+    )
 
 
 class ReportAck(WireModel):

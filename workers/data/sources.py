@@ -17,6 +17,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from service.spec.reports import AttemptBrief
+from service.spec.secrets import redact
 from service.spec.sources import SourceKind, hub_source, source_kind
 from service.spec.stages import Stage
 from workers.data.remote import buckets, https, hub
@@ -35,7 +36,8 @@ class FetchedFile:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What was fetched. commit: of a dataset on the hub, what the name meant at the first attempt."""
+    """What was fetched. source: without the secrets of a signed URL. commit: of a dataset on the hub, what the name
+    meant at the first attempt."""
 
     source: str
     commit: str | None
@@ -96,7 +98,7 @@ def fetch(
         try:
             commit = _download(train, rows, allowed, patterns)
             files = [_describe(path) for path in sorted(rows.iterdir())]
-            (temporary / "manifest.json").write_text(json.dumps(asdict(Fetched(train, commit, files))))
+            (temporary / "manifest.json").write_text(json.dumps(asdict(Fetched(redact(train), commit, files))))
             temporary.rename(directory)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
