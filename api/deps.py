@@ -11,6 +11,7 @@ import httpx
 from fastapi import Depends, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api.feeds import Feeds
 from service import audit
 from service.db.session import Database
 from service.errors import Forbidden, NotFound, RateLimited, Unauthorized
@@ -19,6 +20,7 @@ from service.keys.rate_limit import RateLimiter
 from service.keys.roles import Role
 from service.keys.service import Caller, verify_key
 from service.keys.uses import KeyUses
+from service.queue.view import QueueViews
 from service.settings import Settings
 from service.text import storable
 
@@ -37,13 +39,25 @@ def _database(request: Request) -> Database:
     return database
 
 
+def _feeds(request: Request) -> Feeds:
+    feeds: Feeds = request.app.state.feeds
+    return feeds
+
+
 def _serve_client(request: Request) -> httpx.AsyncClient:
     client: httpx.AsyncClient = request.app.state.serve_client
     return client
 
 
+def _queue(request: Request) -> QueueViews:
+    queue: QueueViews = request.app.state.queue
+    return queue
+
+
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
+FeedsDep = Annotated[Feeds, Depends(_feeds)]
+QueueDep = Annotated[QueueViews, Depends(_queue)]
 ServeClientDep = Annotated[httpx.AsyncClient, Depends(_serve_client)]
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 

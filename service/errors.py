@@ -40,6 +40,25 @@ class ModelUnusable(InvalidRequest):
     title = "The model cannot be used as it is"
 
 
+class PoolMissing(InvalidRequest):
+    """`extra["pools"]`: those that no node is labelled for."""
+
+    code = "pool_missing"
+    title = "The cluster has no node for this"
+
+
+class PoolTooSmall(InvalidRequest):
+    code = "pool_too_small"
+    title = "The cluster is too small for this"
+
+
+class DoesNotFitMemory(InvalidRequest):
+    """`extra`: `needed_gib` at least, and `gpu_gib` of the pool's largest GPU."""
+
+    code = "does_not_fit_memory"
+    title = "The model does not fit the GPUs"
+
+
 class DatasetInvalid(InvalidRequest):
     """`extra["rows"]`: at most 20 of `{row, code, message, field}`; `extra["bad_rows"]`: how many there are."""
 
@@ -104,6 +123,14 @@ class InvalidState(ServiceError):
     title = "Not possible in the present state"
 
 
+class ModelNotDeployed(ServiceError):
+    """`extra["job_id"]`: of the job to deploy."""
+
+    status = 409
+    code = "model_not_deployed"
+    title = "The model must be deployed before it is asked"
+
+
 class AttemptSuperseded(ServiceError):
     status = 409
     code = "attempt_superseded"
@@ -142,3 +169,10 @@ class Unavailable(ServiceError):
     status = 503
     code = "unavailable"
     title = "Not possible right now"
+
+
+class BudgetSpent(InvalidState):
+    """`extra`: `gpu_hours` that the job has used, of `max_gpu_hours`."""
+
+    code = "budget_spent"
+    title = "The job's budget of GPU-hours is spent"

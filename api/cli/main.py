@@ -17,6 +17,7 @@ from api.cli.projects import projects
 from api.cli.submit import submit
 from api.cli.up import api, controller, demo, up
 from api.cli.watch import watch
+from api.client import PlumblineError
 from service.errors import ServiceError
 
 
@@ -26,7 +27,7 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except CliError as error:
+        except (CliError, PlumblineError) as error:
             message = str(error)
         except ServiceError as error:
             message = error.detail

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -10,7 +11,7 @@ from service.db.guarded import guarded_update
 from service.db.tables import Attempt, Event, Job, Metric
 from service.errors import AttemptSuperseded, InvalidRequest, ReportGap
 from service.jobs import attempts, progress
-from service.jobs.repository import AttemptRepository, JobRepository, allocate
+from service.jobs.repository import AttemptRepository, JobRepository, add_events, allocate
 from service.jobs.states import AttemptState, JobState
 from service.settings import Settings
 from service.spec import AlignmentJob, DataSpec, SourceKind, Stage, Storage
@@ -95,11 +96,15 @@ async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch,
     await _append_events(session, job, attempt, [one for one in new if isinstance(one, EventReport)], now)
     await _append_metrics(session, job, attempt, [one for one in new if isinstance(one, MetricsReport)], now)
     await _advance(session, job, new, now)
-    taken = {"last_seq": attempt.last_seq + len(new), "heartbeat_at": now}
+    taken: dict[str, Any] = {"last_seq": attempt.last_seq + len(new), "heartbeat_at": now}
+    if any(isinstance(one, EventReport) and one.type == "reference.scored" for one in new):
+        taken["scored_at"] = now
     await guarded_update(session, attempt, taken)
     if outcome is not None:
         await _finish(session, job, attempt, outcome, settings)
-    return ReportAck(last_seq=attempt.last_seq, cancel=job.state is JobState.CANCELLING)
+    return ReportAck(
+        last_seq=attempt.last_seq, cancel=job.state is JobState.CANCELLING, pause=job.state is JobState.PAUSING
+    )
 
 
 def _superseded(attempt: Attempt, job: Job) -> AttemptSuperseded:
@@ -126,7 +131,7 @@ async def _append_events(
     if not reports:
         return
     last = await allocate(session, job, "last_event", len(reports))
-    session.add_all(
+    events = [
         Event(
             job_id=job.id,
             number=number,
@@ -138,8 +143,8 @@ async def _append_events(
             created_at=now,
         )
         for number, report in enumerate(reports, start=last - len(reports) + 1)
-    )
-    await session.flush()
+    ]
+    await add_events(session, job, events)
 
 
 async def _append_metrics(
@@ -182,12 +187,12 @@ async def _finish(
     elif outcome.failure is not None:
         failure = Failure.model_validate(storable(outcome.failure.model_dump(mode="json")))
         await attempts.fail_attempt(session, attempt, failure, settings)
-    elif job.state is JobState.CANCELLING:
-        await attempts.cancel_attempt(session, attempt)
+    elif job.state is JobState.CANCELLING or (job.state is JobState.PAUSING and outcome.result == "paused"):
+        await attempts.leave_attempt(session, job, attempt)
     else:
         stopped = Failure(
             code="interrupted",
-            message="The attempt was stopped although nobody had cancelled the job.",
+            message=f"The attempt says that it was {outcome.result}, although nobody had asked for that.",
             fault=Fault.SYSTEM,
         )
         await attempts.fail_attempt(session, attempt, stopped, settings)
