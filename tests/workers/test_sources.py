@@ -144,6 +144,13 @@ def test_what_cannot_be_fetched_over_https_says_why(tmp_path: Path, site: str, p
     assert said in error.message
 
 
+def test_a_redirect_must_match_the_patterns_too(tmp_path: Path, site: str) -> None:
+    for page, patterns in [("to-metadata", ["https://localhost"]), ("rows.jsonl.gz", ["https://elsewhere"])]:
+        with pytest.raises(AttemptError, match="PLUMBLINE_ALLOWED_URLS"):
+            fetch(f"{site}/{page}", tmp_path / "fetched", [*HERE, ip_network("169.254.0.0/16")], patterns)
+    fetch(f"{site}/moved", tmp_path / "fetched", HERE, ["https://local*"])
+
+
 def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path, site: str) -> None:
     error = error_of(f"{site.replace('localhost', '127.0.0.1')}/rows.jsonl.gz", tmp_path / "fetched")
     assert error.code == "source_unreachable"
