@@ -23,7 +23,7 @@ from api import problems
 from api.middleware import BodyLimit, SecurityHeaders
 from api.openai import fine_tuning, models
 from api.openai.errors import errors
-from api.routes import comparisons, deployments, files, health, internal, jobs, lifecycle, losses, streams
+from api.routes import comparisons, deployments, files, health, internal, jobs, lifecycle, losses, streams, sweeps
 from service.db.migrate import is_current
 from service.db.session import Database
 from service.errors import InvalidRequest, Unauthorized
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     problems.install(app)
     app.include_router(health.router)
-    for resource in (jobs, lifecycle, streams, deployments, files, comparisons, losses):
+    for resource in (jobs, lifecycle, sweeps, streams, deployments, files, comparisons, losses):
         app.include_router(resource.router, prefix="/v1", responses=problems.problems(Unauthorized, InvalidRequest))
     for resource in (fine_tuning, models):
         app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))

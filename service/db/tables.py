@@ -117,9 +117,31 @@ class Job(Base):
     pause_requested_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    sweep_id: Mapped[str | None] = mapped_column(ForeignKey("sweeps.id"), index=True)
+    sweep_index: Mapped[int | None]
+    # of jobs whose reference pass does the same work: one goes first, the others wait until it has scored
+    reference_group: Mapped[str | None] = mapped_column(String(80), index=True)
     model_deleted_at: Mapped[datetime | None]  # what it published is not to be used any more
     deleted_at: Mapped[datetime | None]  # no one sees it from then on; the row stays as a record
     purged_at: Mapped[datetime | None]  # its files, events and metrics are gone
+
+
+class Sweep(Base):
+    """Jobs that were made together. `changes`: what each of them changes, by its `sweep_index`."""
+
+    __tablename__ = "sweeps"
+    __table_args__ = (
+        UniqueConstraint("project_id", "idempotency_key"),
+        Index("ix_sweeps_project_id_id", "project_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(200))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str | None] = mapped_column(String(200))
+    changes: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    created_at: Mapped[datetime]
 
 
 class Attempt(Base):

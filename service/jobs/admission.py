@@ -30,14 +30,17 @@ from service.spec.rows import ReaderMissing, RowNeeds, RowProblem, read_rows
 SHOWN_ROWS = 20
 
 
-async def check(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> None:
+async def check(
+    database: Database, settings: Settings, project_id: str, spec: AlignmentJob, *, read_rows: bool = True
+) -> None:
     """Raises DatasetInvalid, ModelNotFound or ModelUnusable, naming the field or the rows and the way out.
 
-    Reads the whole training file, in a thread and with no transaction open.
+    Reads the whole training file, in a thread and with no transaction open. read_rows: false for a job whose rows have
+    just been read for another one that needs the same of them.
     """
     source = await _find_data(database, settings, project_id, spec.data)
     await check_models(database, settings, project_id, spec)
-    if source is not None:
+    if source is not None and read_rows:
         try:
             await asyncio.to_thread(check_rows, source[0], source[1], spec)
         except FileNotFoundError as error:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlalchemy.orm.attributes import set_committed_value
 
 from service.clock import utc_now
@@ -77,8 +78,8 @@ class JobRepository:
     async def oldest_queued(self, limit: int) -> Sequence[Job]:
         """Those whose next attempt may begin now."""
         due = or_(Job.not_before.is_(None), Job.not_before <= utc_now())
-        queued = select(Job).where(Job.state == JobState.QUEUED, due).order_by(Job.id).limit(limit)
-        return (await self._session.scalars(queued)).all()
+        queued = select(Job).where(Job.state == JobState.QUEUED, due, ~waits_for_scores())
+        return (await self._session.scalars(queued.order_by(Job.id).limit(limit))).all()
 
     async def count_on_cluster(self) -> int:
         """Jobs that may hold something on the cluster."""
@@ -137,6 +138,20 @@ class AttemptRepository:
         """Attempts that have not ended, oldest first."""
         active = select(Attempt).where(Attempt.state.in_(ACTIVE_ATTEMPTS)).order_by(Attempt.created_at, Attempt.id)
         return (await self._session.scalars(active)).all()
+
+
+def waits_for_scores() -> ColumnElement[bool]:
+    """Whether a job of the same reference group goes first: the earliest that can, until one of them has scored."""
+    first, scorer = aliased(Job), aliased(Job)
+    goes_first = exists().where(
+        first.reference_group == Job.reference_group,
+        first.sweep_index < Job.sweep_index,
+        first.state.in_(LIVE - {JobState.PAUSING, JobState.PAUSED, JobState.CANCELLING}),
+    )
+    scored = exists().where(
+        scorer.reference_group == Job.reference_group, Attempt.job_id == scorer.id, Attempt.scored_at.is_not(None)
+    )
+    return Job.reference_group.is_not(None) & goes_first & ~scored
 
 
 async def append_event(
