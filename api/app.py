@@ -44,6 +44,7 @@ from api.routes import (
     projects,
     queue,
     streams,
+    sweeps,
     webhooks,
 )
 from api.telemetry import Telemetry
@@ -61,7 +62,7 @@ from service.telemetry.database_metrics import DatabaseMetrics
 log = logging.getLogger(__name__)
 
 OWN = (
-    *(jobs, lifecycle, queue, streams, deployments, files, comparisons, losses),
+    *(jobs, lifecycle, sweeps, queue, streams, deployments, files, comparisons, losses),
     *(projects, members, keys, audit_log, webhooks),
 )
 

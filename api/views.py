@@ -55,6 +55,7 @@ class JobView(View):
     )
     gpu_hours: float = Field(description="Held by the attempts that have ended; see `resources.max_gpu_hours`.")
     cloned_from: str | None = Field(description="The job whose specification it began with.")
+    sweep_id: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -82,6 +83,7 @@ class JobView(View):
             next_attempt_at=job.not_before,
             gpu_hours=job.gpu_seconds / 3600,
             cloned_from=job.cloned_from,
+            sweep_id=job.sweep_id,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,

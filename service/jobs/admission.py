@@ -34,15 +34,19 @@ from service.spec.sources import hub_source, may_be_fetched, source_kind
 SHOWN_ROWS = 20
 
 
-async def check(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> JobSize:
+async def check(
+    database: Database, settings: Settings, project_id: str, spec: AlignmentJob, *, data: JobSize | None = None
+) -> JobSize:
     """How big the job is, as far as that is known here. Raises DatasetInvalid, ModelNotFound, ModelUnusable or, for
     what the cluster has not, PoolMissing, PoolTooSmall or DoesNotFitMemory; naming the field or the rows and the way
     out.
 
-    Reads the whole training and validation files, in a thread and with no transaction open.
+    Reads the whole training and validation files, in a thread and with no transaction open. data: for a job whose rows
+    have just been read for another one that needs the same of them, their size.
     """
     models = await check_models(database, settings, project_id, spec)
-    data = await check_data(database, settings, project_id, spec)
+    if data is None:
+        data = await check_data(database, settings, project_id, spec)
     for finding in await check_cluster(database, settings, spec, models):
         if finding.error is not None:
             raise finding.error

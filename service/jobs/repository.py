@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlalchemy.orm.attributes import set_committed_value
 
 from service.clock import utc_now
@@ -14,6 +15,7 @@ from service.ids import is_id
 from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
 from service.spec.secrets import redact, redacted
+from service.telemetry import observe
 from service.webhooks.outbox import enqueue
 
 ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
@@ -84,7 +86,7 @@ class JobRepository:
     async def oldest_queued(self, limit: int) -> Sequence[Job]:
         """Those whose next attempt may begin now."""
         due = or_(Job.not_before.is_(None), Job.not_before <= utc_now())
-        queued = select(Job).where(Job.state == JobState.QUEUED, due)
+        queued = select(Job).where(Job.state == JobState.QUEUED, due, ~waits_for_scores())
         return (await self._session.scalars(queued.order_by(Job.id).limit(limit))).all()
 
     async def count_on_cluster(self) -> int:
@@ -144,6 +146,20 @@ class AttemptRepository:
         """Attempts that have not ended, oldest first."""
         active = select(Attempt).where(Attempt.state.in_(ACTIVE_ATTEMPTS)).order_by(Attempt.created_at, Attempt.id)
         return (await self._session.scalars(active)).all()
+
+
+def waits_for_scores() -> ColumnElement[bool]:
+    """Whether a job of the same reference group goes first: the earliest that can, until one of them has scored."""
+    first, scorer = aliased(Job), aliased(Job)
+    goes_first = exists().where(
+        first.reference_group == Job.reference_group,
+        first.sweep_index < Job.sweep_index,
+        first.state.in_(LIVE - {JobState.PAUSING, JobState.PAUSED, JobState.CANCELLING}),
+    )
+    scored = exists().where(
+        scorer.reference_group == Job.reference_group, Attempt.job_id == scorer.id, Attempt.scored_at.is_not(None)
+    )
+    return Job.reference_group.is_not(None) & goes_first & ~scored
 
 
 async def append_event(
