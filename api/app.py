@@ -6,6 +6,7 @@ api.app:create_app` runs one; `plumbline up` runs the controller beside it.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,13 +21,15 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
+from api.authentication import AuthenticateFirst
 from api.middleware import BodyLimit, SecurityHeaders
 from api.openai import fine_tuning, models
 from api.openai.errors import errors
 from api.routes import comparisons, deployments, files, health, internal, jobs, losses, streams
+from api.slow_bodies import Pace, SlowBodies
 from service.db.migrate import is_current
 from service.db.session import Database
-from service.errors import InvalidRequest, Unauthorized
+from service.errors import InvalidRequest, ServiceError, TooLarge, TooSlow, Unauthorized, Unavailable
 from service.files import service as files_service
 from service.jobs import published
 from service.settings import Settings
@@ -34,6 +37,8 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 REPORT_BYTES = 16 * 2**20  # of one batch of an attempt's reports, at most
+# What every native route may answer. 429 and 503 with a Retry-After.
+_ANY_ROUTE = problems.problems(Unauthorized, InvalidRequest, TooLarge, TooSlow, Unavailable, ServiceError)
 DASHBOARD = Path(__file__).parent / "dashboard"
 
 
@@ -55,10 +60,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan(settings),
     )
     app.state.settings = settings
+    app.state.open_streams = Counter()  # by project; see api.sse
     problems.install(app)
     app.include_router(health.router)
     for resource in (jobs, streams, deployments, files, comparisons, losses):
-        app.include_router(resource.router, prefix="/v1", responses=problems.problems(Unauthorized, InvalidRequest))
+        app.include_router(resource.router, prefix="/v1", responses=_ANY_ROUTE)
     for resource in (fine_tuning, models):
         app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
     app.include_router(internal.router)
@@ -69,7 +75,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         internal_max_bytes=max(REPORT_BYTES, settings.max_body_bytes),
         streamed_path="/v1/files",
     )
-    app.add_middleware(SecurityHeaders)
+    app.add_middleware(SlowBodies, pace=Pace(silence_s=settings.body_silence_s))
+    app.add_middleware(AuthenticateFirst)
+    app.add_middleware(SecurityHeaders)  # the outermost
     _document_problems(app)
     return app
 
@@ -120,8 +128,8 @@ def _document_problems(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        document["components"]["schemas"].setdefault("Problem", schema)
+        schema = problems.ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].setdefault("ProblemDetails", schema)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way

@@ -3,13 +3,11 @@
 from typing import Annotated
 
 import httpx
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.db.session import Database
-from service.errors import Unauthorized
-from service.jobs.tokens import is_token_of
-from service.keys.service import verify_key
+from service.errors import InvalidRequest
 from service.settings import Settings
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="`Authorization: Bearer KEY`")
@@ -33,21 +31,34 @@ def _serve_client(request: Request) -> httpx.AsyncClient:
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
 ServeClientDep = Annotated[httpx.AsyncClient, Depends(_serve_client)]
-Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+# For the OpenAPI document: api.authentication has looked at the header before the request gets here.
+Documented = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-async def _project(database: DatabaseDep, credentials: Credentials) -> str:
-    if credentials is None:
-        raise Unauthorized
-    async with database.reading() as session:
-        return (await verify_key(session, credentials.credentials)).project_id
+async def _project(request: Request, _: Documented) -> str:
+    project_id: str = request.state.project_id
+    return project_id
 
 
-async def _attempt_id(attempt_id: str, settings: SettingsDep, credentials: Credentials) -> str:
-    if credentials is None or not is_token_of(settings, attempt_id, credentials.credentials):
-        raise Unauthorized
+async def _attempt_id(attempt_id: str, _: Documented) -> str:
     return attempt_id
+
+
+async def _idempotency_key(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="Makes it safe to send the request again: the same key and body get the same job, with the "
+            "header `Idempotent-Replayed: true`; another body with the key is refused.",
+        ),
+    ] = None,
+) -> str | None:
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise InvalidRequest("The request has several Idempotency-Keys: send one.", field="Idempotency-Key")
+    return idempotency_key
 
 
 ProjectDep = Annotated[str, Depends(_project)]
 AttemptIdDep = Annotated[str, Depends(_attempt_id)]
+IdempotencyKeyDep = Annotated[str | None, Depends(_idempotency_key)]

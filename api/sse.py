@@ -5,6 +5,7 @@ Streams poll. An API replica knows nothing of what another one wrote, and half a
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -12,9 +13,11 @@ from typing import Any
 
 from fastapi import Request
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
-from service.errors import InvalidRequest
+from api.problems import error_response
+from service.errors import InvalidRequest, TooManyStreams
+from service.settings import Settings
 
 POLL_EVERY_S = 0.5
 KEEP_ALIVE_S = 15.0
@@ -56,11 +59,30 @@ def resume_after(request: Request, after: int) -> int:
 
 class EventStream(StreamingResponse):
     """Closes its frames as soon as the client has gone, wherever they had got to; Starlette leaves that to the
-    garbage collector."""
+    garbage collector. One stream too many for its project becomes the answer 429 instead."""
 
-    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes, None], project_id: str) -> None:
         super().__init__(frames, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         self._frames = frames
+        self._project_id = project_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        settings: Settings = scope["app"].state.settings
+        open_streams: Counter[str] = scope["app"].state.open_streams
+        if open_streams[self._project_id] >= settings.max_streams:
+            await self._frames.aclose()
+            refused = TooManyStreams(
+                f"{settings.max_streams} event streams of your project are open: close some, or ask again later."
+            )
+            await error_response(Request(scope), refused)(scope, receive, send)
+            return
+        open_streams[self._project_id] += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            open_streams[self._project_id] -= 1
+            if not open_streams[self._project_id]:
+                del open_streams[self._project_id]
 
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._frames):

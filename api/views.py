@@ -54,7 +54,7 @@ class JobView(View):
     def of(cls, job: tables.Job, deployment: tables.Deployment | None) -> "JobView":
         return cls(
             id=job.id,
-            name=job.spec["name"],
+            name=job.spec.get("name"),
             state=job.state,
             stage=Stage(job.stage) if job.stage else None,
             progress={

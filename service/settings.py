@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     # Limits
     max_upload_bytes: int = Field(2 * 2**30, ge=1)
     max_body_bytes: int = Field(2**20, ge=1024, description="JSON bodies.")
+    body_silence_s: float = Field(30, gt=0, description="Seconds without a byte of a request's body before it ends.")
+    max_streams: int = Field(
+        2000, ge=1, description="Event streams that one project may have open, on each process of the API."
+    )
     max_running_jobs: int = Field(1, ge=1, description="Jobs on the cluster at one time; the others queue.")
     max_attempts: int = Field(3, ge=1, description="Attempts of a job before a failure on our side becomes final.")
 

@@ -44,6 +44,14 @@ class Client:
         with path.open("rb") as file:
             return self._json("POST", "/v1/files", files={"file": (filename or path.name, file)})
 
+    def find_file(self, sha256: str) -> Json | None:
+        """The oldest of the project's files that has these bytes, if there is one."""
+        found = self._json("GET", "/v1/files", params={"sha256": sha256, "order": "asc", "limit": 1})["data"]
+        return found[0] if found else None
+
+    def delete_file(self, file_id: str) -> Json:
+        return self._json("DELETE", f"/v1/files/{file_id}")
+
     def submit(self, spec: Json, idempotency_key: str | None = None) -> Json:
         """POST /v1/jobs; returns the Job. With a key, sending it again returns the same job."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}

@@ -1,5 +1,6 @@
 """`plumbline submit`: a job from a YAML file."""
 
+import hashlib
 import re
 import uuid
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from api.cli.client import Client
 from api.cli.connection import Url, connect
-from api.cli.errors import CliError, Unreachable
+from api.cli.errors import ApiError, CliError, Unreachable
 from api.cli.watch import follow
 
 _ELSEWHERE = re.compile(r"file-[0-9a-f]{21}$|hf:|\w+://")
@@ -35,18 +36,22 @@ def submit(
     ] = None,
     url: Url = None,
 ) -> None:
-    """Submit a job. Where `data.train` is the path of a file, relative to FILE.yaml, the file is uploaded first and
-    its ID takes the path's place."""
+    """Submit a job. Where `data.train` is the path of a file, relative to FILE.yaml, the file is uploaded first, unless
+    its bytes are there already, and its ID takes the path's place."""
     console = Console(highlight=False, soft_wrap=True)
     spec = read_spec(file)
     with connect(url) as client:
         training_file = local_training_file(spec, file)
+        uploaded = None
         if training_file is not None:
-            with console.status(f"uploading {training_file.name}"):
-                uploaded = client.upload(training_file)
-            console.print(f"uploaded {training_file.name} as {uploaded['id']}", style="dim")
-            spec["data"] = spec["data"] | {"train": uploaded["id"]}
-        job = _submit(client, spec, idempotency_key or str(uuid.uuid4()))
+            file_id, uploaded = _place(client, training_file, console)
+            spec["data"] = spec["data"] | {"train": file_id}
+        try:
+            job = _submit(client, spec, idempotency_key or str(uuid.uuid4()))
+        except ApiError as error:
+            if uploaded is not None and error.status < 500:  # for nothing: there is no job that needs it
+                client.delete_file(uploaded)
+            raise
         console.print(job["id"])
         if watch:
             raise typer.Exit(follow(client, job["id"], console))
@@ -82,6 +87,22 @@ def local_training_file(spec: dict[str, Any], spec_path: Path) -> Path | None:
             return None
         raise CliError(f"data.train: there is no file {path}, and '{named}' is not the ID of an uploaded one.")
     return path
+
+
+def _place(client: Client, path: Path, console: Console) -> tuple[str, str | None]:
+    """The ID of the file among those of the project, and again if it was uploaded now.
+
+    The same bytes get the same ID: so a job that is submitted again under one key is the same job, byte for byte.
+    """
+    with path.open("rb") as file, console.status(f"looking for {path.name} among your files"):
+        found = client.find_file(hashlib.file_digest(file, "sha256").hexdigest())
+    if found is not None:
+        console.print(f"{path.name} is there already as {found['id']}", style="dim")
+        return found["id"], None
+    with console.status(f"uploading {path.name}"):
+        uploaded: str = client.upload(path)["id"]
+    console.print(f"uploaded {path.name} as {uploaded}", style="dim")
+    return uploaded, uploaded
 
 
 def _submit(client: Client, spec: dict[str, Any], key: str) -> dict[str, Any]:

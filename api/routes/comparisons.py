@@ -15,7 +15,7 @@ from api.problems import problem, problems
 from service.comparisons import service as comparisons
 from service.comparisons.request import ComparisonRequest
 from service.comparisons.stream import Broken, Delta, Done, Part, Side, ask_both
-from service.errors import InvalidRequest, NotFound, ServingUnavailable
+from service.errors import InvalidRequest, NotFound, ServingUnavailable, TooManyStreams
 
 router = APIRouter(prefix="/comparisons", tags=["serving"])
 
@@ -35,7 +35,7 @@ class Comparison(BaseModel):
 @router.post(
     "",
     response_model=Comparison,
-    responses=sse.DOCUMENTED | problems(NotFound, ServingUnavailable, InvalidRequest),
+    responses=sse.DOCUMENTED | problems(NotFound, ServingUnavailable, InvalidRequest, TooManyStreams),
 )
 async def compare(
     http: Request,
@@ -49,7 +49,7 @@ async def compare(
     tokens come, `done` or `error` for each side, and `end`."""
     question = await comparisons.prepare(database, settings, project_id, request)
     if sse.wanted(http):
-        return sse.EventStream(_frames(ask_both(client, question)))
+        return sse.EventStream(_frames(ask_both(client, question)), project_id)
     answers: dict[Side, Answer] = {}
     texts: dict[Side, str] = dict.fromkeys(Side, "")
     async with aclosing(ask_both(client, question)) as parts:

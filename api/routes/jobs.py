@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 
-from api.deps import DatabaseDep, ProjectDep, SettingsDep
+from api.deps import DatabaseDep, IdempotencyKeyDep, ProjectDep, SettingsDep
 from api.examples import JOBS
 from api.problems import problems
 from api.views import JobPage, JobView
@@ -47,13 +47,7 @@ async def submit_job(
     database: DatabaseDep,
     settings: SettingsDep,
     response: Response,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            description="Makes it safe to send the request again: the same key and body get the same job, with the "
-            "header `Idempotent-Replayed: true`; another body with the key is refused.",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKeyDep,
 ) -> JobView:
     """Queue a job. Its file's rows and its models are checked first; a job that is accepted can run."""
     job, replayed = await jobs.submit(database, settings, project_id, spec, idempotency_key)

@@ -12,7 +12,7 @@ from api.problems import problems
 from api.views import EventPage, EventView, JobView, MetricPage, MetricView
 from service.db.session import Database
 from service.deployments import service as deployments
-from service.errors import InvalidRequest, NotFound
+from service.errors import InvalidRequest, NotFound, TooManyStreams
 from service.jobs.log import LogRepository, Split
 from service.jobs.repository import JobRepository
 from service.jobs.states import DeploymentState
@@ -24,7 +24,7 @@ _BATCH = 500  # frames of one poll
 After = Annotated[int, Query(ge=0, le=sse.MAX_NUMBER, description="Only what has a higher number.")]
 # Read by `sse.resume_after`, which says what is wrong with a malformed one; declared for the documentation.
 LastEventId = Annotated[str | None, Header(description="For a stream: the `id` of the last frame received.")]
-_RESPONSES = sse.DOCUMENTED | problems(NotFound, InvalidRequest)
+_RESPONSES = sse.DOCUMENTED | problems(NotFound, InvalidRequest, TooManyStreams)
 
 
 @router.get("/events", response_model=EventPage, responses=_RESPONSES)
@@ -48,7 +48,7 @@ async def job_events(
             views = [EventView.model_validate(event) for event in events[:limit]]
             return EventPage(data=views, next_after=_next_after(events, limit))
     poll = _EventPoll(database, job_id, sse.resume_after(request, after))
-    return sse.EventStream(sse.follow(poll.news, lifetime_s=settings.stream_lifetime_s))
+    return sse.EventStream(sse.follow(poll.news, lifetime_s=settings.stream_lifetime_s), project_id)
 
 
 @router.get("/metrics", response_model=MetricPage, responses=_RESPONSES)
@@ -74,7 +74,7 @@ async def job_metrics(
             views = [MetricView.model_validate(metric) for metric in metrics[:limit]]
             return MetricPage(data=views, next_after=_next_after(metrics, limit))
     poll = _MetricPoll(database, job_id, sse.resume_after(request, after), split)
-    return sse.EventStream(sse.follow(poll.news, lifetime_s=settings.stream_lifetime_s))
+    return sse.EventStream(sse.follow(poll.news, lifetime_s=settings.stream_lifetime_s), project_id)
 
 
 def _next_after(rows: Sequence[Any], limit: int) -> int | None:

@@ -11,7 +11,6 @@ from service.jobs.repository import ACTIVE_ATTEMPTS, AttemptRepository, JobRepos
 from service.jobs.states import AttemptState, JobState
 from service.jobs.transitions import transition
 from service.settings import Settings
-from service.spec import AlignmentJob
 from service.spec.reports import Failure, Fault
 
 
@@ -48,7 +47,7 @@ async def succeed_attempt(session: AsyncSession, attempt: Attempt) -> None:
     await transition(
         session, job, JobState.SUCCEEDED, reason="The model is published.", data={"attempt": attempt.number}
     )
-    if AlignmentJob.model_validate(job.spec).serve:
+    if job.spec.get("serve", True):
         await deployments.want(session, job)
 
 
