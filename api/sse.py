@@ -61,28 +61,31 @@ class EventStream(StreamingResponse):
     """Closes its frames as soon as the client has gone, wherever they had got to; Starlette leaves that to the
     garbage collector. One stream too many for its project becomes the answer 429 instead."""
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], project_id: str) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
         super().__init__(frames, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         self._frames = frames
-        self._project_id = project_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        project_id = scope.get("state", {}).get("project_id")
+        if project_id is None:  # of an application without projects
+            await super().__call__(scope, receive, send)
+            return
         settings: Settings = scope["app"].state.settings
         open_streams: Counter[str] = scope["app"].state.open_streams
-        if open_streams[self._project_id] >= settings.max_streams:
+        if open_streams[project_id] >= settings.max_streams:
             await self._frames.aclose()
             refused = TooManyStreams(
                 f"{settings.max_streams} event streams of your project are open: close some, or ask again later."
             )
             await error_response(Request(scope), refused)(scope, receive, send)
             return
-        open_streams[self._project_id] += 1
+        open_streams[project_id] += 1
         try:
             await super().__call__(scope, receive, send)
         finally:
-            open_streams[self._project_id] -= 1
-            if not open_streams[self._project_id]:
-                del open_streams[self._project_id]
+            open_streams[project_id] -= 1
+            if not open_streams[project_id]:
+                del open_streams[project_id]
 
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._frames):

@@ -49,7 +49,7 @@ async def compare(
     tokens come, `done` or `error` for each side, and `end`."""
     question = await comparisons.prepare(database, settings, project_id, request)
     if sse.wanted(http):
-        return sse.EventStream(_frames(ask_both(client, question)), project_id)
+        return sse.EventStream(_frames(ask_both(client, question)))
     answers: dict[Side, Answer] = {}
     texts: dict[Side, str] = dict.fromkeys(Side, "")
     async with aclosing(ask_both(client, question)) as parts:

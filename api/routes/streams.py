@@ -48,7 +48,7 @@ async def job_events(
             views = [EventView.model_validate(event) for event in events[:limit]]
             return EventPage(data=views, next_after=_next_after(events, limit))
     poll = _EventPoll(database, job_id, sse.resume_after(request, after))
-    return sse.EventStream(sse.follow(poll.news, lifetime_s=settings.stream_lifetime_s), project_id)
+    return sse.EventStream(sse.follow(poll.news, lifetime_s=settings.stream_lifetime_s))
 
 
 @router.get("/metrics", response_model=MetricPage, responses=_RESPONSES)
@@ -74,7 +74,7 @@ async def job_metrics(
             views = [MetricView.model_validate(metric) for metric in metrics[:limit]]
             return MetricPage(data=views, next_after=_next_after(metrics, limit))
     poll = _MetricPoll(database, job_id, sse.resume_after(request, after), split)
-    return sse.EventStream(sse.follow(poll.news, lifetime_s=settings.stream_lifetime_s), project_id)
+    return sse.EventStream(sse.follow(poll.news, lifetime_s=settings.stream_lifetime_s))
 
 
 def _next_after(rows: Sequence[Any], limit: int) -> int | None:
