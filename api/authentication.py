@@ -9,7 +9,7 @@ from api.problems import database_error, error_response
 from service.db.session import Database
 from service.errors import ServiceError, Unauthorized
 from service.jobs.tokens import is_token_of
-from service.keys.service import verify_key
+from service.keys.service import Caller, verify_key
 from service.settings import Settings
 
 _PROJECTS = "/v1/"
@@ -18,7 +18,7 @@ _ATTEMPTS = "/internal/attempts/"
 
 class AuthenticateFirst:
     """Answers 401 without a good key (`/v1/`) or the attempt's own token (`/internal/attempts/`), whatever else is
-    wrong with the request, and on paths that do not exist too. Routes find the project in `request.state.project_id`.
+    wrong with the request, and on paths that do not exist too. Routes find the caller in `request.state.caller`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -35,7 +35,7 @@ async def _refusal(request: Request) -> Response | None:
     path: str = request.scope["path"]
     try:
         if path.startswith(_PROJECTS):
-            request.state.project_id = await _project_id(request)
+            request.state.caller = await _caller(request)
         elif path.startswith(_ATTEMPTS):
             _check_token(request, path.removeprefix(_ATTEMPTS).partition("/")[0])
     except ServiceError as error:
@@ -45,11 +45,11 @@ async def _refusal(request: Request) -> Response | None:
     return None
 
 
-async def _project_id(request: Request) -> str:
+async def _caller(request: Request) -> Caller:
     database: Database = request.app.state.database
     key = _bearer(request)
     async with database.reading() as session:
-        return (await verify_key(session, key)).project_id
+        return await verify_key(session, key)
 
 
 def _check_token(request: Request, attempt_id: str) -> None:

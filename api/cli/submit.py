@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import uuid
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,13 +9,12 @@ import typer
 import yaml
 from rich.console import Console
 
-from api.cli.client import Client
 from api.cli.connection import Url, connect
-from api.cli.errors import ApiError, CliError, Unreachable
+from api.cli.errors import CliError
 from api.cli.watch import follow
+from api.client import ApiError, Client
 
 _ELSEWHERE = re.compile(r"file-[0-9a-f]{21}$|hf:|\w+://")
-_TRIES = 3
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,15 +45,15 @@ def submit(
             file_id, uploaded = _place(client, training_file, console)
             spec["data"] = spec["data"] | {"train": file_id}
         try:
-            job = _submit(client, spec, idempotency_key or str(uuid.uuid4()))
+            job = client.jobs.create(spec, idempotency_key=idempotency_key)
         except ApiError as error:
             if uploaded is not None and error.status < 500:  # for nothing: there is no job that needs it
-                client.delete_file(uploaded)
+                client.files.delete(uploaded)
             raise
-        console.print(job["id"])
+        console.print(job.id)
         if watch:
-            raise typer.Exit(follow(client, job["id"], console))
-    console.print(f"plumbline watch {job['id']}   shows its progress", style="dim")
+            raise typer.Exit(follow(client, job.id, console))
+    console.print(f"plumbline watch {job.id}   shows its progress", style="dim")
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -95,21 +93,11 @@ def _place(client: Client, path: Path, console: Console) -> tuple[str, str | Non
     The same bytes get the same ID: so a job that is submitted again under one key is the same job, byte for byte.
     """
     with path.open("rb") as file, console.status(f"looking for {path.name} among your files"):
-        found = client.find_file(hashlib.file_digest(file, "sha256").hexdigest())
-    if found is not None:
-        console.print(f"{path.name} is there already as {found['id']}", style="dim")
-        return found["id"], None
+        found = client.files.list(sha256=hashlib.file_digest(file, "sha256").hexdigest(), order="asc", limit=1).data
+    if found:
+        console.print(f"{path.name} is there already as {found[0].id}", style="dim")
+        return found[0].id, None
     with console.status(f"uploading {path.name}"):
-        uploaded: str = client.upload(path)["id"]
-    console.print(f"uploaded {path.name} as {uploaded}", style="dim")
-    return uploaded, uploaded
-
-
-def _submit(client: Client, spec: dict[str, Any], key: str) -> dict[str, Any]:
-    """The key makes trying again safe when an answer is lost."""
-    for _ in range(_TRIES - 1):
-        try:
-            return client.submit(spec, key)
-        except Unreachable:
-            continue
-    return client.submit(spec, key)
+        uploaded = client.files.upload(path)
+    console.print(f"uploaded {path.name} as {uploaded.id}", style="dim")
+    return uploaded.id, uploaded.id

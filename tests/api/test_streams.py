@@ -125,7 +125,7 @@ async def test_a_reader_that_reconnects_after_any_frame_misses_nothing_and_sees_
 async def test_a_reader_that_is_cut_off_again_and_again_gets_every_event_once(
     short_lived: Server, ada: dict[str, str], job: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.sse.POLL_EVERY_S", 0.01)
+    monkeypatch.setattr("api.feeds.POLL_EVERY_S", 0.01)
 
     async def write() -> None:
         for _ in range(10):
@@ -247,7 +247,6 @@ async def test_a_quiet_stream_is_kept_alive(
     server: Server, ada: dict[str, str], job: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.sse.KEEP_ALIVE_S", 0.01)
-    monkeypatch.setattr("api.sse.POLL_EVERY_S", 0.01)
     async with (
         httpx.AsyncClient(base_url=server.url, headers=ada) as remote,
         remote.stream("GET", f"{job.path}/events", headers=STREAM) as response,
