@@ -17,7 +17,6 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from service.queue.view import QueueViews
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
@@ -46,6 +45,7 @@ from api.routes import (
     projects,
     queue,
     streams,
+    webhooks,
 )
 from api.slow_bodies import Pace, SlowBodies
 from service.db.migrate import is_current
@@ -64,13 +64,14 @@ from service.files import service as files_service
 from service.jobs import deletion, published
 from service.keys.rate_limit import RateLimiter
 from service.keys.uses import WRITE_EVERY_S, KeyUses
+from service.queue.view import QueueViews
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
 OWN = (
     *(jobs, lifecycle, queue, streams, deployments, files, comparisons, losses),
-    *(projects, members, keys, audit_log),
+    *(projects, members, keys, audit_log, webhooks),
 )
 
 REPORT_BYTES = 16 * 2**20  # of one batch of an attempt's reports, at most

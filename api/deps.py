@@ -10,7 +10,6 @@ from typing import Annotated
 import httpx
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from service.queue.view import QueueViews
 
 from api.feeds import Feeds
 from service import audit
@@ -20,6 +19,7 @@ from service.keys.rate_limit import RateLimiter
 from service.keys.roles import Role
 from service.keys.service import Caller
 from service.keys.uses import KeyUses
+from service.queue.view import QueueViews
 from service.settings import Settings
 from service.text import storable
 

@@ -28,6 +28,10 @@ class Channel:
         """Of the newest line of the log."""
         return job.last_event if self.log == "events" else job.last_metric
 
+    def removed_to(self, job: Job) -> int:
+        """Number of the last line that retention has removed."""
+        return job.events_removed_to if self.log == "events" else job.metrics_removed_to
+
 
 CHANNELS = (Channel("events"), Channel("metrics"), Channel("metrics", "train"), Channel("metrics", "held_out"))
 
@@ -79,6 +83,12 @@ async def read(session: AsyncSession, channel: Channel, after: Mapping[str, int]
         if job_id not in jobs:
             readings[job_id] = Reading(head, found, ended=True)
             continue
+        removed_to = channel.removed_to(jobs[job_id])
+        if channel.log == "events" and found:  # what was removed since the job was read shows as a gap
+            removed_to = max(removed_to, found[0][0] - 1)
+        if number < removed_to:
+            found.insert(0, (removed_to, _removed(removed_to)))
+            head = max(head, removed_to)
         last = channel.last_number(jobs[job_id])
         more = cut_short and head < last
         readings[job_id] = Reading(
@@ -89,3 +99,8 @@ async def read(session: AsyncSession, channel: Channel, after: Mapping[str, int]
             ended=jobs[job_id].state.terminal and job_id in settled and not more,
         )
     return readings
+
+
+def _removed(to: int) -> bytes:
+    """To a reader whose `Last-Event-ID` is lower. Its number goes on from there, so it is said once."""
+    return frame("removed", f'{{"to":{to},"reason":"retention"}}', to)

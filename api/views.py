@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.queue_views import EtaView, Place, WaitingView
 from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
+from service.queue.view import QueueNow
 from service.spec import Stage
 from service.spec.reports import Failure
 
@@ -56,9 +58,14 @@ class JobView(View):
     started_at: datetime | None
     finished_at: datetime | None
     deployment: DeploymentView | None
+    waiting: WaitingView | None = Field(description="Why it waits; null unless it is queued, and in event streams.")
+    eta: EtaView | None = Field(description="Null if nothing is known, when it has ended, and in event streams.")
 
     @classmethod
-    def of(cls, job: "tables.Job", deployment: "tables.Deployment | None") -> "JobView":
+    def of(
+        cls, job: "tables.Job", deployment: "tables.Deployment | None", queue: "QueueNow | None" = None
+    ) -> "JobView":
+        place = Place.of(job, queue)
         return cls(
             id=job.id,
             name=job.spec.get("name"),
@@ -78,6 +85,8 @@ class JobView(View):
             started_at=job.started_at,
             finished_at=job.finished_at,
             deployment=DeploymentView.model_validate(deployment) if deployment else None,
+            waiting=place.waiting,
+            eta=place.eta,
         )
 
 
@@ -115,9 +124,13 @@ class EventView(View):
     created_at: datetime
 
 
+_REMOVED_TO = Field(description="What is numbered up to here has been removed by retention; 0 if nothing has.")
+
+
 class EventPage(View):
     data: list[EventView]
     next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
+    removed_to: int = _REMOVED_TO
 
 
 class MetricView(View):
@@ -134,6 +147,7 @@ class MetricView(View):
 class MetricPage(View):
     data: list[MetricView]
     next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
+    removed_to: int = _REMOVED_TO
 
 
 class FileView(View):

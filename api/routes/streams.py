@@ -36,14 +36,14 @@ async def job_events(
     last_event_id: LastEventId = None,  # noqa: ARG001 - see LastEventId
 ) -> EventPage | StreamingResponse:
     """What happened, in order. With `Accept: text/event-stream`: all of it from `after` or `Last-Event-ID` on, and then
-    what comes: `event` frames, `job` frames whenever the job changes, `end` when there is nothing more to come, or
-    `reconnect` when the stream has lived long enough."""
+    what comes: `event` frames, a `removed` frame in place of those that retention has removed, `job` frames whenever
+    the job changes, `end` when there is nothing more to come, or `reconnect` when the stream has lived long enough."""
     async with database.reading() as session:
         job = await JobRepository(session).get_in_project(job_id, project_id)
         if not sse.wanted(request):
             events = await LogRepository(session).events(job_id, after=after, limit=limit + 1)
             views = [EventView.model_validate(event) for event in events[:limit]]
-            return EventPage(data=views, next_after=_next_after(events, limit))
+            return EventPage(data=views, next_after=_next_after(events, limit), removed_to=job.events_removed_to)
     following = feeds.following(Channel("events"), job, sse.resume_after(request, after))
     return sse.EventStream(sse.follow(following, lifetime_s=settings.stream_lifetime_s))
 
@@ -62,13 +62,13 @@ async def job_metrics(
     last_event_id: LastEventId = None,  # noqa: ARG001 - see LastEventId
 ) -> MetricPage | StreamingResponse:
     """Values of each step. Pages leave out what a resumed attempt has replaced; a stream (`Accept: text/event-stream`)
-    sends everything, as `metric` frames, and ends like that of the events."""
+    sends everything, as `metric` frames, and otherwise what that of the events sends."""
     async with database.reading() as session:
         job = await JobRepository(session).get_in_project(job_id, project_id)
         if not sse.wanted(request):
             metrics = await LogRepository(session).metrics(job_id, after=after, limit=limit + 1, split=split)
             views = [MetricView.model_validate(metric) for metric in metrics[:limit]]
-            return MetricPage(data=views, next_after=_next_after(metrics, limit))
+            return MetricPage(data=views, next_after=_next_after(metrics, limit), removed_to=job.metrics_removed_to)
     following = feeds.following(Channel("metrics", split), job, sse.resume_after(request, after))
     return sse.EventStream(sse.follow(following, lifetime_s=settings.stream_lifetime_s))
 

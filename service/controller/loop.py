@@ -1,5 +1,5 @@
 """The controller's loops: one follows attempts through start, watch, budget and stop in this order, one follows Serve,
-one sweeps the storage.
+one sweeps the storage, one keeps forecasts, one delivers webhooks, one removes what has been kept for long enough.
 
 They run in one controller at a time, the leader (`service.controller.leader`). Each takes a step every
 `settings.reconcile_every_s`. What is known to go wrong is logged and tried again at the next step, and keeps no other
@@ -16,8 +16,11 @@ from service.cluster.http import ClusterError, connect
 from service.controller import budget, start
 from service.controller import stop as stopping
 from service.controller.context import ClusterCode, Controller, make_controller
+from service.controller.deliver import Deliver
 from service.controller.deploy import Deploy
+from service.controller.foretell import Foretell
 from service.controller.leader import DATABASE_TROUBLE, LeasedDatabase, lead, wait
+from service.controller.retain import Retain
 from service.controller.sweep import Sweep
 from service.controller.watch import Watch
 from service.db.session import Database
@@ -59,6 +62,15 @@ async def _reconcile(controller: Controller, stop: asyncio.Event) -> None:
         loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
         # apart, because removing many gigabytes takes long too
         loops.create_task(_repeat(controller, stop, (Sweep().reconcile,)))
+        # apart, because it may compute for a moment
+        loops.create_task(_repeat(controller, stop, (Foretell().reconcile,)))
+        loops.create_task(_deliver(controller, stop))
+        loops.create_task(_repeat(controller, stop, (Retain().reconcile,)))
+
+
+async def _deliver(controller: Controller, stop: asyncio.Event) -> None:
+    async with Deliver() as deliver:
+        await _repeat(controller, stop, (deliver.reconcile,))
 
 
 async def _repeat(controller: Controller, stop: asyncio.Event, reconcilers: Sequence[Reconcile]) -> None:

@@ -1,8 +1,6 @@
-"""Starts queued jobs, oldest first, while fewer than `settings.max_running_jobs` are on the cluster.
+"""Starts the queued jobs that the plan (`service.queue.plan`) gives a place on the cluster."""
 
-A project whose oldest job waits for a quota lets the jobs of others pass.
-"""
-
+from service.clock import utc_now
 from service.controller.context import Controller
 from service.db.tables import Attempt
 from service.jobs.attempts import start_attempt
@@ -10,6 +8,9 @@ from service.jobs.repository import AttemptRepository, JobRepository
 from service.jobs.states import AttemptState, JobState
 from service.jobs.tokens import attempt_token
 from service.projects import usage
+from service.queue import observation
+from service.queue.capacity import Needs
+from service.queue.snapshot import take
 from service.spec.pools import Pool
 
 
@@ -27,19 +28,18 @@ async def reconcile(controller: Controller) -> None:
 
 async def _lease(controller: Controller) -> None:
     async with controller.database.reading() as session:
-        if not await JobRepository(session).oldest_queued(1):
-            return
-    async with controller.database.transaction() as session:
         jobs = JobRepository(session)
-        room = controller.settings.max_running_jobs - await jobs.count_on_cluster()
-        held: set[str] = set()
-        while room > 0 and (queued := await jobs.oldest_queued(1, not_of=held)):
-            job = queued[0]
-            if await usage.waits_for(session, job):
-                held.add(job.project_id)
-            else:
-                await start_attempt(session, job)
-                room -= 1
+        if not await jobs.oldest_queued(1) or await jobs.count_on_cluster() >= controller.settings.max_running_jobs:
+            return  # the plan would start nothing
+    await observation.observe(controller.database, controller.nodes, controller.settings)
+    async with controller.database.transaction() as session:
+        snapshot = await take(session, controller.settings, utc_now(), lock=True)
+        for job_id in snapshot.plan().starts:
+            job = snapshot.jobs[job_id]
+            if await usage.waits_for(session, job):  # one that has just started took the rest of the quota
+                continue
+            attempt = await start_attempt(session, job)
+            attempt.gpus = Needs.of(snapshot.specs[job_id]).demand(snapshot.capacity).gpus
 
 
 async def _pending(controller: Controller) -> list[Attempt]:

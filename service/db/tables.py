@@ -24,6 +24,7 @@ from sqlalchemy.types import TypeDecorator
 
 from service.jobs.states import AttemptState, DeploymentState, JobState
 from service.keys.roles import Role
+from service.webhooks.states import DeliveryState
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -59,6 +60,7 @@ class Base(DeclarativeBase):
         AttemptState: _kind(AttemptState),
         DeploymentState: _kind(DeploymentState),
         Role: _kind(Role),
+        DeliveryState: _kind(DeliveryState),
     }
 
 
@@ -149,6 +151,10 @@ class Job(Base):
     cloned_from: Mapped[str | None] = mapped_column(String(40))  # a job, which may be deleted since
     last_event: Mapped[int] = mapped_column(Integer, default=0)  # highest event number given out
     last_metric: Mapped[int] = mapped_column(Integer, default=0)  # highest metric number given out
+    # By retention (service.retention); the numbers above go on all the same
+    events_removed_to: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    metrics_removed_to: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    run_removed_at: Mapped[datetime | None]  # its working files; counts if it is after `finished_at`
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     pause_requested_at: Mapped[datetime | None]
@@ -159,13 +165,19 @@ class Job(Base):
     model_bytes: Mapped[int | None] = mapped_column(BigInteger)  # of what it published, once that was measured
     deleted_at: Mapped[datetime | None]  # no one sees it from then on; the row stays as a record
     purged_at: Mapped[datetime | None]  # its files, events and metrics are gone
+    priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # the spec's, for the queue's query
+    size: Mapped[dict[str, Any] | None]  # service.queue.size.JobSize: what admission knew; null before there was one
 
 
 class Attempt(Base):
     """One try at a job. Its ID is also Ray's submission ID."""
 
     __tablename__ = "attempts"
-    __table_args__ = (UniqueConstraint("job_id", "number"), Index("ix_attempts_state", "state"))
+    __table_args__ = (
+        UniqueConstraint("job_id", "number"),
+        Index("ix_attempts_state", "state"),
+        Index("ix_attempts_finished_at", "finished_at"),
+    )
 
     id: Mapped[str] = mapped_column(String(50), primary_key=True)  # {job_id}-{number}
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
@@ -178,6 +190,7 @@ class Attempt(Base):
     scored_at: Mapped[datetime | None]  # when it had let go of the reference pool
     heartbeat_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    gpus: Mapped[float | None] = mapped_column(Float)  # what the queue counted it for; null from before it counted
 
 
 class Event(Base):
@@ -249,3 +262,30 @@ class Lease(Base):
     holder: Mapped[str] = mapped_column(String(200))  # for people
     term: Mapped[int]  # a new one each time the lease is taken: what a holder before cannot know
     expires_at: Mapped[datetime]  # by the database's clock
+
+
+class ClusterView(Base):
+    """What a controller last saw of the cluster's nodes: one row, on which controllers that plan at once also queue."""
+
+    __tablename__ = "cluster_views"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    nodes: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # service.queue.capacity.Node
+    observed_at: Mapped[datetime | None]  # null: never
+    tried_at: Mapped[datetime]
+    trouble: Mapped[str | None] = mapped_column(Text)  # why the last try saw nothing
+
+
+class Forecast(Base):
+    """When a job was expected to start and to finish, as it was told; scored against what happened."""
+
+    __tablename__ = "forecasts"
+    __table_args__ = (Index("ix_forecasts_made_at", "made_at"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    moment: Mapped[str] = mapped_column(String(20), primary_key=True)  # queued | started
+    made_at: Mapped[datetime]
+    start_low: Mapped[datetime | None]
+    start_high: Mapped[datetime | None]
+    finish_low: Mapped[datetime | None]
+    finish_high: Mapped[datetime | None]

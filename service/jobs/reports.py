@@ -12,7 +12,7 @@ from service.db.guarded import guarded_update
 from service.db.tables import Attempt, Event, Job, Metric
 from service.errors import AttemptSuperseded, InvalidRequest, InvalidState, ReportGap
 from service.jobs import attempts, progress
-from service.jobs.repository import AttemptRepository, JobRepository, allocate
+from service.jobs.repository import AttemptRepository, JobRepository, add_events, allocate
 from service.jobs.states import AttemptState, JobState
 from service.settings import Settings
 from service.spec import AlignmentJob, DataSpec, SourceKind, Stage, Storage
@@ -139,7 +139,7 @@ async def _append_events(
     if not reports:
         return
     last = await allocate(session, job, "last_event", len(reports))
-    session.add_all(
+    events = [
         Event(
             job_id=job.id,
             number=number,
@@ -151,8 +151,8 @@ async def _append_events(
             created_at=now,
         )
         for number, report in enumerate(reports, start=last - len(reports) + 1)
-    )
-    await session.flush()
+    ]
+    await add_events(session, job, events)
 
 
 async def _append_metrics(

@@ -1,6 +1,6 @@
 """Queries on jobs, attempts and events. Nothing commits here; the caller's transaction does."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Select, func, or_, select, update
@@ -13,6 +13,7 @@ from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
 from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
+from service.webhooks.outbox import enqueue
 
 ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
 ACTIVE_ATTEMPTS = tuple(state for state in AttemptState if not state.terminal)
@@ -78,10 +79,10 @@ class JobRepository:
         found = select(Job).where(Job.state.in_(LIVE), Job.spec["data"]["train"].as_string() == file_id)
         return (await self._session.scalars(found.order_by(Job.id).limit(1))).one_or_none()
 
-    async def oldest_queued(self, limit: int, *, not_of: Collection[str] = ()) -> Sequence[Job]:
-        """Those whose next attempt may begin now. not_of: projects whose jobs are left out."""
+    async def oldest_queued(self, limit: int) -> Sequence[Job]:
+        """Those whose next attempt may begin now."""
         due = or_(Job.not_before.is_(None), Job.not_before <= utc_now())
-        queued = select(Job).where(Job.state == JobState.QUEUED, Job.project_id.not_in(not_of), due)
+        queued = select(Job).where(Job.state == JobState.QUEUED, due)
         return (await self._session.scalars(queued.order_by(Job.id).limit(limit))).all()
 
     async def count_on_cluster(self) -> int:
@@ -159,20 +160,25 @@ async def append_event(
     reader that asks for "after n" never misses one.
     """
     number = await allocate(session, job, "last_event", 1)
-    session.add(
-        Event(
-            job_id=job.id,
-            number=number,
-            attempt=attempt,
-            type=type,
-            stage=stage,
-            message=message,
-            data=data or {},
-            created_at=utc_now(),
-        )
+    event = Event(
+        job_id=job.id,
+        number=number,
+        attempt=attempt,
+        type=type,
+        stage=stage,
+        message=message,
+        data=data or {},
+        created_at=utc_now(),
     )
-    await session.flush()
+    await add_events(session, job, [event])
     return number
+
+
+async def add_events(session: AsyncSession, job: Job, events: Sequence[Event]) -> None:
+    """Write events whose numbers `allocate` has given out, and their deliveries to the project's webhooks."""
+    session.add_all(events)
+    await session.flush()
+    await enqueue(session, job.project_id, events)
 
 
 async def allocate(

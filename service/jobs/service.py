@@ -1,6 +1,7 @@
 """What clients do with jobs: submit them and cancel them."""
 
 import hashlib
+from dataclasses import asdict
 
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
@@ -20,6 +21,7 @@ from service.jobs.states import JobState
 from service.jobs.transitions import transition
 from service.projects import usage
 from service.projects.quota import gpus_held
+from service.queue.size import JobSize
 from service.settings import Settings
 from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
@@ -54,12 +56,12 @@ async def submit(
     # Before the checks: a repeated request is answered even if a model it named has gone in the meantime.
     if idempotency_key is not None and (job := await _replayed(database, project_id, idempotency_key, digest)):
         return job, True
-    await admission.check(database, settings, project_id, spec)
+    size = await admission.check(database, settings, project_id, spec)
     spec = await with_adapter_options(database, settings, project_id, spec)
     await usage.measure_models(database, settings, project_id)
     gpus = gpus_held(spec, unset=settings.unset_gpus)
     try:
-        return await _insert(database, project_id, spec, idempotency_key, digest, gpus, cloned_from), False
+        return await _insert(database, project_id, spec, idempotency_key, digest, gpus, size, cloned_from), False
     except (IntegrityError, QuotaExceeded):
         # Two requests with one key raced; the other one came through, and may have taken the last of a quota.
         if idempotency_key is None or not (job := await _replayed(database, project_id, idempotency_key, digest)):
@@ -85,6 +87,8 @@ async def data_report(session: AsyncSession, project_id: str, job_id: str) -> Da
     """What the newest attempt found in the job's data. Raises DataReportMissing until one has read it all."""
     job = await JobRepository(session).get_in_project(job_id, project_id)
     event = await LogRepository(session).newest_event(job.id, "data.prepared")
+    if event is None and job.events_removed_to:
+        raise DataReportMissing("The job's events have been removed by retention, and its data report with them.")
     if event is None:
         raise DataReportMissing(
             f"The job is {job.state} and its rows are not prepared yet: the report is there after the event "
@@ -120,6 +124,7 @@ async def _insert(
     key: str | None,
     digest: str,
     gpus: float,
+    size: JobSize,
     cloned_from: str | None,
 ) -> Job:
     job = Job(
@@ -131,6 +136,8 @@ async def _insert(
         state=JobState.QUEUED,
         progress={},
         cloned_from=cloned_from,
+        priority=spec.priority,
+        size=asdict(size),
         num_attempts=0,
         num_failures=0,
         gpu_seconds=0.0,
