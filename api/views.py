@@ -70,7 +70,7 @@ class JobView(View):
         place = Place.of(job, queue)
         return cls(
             id=job.id,
-            name=job.spec["name"],
+            name=job.spec.get("name"),
             state=job.state,
             stage=Stage(job.stage) if job.stage else None,
             progress={

@@ -68,6 +68,10 @@ class Settings(BaseSettings):
         24 * 3600, ge=60, description="From the creation of an upload in parts to its expiry."
     )
     max_body_bytes: int = Field(2**20, ge=1024, description="JSON bodies.")
+    body_silence_s: float = Field(30, gt=0, description="Seconds without a byte of a request's body before it ends.")
+    max_streams: int = Field(
+        2000, ge=1, description="Event streams that one project may have open, on each process of the API."
+    )
     max_running_jobs: int = Field(1, ge=1, description="Jobs on the cluster at one time; the others queue.")
     requests_per_minute: int = Field(
         12_000,

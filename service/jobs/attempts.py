@@ -69,7 +69,7 @@ async def succeed_attempt(session: AsyncSession, attempt: Attempt) -> None:
     await transition(
         session, job, JobState.SUCCEEDED, reason="The model is published.", data={"attempt": attempt.number}
     )
-    if AlignmentJob.model_validate(job.spec).serve:
+    if job.spec.get("serve", True):
         await deployments.want(session, job)
 
 

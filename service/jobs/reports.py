@@ -4,12 +4,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.clock import utc_now
 from service.db.guarded import guarded_update
 from service.db.tables import Attempt, Event, Job, Metric
-from service.errors import AttemptSuperseded, InvalidRequest, ReportGap
+from service.errors import AttemptSuperseded, InvalidRequest, InvalidState, ReportGap
 from service.jobs import attempts, progress
 from service.jobs.repository import AttemptRepository, JobRepository, add_events, allocate
 from service.jobs.states import AttemptState, JobState
@@ -34,12 +35,18 @@ from service.text import storable
 
 
 async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> AttemptBrief:
-    """What the attempt is to do. Raises AttemptSuperseded once it has ended or another one has its place."""
+    """What the attempt is to do. Raises AttemptSuperseded once it has ended or another one has its place, and
+    InvalidState if this version takes the job's options no more."""
     attempt = await AttemptRepository(session).get(attempt_id)
     job = await JobRepository(session).get(attempt.job_id)
     if attempt.number != job.num_attempts or attempt.state.terminal:
         raise _superseded(attempt, job)
-    spec = AlignmentJob.model_validate(job.spec)
+    try:
+        spec = AlignmentJob.model_validate(job.spec)
+    except ValidationError as error:
+        raise InvalidState(
+            f"{job.id} was accepted by another version, and this one does not take its options: submit it again."
+        ) from error
     storage = Storage(settings.storage_root.absolute())
     return AttemptBrief(
         attempt_id=attempt.id,
@@ -50,6 +57,7 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
         reference_store=str(_reference_store(storage, job, settings).relative_to(storage.root)),
         train_file=_file(spec.data.train, storage),
         validation_file=_file(spec.data.validation, storage) if spec.data.validation else None,
+        data_roots=[str(root.absolute()) for root in settings.data_roots],
         allow_private_urls=[str(network) for network in settings.allow_private_urls],
         allowed_urls=settings.allowed_urls,
         heartbeat_every_s=settings.heartbeat_every_s,

@@ -81,6 +81,7 @@ class DataSpec(SpecModel):
     max_bad_rows: int = Field(
         0,
         ge=0,
+        le=1_000_000_000,
         description="Rows that cannot be used (equal answers, an empty one, not JSON...) are left out up to this "
         "number and counted by reason in the job's data report; with more, the job is refused.",
     )

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.spec.job import AlignmentJob
 from service.spec.stages import Stage
 
+MAX_COUNT = 2**53  # what a float, and so any reader of JSON, holds exactly
+
 
 class WireModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,9 +61,9 @@ class ProgressReport(WireModel):
 
     kind: Literal["progress"] = "progress"
     stage: Stage
-    done: int = Field(ge=0)
-    total: int = Field(ge=0)
-    unit: str = Field(examples=["rows", "pairs", "steps", "bytes"])
+    done: int = Field(ge=0, le=MAX_COUNT)
+    total: int = Field(ge=0, le=MAX_COUNT)
+    unit: str = Field(max_length=40, examples=["rows", "pairs", "steps", "bytes"])
 
 
 class OutcomeReport(WireModel):
@@ -103,6 +105,9 @@ class AttemptBrief(WireModel):
         "`spec.data.train`."
     )
     validation_file: str | None = Field(None, description="Path of the validation file, if there is one; as above.")
+    data_roots: list[str] = Field(
+        default_factory=list, description="Directories that a training file named by its path must lie in."
+    )
     allow_private_urls: list[str] = Field(
         default_factory=list, description="Private networks that https:// sources may lie in."
     )
