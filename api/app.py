@@ -6,6 +6,7 @@ Nothing is kept in memory between requests but how many each key has sent, so re
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from api import problems
 from api.audit import AuditTrail
 from api.limits import RateLimitHeaders
 from api.middleware import BodyLimit, SecurityHeaders
-from api.openai import fine_tuning, models
+from api.openai import fine_tuning, generation, models, uploads
 from api.openai.errors import errors
 from api.routes import (
     audit_log,
@@ -34,6 +35,7 @@ from api.routes import (
     internal,
     jobs,
     keys,
+    lifecycle,
     losses,
     members,
     projects,
@@ -44,7 +46,7 @@ from service.db.migrate import is_current
 from service.db.session import Database
 from service.errors import Forbidden, InvalidRequest, RateLimited, Unauthorized
 from service.files import service as files_service
-from service.jobs import published
+from service.jobs import deletion, published
 from service.keys.rate_limit import RateLimiter
 from service.keys.uses import WRITE_EVERY_S, KeyUses
 from service.settings import Settings
@@ -52,6 +54,7 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 REPORT_BYTES = 16 * 2**20  # of one batch of an attempt's reports, at most
+STREAMED = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")  # paths whose bodies are files
 DASHBOARD = Path(__file__).parent / "dashboard"
 
 
@@ -78,21 +81,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     app.include_router(health.router)
     of_every_route = problems.problems(Unauthorized, Forbidden, RateLimited, InvalidRequest)
-    for resource in (
-        jobs,
-        streams,
-        deployments,
-        files,
-        comparisons,
-        losses,
-        projects,
-        members,
-        keys,
-        audit_log,
-        webhooks,
-    ):
+    tenancy = (projects, members, keys, audit_log)
+    for resource in (jobs, lifecycle, streams, deployments, files, comparisons, losses, webhooks, *tenancy):
         app.include_router(resource.router, prefix="/v1", responses=of_every_route)
-    for resource in (fine_tuning, models):
+    for resource in (fine_tuning, models, uploads, generation):
         app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
     app.include_router(internal.router)
     app.router.default = _Fallback(DASHBOARD)
@@ -100,7 +92,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         BodyLimit,
         max_bytes=settings.max_body_bytes,
         internal_max_bytes=max(REPORT_BYTES, settings.max_body_bytes),
-        streamed_path="/v1/files",
+        streamed=STREAMED,
     )
     app.add_middleware(AuditTrail)
     app.add_middleware(RateLimitHeaders)
@@ -112,7 +104,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(files_service.sweep_parts, settings)
         database = Database(settings.sqlalchemy_url)
         await _finish_deletions(database, settings)
         # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
@@ -147,8 +138,11 @@ async def _finish_deletions(database: Database, settings: Settings) -> None:
         if await is_current(database):
             await files_service.finish_deletions(database, settings)
             await published.finish_deletions(database, settings)
+            await deletion.finish_deletions(database, settings)
     except (OperationalError, InterfaceError):
-        log.warning("the database does not answer; what is left of deleted files and models stays until the next start")
+        log.warning(
+            "the database does not answer; what is left of deleted files, models and jobs stays until the next start"
+        )
 
 
 class _Fallback:

@@ -47,6 +47,11 @@ class JobView(View):
     spec: dict[str, Any] = Field(description="The AlignmentJob as it was accepted, defaults filled in.")
     error: Failure | None
     attempts: int
+    next_attempt_at: datetime | None = Field(
+        description="Of a queued job whose last attempt failed on our side: when the next one may begin."
+    )
+    gpu_hours: float = Field(description="Held by the attempts that have ended; see `resources.max_gpu_hours`.")
+    cloned_from: str | None = Field(description="The job whose specification it began with.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -66,11 +71,31 @@ class JobView(View):
             spec=job.spec,
             error=Failure.model_validate(job.error) if job.error else None,
             attempts=job.num_attempts,
+            next_attempt_at=job.not_before,
+            gpu_hours=job.gpu_seconds / 3600,
+            cloned_from=job.cloned_from,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
             deployment=DeploymentView.model_validate(deployment) if deployment else None,
         )
+
+
+class JobDeleted(View):
+    id: str
+    object: Literal["job"] = "job"
+    deleted: Literal[True] = True
+
+
+class CheckpointView(View):
+    step: int
+    saved_at: datetime
+    bytes: int
+    metrics: dict[str, dict[str, float | None]] = Field(description="What was measured at its step, by split.")
+
+
+class CheckpointPage(View):
+    data: list[CheckpointView]
 
 
 class JobPage(View):

@@ -104,6 +104,14 @@ class InvalidState(ServiceError):
     title = "Not possible in the present state"
 
 
+class ModelNotDeployed(ServiceError):
+    """`extra["job_id"]`: of the job to deploy."""
+
+    status = 409
+    code = "model_not_deployed"
+    title = "The model must be deployed before it is asked"
+
+
 class AttemptSuperseded(ServiceError):
     status = 409
     code = "attempt_superseded"
@@ -142,3 +150,10 @@ class Unavailable(ServiceError):
     status = 503
     code = "unavailable"
     title = "Not possible right now"
+
+
+class BudgetSpent(InvalidState):
+    """`extra`: `gpu_hours` that the job has used, of `max_gpu_hours`."""
+
+    code = "budget_spent"
+    title = "The job's budget of GPU-hours is spent"

@@ -64,6 +64,9 @@ class Settings(BaseSettings):
 
     # Limits
     max_upload_bytes: int = Field(2 * 2**30, ge=1)
+    upload_lifetime_s: float = Field(
+        24 * 3600, ge=60, description="From the creation of an upload in parts to its expiry."
+    )
     max_body_bytes: int = Field(2**20, ge=1024, description="JSON bodies.")
     max_running_jobs: int = Field(1, ge=1, description="Jobs on the cluster at one time; the others queue.")
     requests_per_minute: int = Field(
@@ -71,7 +74,9 @@ class Settings(BaseSettings):
         ge=1,
         description="Of one key to one replica of the API, in the long run; as many at once after a minute of silence.",
     )
-    max_attempts: int = Field(3, ge=1, description="Attempts of a job before a failure on our side becomes final.")
+    max_attempts: int = Field(
+        3, ge=1, description="Failures on our side in a row, without a checkpoint between them, that end a job."
+    )
 
     # Rhythm of the controller and the attempts, in seconds
     reconcile_every_s: float = Field(1.0, gt=0)
@@ -80,6 +85,13 @@ class Settings(BaseSettings):
         300, gt=0, description="Silence of a running attempt, while the API is reachable, before it is stopped."
     )
     start_timeout_s: float = Field(900, gt=0, description="From submission to the attempt's first word.")
+    retry_backoff_s: float = Field(
+        5, gt=0, description="From a failure on our side to the next attempt; doubled with each further one in a row."
+    )
+    retry_backoff_max_s: float = Field(600, gt=0, description="The longest wait before an attempt.")
+    pause_grace_s: float = Field(
+        600, gt=0, description="From a pause to stopping by force: enough for a step and for writing a checkpoint."
+    )
     cancel_grace_s: float = Field(8, gt=0, description="From a cancel to stopping the attempt's driver by force.")
     stream_lifetime_s: float = Field(300, gt=0, description="An SSE stream ends with a `reconnect` event after this.")
 

@@ -14,8 +14,9 @@ from api.problems import problem, problems
 from api.views import Answer, Comparison
 from service.comparisons import service as comparisons
 from service.comparisons.request import ComparisonRequest
-from service.comparisons.stream import Broken, Delta, Done, Part, Side, ask_both
+from service.comparisons.stream import Broken, Delta, Done, Part, ask_both
 from service.errors import InvalidRequest, NotFound, ServingUnavailable
+from service.serving.models import Side
 
 router = APIRouter(prefix="/comparisons", tags=["serving"])
 

@@ -1,5 +1,5 @@
-"""The controller's loops: one follows attempts through start, watch and cancel in this order, one follows Serve, one
-delivers webhooks, one removes what has been kept for long enough.
+"""The controller's loops: one follows attempts through start, watch, budget and stop in this order, one follows Serve,
+one delivers webhooks, one sweeps the storage and removes what has been kept for long enough.
 
 Each takes a step every `settings.reconcile_every_s`. What is known to go wrong is logged and tried again at the next
 step, and keeps no other reconciler from its own; anything else is a bug and ends the controller.
@@ -13,11 +13,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.cluster.http import ClusterError, connect
-from service.controller import cancel, start
+from service.controller import budget, start
+from service.controller import stop as stopping
 from service.controller.context import ClusterCode, Controller, make_controller
 from service.controller.deliver import Deliver
 from service.controller.deploy import Deploy
 from service.controller.retain import Retain
+from service.controller.sweep import Sweep
 from service.controller.watch import Watch
 from service.db.session import Database
 from service.errors import InvalidState
@@ -41,11 +43,13 @@ async def run(settings: Settings, database: Database, stop: asyncio.Event, code:
         controller = make_controller(settings, database, client, code)
         async with asyncio.TaskGroup() as loops:
             # one after the other, so that nothing is submitted while its cancel is being finished
-            loops.create_task(_repeat(controller, stop, (start.reconcile, Watch().reconcile, cancel.reconcile)))
+            follow = (start.reconcile, Watch().reconcile, budget.reconcile, stopping.reconcile)
+            loops.create_task(_repeat(controller, stop, follow))
             # apart, because Serve may take long to answer
             loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
+            # apart, because removing many gigabytes takes long too
+            loops.create_task(_repeat(controller, stop, (Sweep().reconcile, Retain().reconcile)))
             loops.create_task(_deliver(controller, stop))
-            loops.create_task(_repeat(controller, stop, (Retain().reconcile,)))
     finally:
         await client.aclose()
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -95,11 +96,15 @@ async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch,
     await _append_events(session, job, attempt, [one for one in new if isinstance(one, EventReport)], now)
     await _append_metrics(session, job, attempt, [one for one in new if isinstance(one, MetricsReport)], now)
     await _advance(session, job, new, now)
-    taken = {"last_seq": attempt.last_seq + len(new), "heartbeat_at": now}
+    taken: dict[str, Any] = {"last_seq": attempt.last_seq + len(new), "heartbeat_at": now}
+    if any(isinstance(one, EventReport) and one.type == "reference.scored" for one in new):
+        taken["scored_at"] = now
     await guarded_update(session, attempt, taken)
     if outcome is not None:
         await _finish(session, job, attempt, outcome, settings)
-    return ReportAck(last_seq=attempt.last_seq, cancel=job.state is JobState.CANCELLING)
+    return ReportAck(
+        last_seq=attempt.last_seq, cancel=job.state is JobState.CANCELLING, pause=job.state is JobState.PAUSING
+    )
 
 
 def _superseded(attempt: Attempt, job: Job) -> AttemptSuperseded:
@@ -182,12 +187,12 @@ async def _finish(
     elif outcome.failure is not None:
         failure = Failure.model_validate(storable(outcome.failure.model_dump(mode="json")))
         await attempts.fail_attempt(session, attempt, failure, settings)
-    elif job.state is JobState.CANCELLING:
-        await attempts.cancel_attempt(session, attempt)
+    elif job.state is JobState.CANCELLING or (job.state is JobState.PAUSING and outcome.result == "paused"):
+        await attempts.leave_attempt(session, job, attempt)
     else:
         stopped = Failure(
             code="interrupted",
-            message="The attempt was stopped although nobody had cancelled the job.",
+            message=f"The attempt says that it was {outcome.result}, although nobody had asked for that.",
             fault=Fault.SYSTEM,
         )
         await attempts.fail_attempt(session, attempt, stopped, settings)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -15,7 +15,7 @@ from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
 from service.webhooks.outbox import enqueue
 
-ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
+ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
 ACTIVE_ATTEMPTS = tuple(state for state in AttemptState if not state.terminal)
 
 
@@ -32,7 +32,8 @@ class JobRepository:
 
     async def get_in_project(self, job_id: str, project_id: str, *, lock: bool = False) -> Job:
         """The job if it is the project's; NotFound otherwise, with no hint which of the two."""
-        return await self._one(job_id, select(Job).where(Job.id == job_id, Job.project_id == project_id), lock)
+        mine = select(Job).where(Job.id == job_id, Job.project_id == project_id, Job.deleted_at.is_(None))
+        return await self._one(job_id, mine, lock)
 
     async def find_by_key(self, project_id: str, idempotency_key: str) -> Job | None:
         found = select(Job).where(Job.project_id == project_id, Job.idempotency_key == idempotency_key)
@@ -51,7 +52,7 @@ class JobRepository:
 
         metadata: only jobs with all of these labels; with an empty one, only jobs without any.
         """
-        query = select(Job).where(Job.project_id == project_id)
+        query = select(Job).where(Job.project_id == project_id, Job.deleted_at.is_(None))
         if cursor is not None:
             if not is_id("job", cursor):
                 raise InvalidRequest(
@@ -75,8 +76,9 @@ class JobRepository:
         return (await self._session.scalars(found.order_by(Job.id).limit(1))).one_or_none()
 
     async def oldest_queued(self, limit: int, *, not_of: Collection[str] = ()) -> Sequence[Job]:
-        """not_of: projects whose jobs are left out."""
-        queued = select(Job).where(Job.state == JobState.QUEUED, Job.project_id.not_in(not_of))
+        """Those whose next attempt may begin now. not_of: projects whose jobs are left out."""
+        due = or_(Job.not_before.is_(None), Job.not_before <= utc_now())
+        queued = select(Job).where(Job.state == JobState.QUEUED, Job.project_id.not_in(not_of), due)
         return (await self._session.scalars(queued.order_by(Job.id).limit(limit))).all()
 
     async def count_on_cluster(self) -> int:

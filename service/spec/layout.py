@@ -15,6 +15,11 @@ class Storage:
         return self.root / "files"
 
     @property
+    def uploads(self) -> Path:
+        """Parts of uploads that are not complete: `<upload ID>.<part ID>`."""
+        return self.root / "uploads"
+
+    @property
     def reference_store(self) -> Path:
         """Reference log-probs, shared by all jobs of all projects."""
         return self.root / "reference"
@@ -32,6 +37,10 @@ class Storage:
     def removed_runs(self) -> Path:
         """Working files on their way out: whatever lies here may be deleted."""
         return self.root / "runs" / ".removed"
+
+    def checkpoints(self, job_id: str) -> Path:
+        """A job's checkpoints, `step-00000050` and so on; see workers.engine.checkpoint."""
+        return self.run(job_id) / "checkpoints"
 
     def model(self, job_id: str) -> Path:
         """The model a job published; exists only when it is whole."""

@@ -68,7 +68,7 @@ class OutcomeReport(WireModel):
     """The attempt's last word."""
 
     kind: Literal["outcome"] = "outcome"
-    result: Literal["succeeded", "failed", "cancelled"]
+    result: Literal["succeeded", "failed", "paused", "cancelled"]
     failure: Failure | None = Field(None, description="Set exactly when the result is `failed`.")
 
 
@@ -83,6 +83,7 @@ class ReportBatch(WireModel):
 class ReportAck(WireModel):
     last_seq: int = Field(description="Number of the last report that is stored; send from the next one on.")
     cancel: bool = Field(description="The job is to be cancelled: stop, and report `cancelled`.")
+    pause: bool = Field(False, description="The job is to be paused: save a checkpoint, stop, and report `paused`.")
 
 
 class AttemptBrief(WireModel):

@@ -3,11 +3,14 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
+from openai import BadRequestError, NotFoundError, OpenAI
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from api.client import Client
+from api.views import Comparison
 from tests.e2e.conftest import Plumbline
 from tests.e2e.scenario import HH, Json, event, events, finished, metrics, spec, wait_for
 from tests.models import make_model
@@ -114,6 +117,44 @@ def test_dpo_goes_on_with_the_adapter_of_an_sft_job(client: Client, model: Path,
     assert adapter["base_model_name_or_path"] == str(model)
 
 
+def the_package_asks_too(plumbline: Plumbline, job: Json, question: Any, compared: Comparison) -> None:
+    """OpenAI's package as a script has it, from the finished job to its model's answers."""
+    with OpenAI(base_url=f"{plumbline.url}/v1", api_key=plumbline.key) as openai:
+        model = openai.fine_tuning.jobs.retrieve(job["id"]).fine_tuned_model
+        assert model is not None
+        base = f"{model}:base"
+        assert {model, base} <= {one.id for one in openai.models.list()}
+        for name, side in ((model, compared.aligned), (base, compared.base)):
+            chat = openai.chat.completions.create(
+                model=name, messages=question, max_tokens=24, temperature=0.8, seed=7, logprobs=True, n=1
+            )
+            assert (chat.model, chat.choices[0].message.content) == (name, side.text)
+            assert chat.usage is not None
+            assert chat.usage.completion_tokens == side.usage["completion_tokens"]
+            assert chat.choices[0].logprobs is not None
+        chunks = list(
+            openai.chat.completions.create(
+                model=model,
+                messages=question,
+                max_completion_tokens=24,
+                temperature=0.8,
+                seed=7,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+        )
+        said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        assert said == compared.aligned.text
+        assert chunks[-1].usage is not None
+        text = openai.completions.create(model=base, prompt="What are some", max_tokens=8, temperature=0)
+        pieces = openai.completions.create(model=base, prompt="What are some", max_tokens=8, temperature=0, stream=True)
+        assert "".join(piece.choices[0].text for piece in pieces if piece.choices) == text.choices[0].text
+        with pytest.raises(BadRequestError, match=r"context length|max_tokens|maximum"):
+            openai.chat.completions.create(model=model, messages=question, max_tokens=100_000)
+        with pytest.raises(NotFoundError):
+            openai.chat.completions.create(model="gpt-4o-mini", messages=question)
+
+
 def test_base_and_aligned_answer_side_by_side_until_they_are_taken_down(
     plumbline: Plumbline, client: Client, job: Json
 ) -> None:
@@ -136,6 +177,8 @@ def test_base_and_aligned_answer_side_by_side_until_they_are_taken_down(
 
     shown = plumbline.cli("compare", job["id"], "What are some pranks with a pen?")
     assert shown.returncode == 0, shown.stderr
+
+    the_package_asks_too(plumbline, job, question, first)
 
     client.deployments.delete(job["id"])
     wait_for("the models to be gone", lambda: client.jobs.get(job["id"]).deployment is None)
