@@ -14,6 +14,7 @@ ON_BOTH = (
     "controller/test_leader.py",
     "controller/test_loop.py",
     "controller/test_start.py",
+    "api/test_feeds.py",
     "api/test_files.py",
     "api/test_internal.py",
     "api/test_jobs.py",
