@@ -1,15 +1,17 @@
 """What clients see of the rows: the response models, and how they are made."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.db import tables
 from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
 from service.spec import Stage
 from service.spec.reports import Failure
+
+if TYPE_CHECKING:  # the client reads answers by these models, and needs no database
+    from service.db import tables
 
 
 class View(BaseModel):
@@ -45,13 +47,18 @@ class JobView(View):
     spec: dict[str, Any] = Field(description="The AlignmentJob as it was accepted, defaults filled in.")
     error: Failure | None
     attempts: int
+    next_attempt_at: datetime | None = Field(
+        description="Of a queued job whose last attempt failed on our side: when the next one may begin."
+    )
+    gpu_hours: float = Field(description="Held by the attempts that have ended; see `resources.max_gpu_hours`.")
+    cloned_from: str | None = Field(description="The job whose specification it began with.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     deployment: DeploymentView | None
 
     @classmethod
-    def of(cls, job: tables.Job, deployment: tables.Deployment | None) -> "JobView":
+    def of(cls, job: "tables.Job", deployment: "tables.Deployment | None") -> "JobView":
         return cls(
             id=job.id,
             name=job.spec["name"],
@@ -64,11 +71,31 @@ class JobView(View):
             spec=job.spec,
             error=Failure.model_validate(job.error) if job.error else None,
             attempts=job.num_attempts,
+            next_attempt_at=job.not_before,
+            gpu_hours=job.gpu_seconds / 3600,
+            cloned_from=job.cloned_from,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
             deployment=DeploymentView.model_validate(deployment) if deployment else None,
         )
+
+
+class JobDeleted(View):
+    id: str
+    object: Literal["job"] = "job"
+    deleted: Literal[True] = True
+
+
+class CheckpointView(View):
+    step: int
+    saved_at: datetime
+    bytes: int
+    metrics: dict[str, dict[str, float | None]] = Field(description="What was measured at its step, by split.")
+
+
+class CheckpointPage(View):
+    data: list[CheckpointView]
 
 
 class JobPage(View):
@@ -124,7 +151,7 @@ class FileView(View):
     status: Literal["processed"] = "processed"
 
     @classmethod
-    def of(cls, file: tables.File, *, in_seconds: bool) -> "FileView":
+    def of(cls, file: "tables.File", *, in_seconds: bool) -> "FileView":
         view = cls.model_validate(file)
         return view.model_copy(update={"created_at": int(file.created_at.timestamp())}) if in_seconds else view
 
@@ -142,3 +169,15 @@ class FileDeleted(View):
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
+
+
+class Answer(View):
+    text: str
+    finish_reason: str | None
+    usage: dict[str, int]
+
+
+class Comparison(View):
+    base: Answer
+    aligned: Answer
+    seed: int

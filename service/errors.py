@@ -57,6 +57,28 @@ class Unauthorized(ServiceError):
         super().__init__("Send an API key as 'Authorization: Bearer KEY'.")
 
 
+class Forbidden(ServiceError):
+    status = 403
+    code = "forbidden"
+    title = "The API key's role does not allow this"
+
+
+class QuotaExceeded(ServiceError):
+    """`extra`: `quota` (its name), `used`, `asked` and `limit`, in the quota's unit."""
+
+    status = 403
+    code = "quota_exceeded"
+    title = "The project's quota does not allow this"
+
+
+class RateLimited(ServiceError):
+    """`extra["retry_after_s"]`: when the key's next request will be taken."""
+
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests with this API key"
+
+
 class NotFound(ServiceError):
     """Also the answer for what belongs to somebody else."""
 
@@ -80,6 +102,14 @@ class InvalidState(ServiceError):
     status = 409
     code = "invalid_state"
     title = "Not possible in the present state"
+
+
+class ModelNotDeployed(ServiceError):
+    """`extra["job_id"]`: of the job to deploy."""
+
+    status = 409
+    code = "model_not_deployed"
+    title = "The model must be deployed before it is asked"
 
 
 class AttemptSuperseded(ServiceError):
@@ -120,3 +150,10 @@ class Unavailable(ServiceError):
     status = 503
     code = "unavailable"
     title = "Not possible right now"
+
+
+class BudgetSpent(InvalidState):
+    """`extra`: `gpu_hours` that the job has used, of `max_gpu_hours`."""
+
+    code = "budget_spent"
+    title = "The job's budget of GPU-hours is spent"

@@ -33,6 +33,22 @@ class Settings(BaseSettings):
         '["10.20.0.0/16"].',
     )
 
+    allowed_hub: list[str] = Field(
+        default_factory=lambda: ["*"],
+        description="Patterns of owner/name that models and datasets on the Hugging Face Hub must match one of, such "
+        'as ["Qwen/*"].',
+    )
+    allowed_urls: list[str] = Field(
+        default_factory=lambda: ["*"],
+        description="Patterns of scheme://host or scheme://bucket that training files must come from, such as "
+        '["s3://team-data", "https://*.example.org"]; a redirect must match too.',
+    )
+    share_reference_store: bool | None = Field(
+        None,
+        description="Whether projects share reference log-probs. A hit tells that somebody else had the same rows, so "
+        "by default only in development.",
+    )
+
     # How parts reach each other
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8700, ge=1, le=65535, description="Port the API listens on.")
@@ -48,9 +64,19 @@ class Settings(BaseSettings):
 
     # Limits
     max_upload_bytes: int = Field(2 * 2**30, ge=1)
+    upload_lifetime_s: float = Field(
+        24 * 3600, ge=60, description="From the creation of an upload in parts to its expiry."
+    )
     max_body_bytes: int = Field(2**20, ge=1024, description="JSON bodies.")
     max_running_jobs: int = Field(1, ge=1, description="Jobs on the cluster at one time; the others queue.")
-    max_attempts: int = Field(3, ge=1, description="Attempts of a job before a failure on our side becomes final.")
+    requests_per_minute: int = Field(
+        12_000,
+        ge=1,
+        description="Of one key to one replica of the API, in the long run; as many at once after a minute of silence.",
+    )
+    max_attempts: int = Field(
+        3, ge=1, description="Failures on our side in a row, without a checkpoint between them, that end a job."
+    )
 
     # Rhythm of the controller and the attempts, in seconds
     reconcile_every_s: float = Field(1.0, gt=0)
@@ -62,6 +88,13 @@ class Settings(BaseSettings):
         300, gt=0, description="Silence of a running attempt, while the API is reachable, before it is stopped."
     )
     start_timeout_s: float = Field(900, gt=0, description="From submission to the attempt's first word.")
+    retry_backoff_s: float = Field(
+        5, gt=0, description="From a failure on our side to the next attempt; doubled with each further one in a row."
+    )
+    retry_backoff_max_s: float = Field(600, gt=0, description="The longest wait before an attempt.")
+    pause_grace_s: float = Field(
+        600, gt=0, description="From a pause to stopping by force: enough for a step and for writing a checkpoint."
+    )
     cancel_grace_s: float = Field(8, gt=0, description="From a cancel to stopping the attempt's driver by force.")
     stream_lifetime_s: float = Field(300, gt=0, description="An SSE stream ends with a `reconnect` event after this.")
 
@@ -78,6 +111,15 @@ class Settings(BaseSettings):
                 if getattr(self, name) is None:
                     raise ValueError(f"PLUMBLINE_{name.upper()} must be set when PLUMBLINE_ENVIRONMENT=production")
         return self
+
+    @property
+    def shares_reference_store(self) -> bool:
+        return self.environment == "development" if self.share_reference_store is None else self.share_reference_store
+
+    @property
+    def unset_gpus(self) -> float:
+        """GPUs that a worker counts for in quotas if its job does not say."""
+        return 0 if self.serving_device == "cpu" else 1
 
     @property
     def storage_root(self) -> Path:

@@ -18,8 +18,10 @@ ON_BOTH = (
     "api/test_files.py",
     "api/test_internal.py",
     "api/test_jobs.py",
+    "api/test_lifecycle.py",
     "api/test_streams.py",
     "api/openai/test_repeated.py",
+    "api/openai/test_uploads.py",
 )
 
 

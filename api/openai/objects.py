@@ -13,6 +13,7 @@ from api.views import JobView, StageProgress
 from service.db.tables import Event, Job, Metric
 from service.jobs.progress import eta_s
 from service.jobs.states import JobState
+from service.serving.models import model_name
 from service.spec import AlignmentJob, LossKind, Stage
 from service.spec.losses import SigmoidLoss
 from service.spec.reports import Failure
@@ -63,7 +64,7 @@ class FineTuningJob(BaseModel):
     trained_tokens: None = None
     estimated_finish: int | None = Field(description="End of training at the rate so far; null at other times.")
     integrations: list[Any] = Field(default_factory=list)
-    state: JobState = Field(description="The native state, which also knows `starting` and `cancelling`.")
+    state: JobState = Field(description="The native state, which also knows `starting`, `pausing`, `paused`...")
     stage: Stage | None
     progress: dict[Stage, StageProgress]
     attempts: int
@@ -158,11 +159,6 @@ def has_model(job: Job) -> bool:
     return job.state is JobState.SUCCEEDED and job.model_deleted_at is None
 
 
-def model_name(job_id: str) -> str:
-    """How the model that a job published is named wherever a model is asked for."""
-    return f"job:{job_id}"
-
-
 def event_id(job_id: str, number: int) -> str:
     return f"{job_id}-event-{number}"
 
@@ -179,7 +175,14 @@ def _status(state: JobState, *, attempt_runs: bool) -> Status:
             return "failed"
         case JobState.CANCELLED:
             return "cancelled"
-        case JobState.QUEUED | JobState.STARTING | JobState.RUNNING | JobState.CANCELLING:
+        case (
+            JobState.QUEUED
+            | JobState.STARTING
+            | JobState.RUNNING
+            | JobState.PAUSING
+            | JobState.PAUSED  # for which the package has no status
+            | JobState.CANCELLING
+        ):
             return "running" if attempt_runs else "queued"
 
 

@@ -30,13 +30,13 @@ from service.spec.data_report import DataReport
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 _REPLAYED = {"schema": {"const": "true"}, "description": "An earlier request with this Idempotency-Key made the job."}
-_SUBMITTED: dict[int | str, dict[str, Any]] = {201: {"headers": {"Idempotent-Replayed": _REPLAYED}}}
+SUBMITTED: dict[int | str, dict[str, Any]] = {201: {"headers": {"Idempotent-Replayed": _REPLAYED}}}
 
 
 @router.post(
     "",
     status_code=201,
-    responses=_SUBMITTED
+    responses=SUBMITTED
     | problems(
         IdempotencyConflict, TooLarge, InvalidRequest, UnknownLoss, ModelNotFound, ModelUnusable, DatasetInvalid
     ),

@@ -1,4 +1,5 @@
-"""The controller's loops: one follows attempts through start, watch and cancel in this order, one follows Serve.
+"""The controller's loops: one follows attempts through start, watch, budget and stop in this order, one follows Serve,
+one sweeps the storage.
 
 They run in one controller at a time, the leader (`service.controller.leader`). Each takes a step every
 `settings.reconcile_every_s`. What is known to go wrong is logged and tried again at the next step, and keeps no other
@@ -12,10 +13,12 @@ from collections.abc import Awaitable, Callable, Sequence
 import httpx
 
 from service.cluster.http import ClusterError, connect
-from service.controller import cancel, start
+from service.controller import budget, start
+from service.controller import stop as stopping
 from service.controller.context import ClusterCode, Controller, make_controller
 from service.controller.deploy import Deploy
 from service.controller.leader import DATABASE_TROUBLE, LeasedDatabase, lead, wait
+from service.controller.sweep import Sweep
 from service.controller.watch import Watch
 from service.db.session import Database
 from service.errors import InvalidState
@@ -50,9 +53,12 @@ async def run(settings: Settings, database: Database, stop: asyncio.Event, code:
 async def _reconcile(controller: Controller, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as loops:
         # one after the other, so that nothing is submitted while its cancel is being finished
-        loops.create_task(_repeat(controller, stop, (start.reconcile, Watch().reconcile, cancel.reconcile)))
+        follow = (start.reconcile, Watch().reconcile, budget.reconcile, stopping.reconcile)
+        loops.create_task(_repeat(controller, stop, follow))
         # apart, because Serve may take long to answer
         loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
+        # apart, because removing many gigabytes takes long too
+        loops.create_task(_repeat(controller, stop, (Sweep().reconcile,)))
 
 
 async def _repeat(controller: Controller, stop: asyncio.Event, reconcilers: Sequence[Reconcile]) -> None:

@@ -1,4 +1,7 @@
-"""Starts queued jobs, oldest first, while fewer than `settings.max_running_jobs` are on the cluster."""
+"""Starts queued jobs, oldest first, while fewer than `settings.max_running_jobs` are on the cluster.
+
+A project whose oldest job waits for a quota lets the jobs of others pass.
+"""
 
 from service.controller.context import Controller
 from service.db.tables import Attempt
@@ -6,6 +9,7 @@ from service.jobs.attempts import start_attempt
 from service.jobs.repository import AttemptRepository, JobRepository
 from service.jobs.states import AttemptState, JobState
 from service.jobs.tokens import attempt_token
+from service.projects import usage
 from service.spec.pools import Pool
 
 
@@ -28,9 +32,14 @@ async def _lease(controller: Controller) -> None:
     async with controller.database.transaction() as session:
         jobs = JobRepository(session)
         room = controller.settings.max_running_jobs - await jobs.count_on_cluster()
-        if room > 0:
-            for job in await jobs.oldest_queued(room):
+        held: set[str] = set()
+        while room > 0 and (queued := await jobs.oldest_queued(1, not_of=held)):
+            job = queued[0]
+            if await usage.waits_for(session, job):
+                held.add(job.project_id)
+            else:
                 await start_attempt(session, job)
+                room -= 1
 
 
 async def _pending(controller: Controller) -> list[Attempt]:

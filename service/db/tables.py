@@ -10,6 +10,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Enum,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -22,6 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from service.jobs.states import AttemptState, DeploymentState, JobState
+from service.keys.roles import Role
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -56,6 +58,7 @@ class Base(DeclarativeBase):
         JobState: _kind(JobState),
         AttemptState: _kind(AttemptState),
         DeploymentState: _kind(DeploymentState),
+        Role: _kind(Role),
     }
 
 
@@ -64,9 +67,14 @@ class ApiKey(Base):
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     project_id: Mapped[str] = mapped_column(String(200))
+    user_id: Mapped[str | None] = mapped_column(String(40))  # none: a key from before there were users
+    role: Mapped[Role] = mapped_column(server_default=Role.MEMBER)
     name: Mapped[str] = mapped_column(String(200))
+    prefix: Mapped[str | None] = mapped_column(String(20))  # by which people tell keys apart; none: as above
     digest: Mapped[str] = mapped_column(String(64), unique=True)  # SHA-256 of the key; the key itself is kept nowhere
     created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]  # to the minute (service.keys.uses)
     revoked_at: Mapped[datetime | None]
 
 
@@ -82,6 +90,36 @@ class File(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]  # no one sees it from then on
+
+
+class Upload(Base):
+    """A file that comes in parts: pending until it has a file, was cancelled, or its time is over."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("ix_uploads_expires_at", "expires_at"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(200), index=True)
+    filename: Mapped[str] = mapped_column(String(500))
+    bytes: Mapped[int] = mapped_column(BigInteger)  # as announced
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    cancelled_at: Mapped[datetime | None]
+    file_id: Mapped[str | None] = mapped_column(String(40))  # what it became; that file may have been deleted since
+    completed_as: Mapped[str | None] = mapped_column(String(64))  # SHA-256 of the request that completed it
+
+
+class UploadPart(Base):
+    """Bytes of an upload. Equal bytes are one part, whether they are sent again or occur in the file again."""
+
+    __tablename__ = "upload_parts"
+    __table_args__ = (UniqueConstraint("upload_id", "sha256"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id"))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
 
 
 class Job(Base):
@@ -105,13 +143,22 @@ class Job(Base):
     progress: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     error: Mapped[dict[str, Any] | None]  # service.spec.reports.Failure
     num_attempts: Mapped[int] = mapped_column(Integer, default=0)
+    num_failures: Mapped[int] = mapped_column(Integer, default=0)  # of ours, in a row, without a step ahead
+    not_before: Mapped[datetime | None]  # when it is queued: no attempt is made until then
+    gpu_seconds: Mapped[float] = mapped_column(Float, default=0.0)  # of the attempts that have ended
+    cloned_from: Mapped[str | None] = mapped_column(String(40))  # a job, which may be deleted since
     last_event: Mapped[int] = mapped_column(Integer, default=0)  # highest event number given out
     last_metric: Mapped[int] = mapped_column(Integer, default=0)  # highest metric number given out
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
+    pause_requested_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     model_deleted_at: Mapped[datetime | None]  # what it published is not to be used any more
+    gpus: Mapped[float | None] = mapped_column(Float)  # it holds at most at one time; none: from before quotas
+    model_bytes: Mapped[int | None] = mapped_column(BigInteger)  # of what it published, once that was measured
+    deleted_at: Mapped[datetime | None]  # no one sees it from then on; the row stays as a record
+    purged_at: Mapped[datetime | None]  # its files, events and metrics are gone
 
 
 class Attempt(Base):
@@ -127,6 +174,8 @@ class Attempt(Base):
     last_seq: Mapped[int] = mapped_column(Integer, default=0)  # reports taken so far
     failure: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]  # when its driver first spoke
+    scored_at: Mapped[datetime | None]  # when it had let go of the reference pool
     heartbeat_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 

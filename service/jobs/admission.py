@@ -21,11 +21,12 @@ from service.db.tables import File
 from service.errors import DatasetInvalid, NotFound
 from service.files.repository import FileRepository
 from service.jobs.data_file import find_data_file
-from service.jobs.model_admission import check_models, hold_models
+from service.jobs.model_admission import check_models, hold_models, is_allowed_on_hub, not_allowed_on_hub
 from service.settings import Settings
 from service.spec import AlignmentJob, DataSpec, SourceKind, Storage
 from service.spec.addresses import refuse_literal
 from service.spec.rows import ReaderMissing, RowNeeds, RowProblem, read_rows
+from service.spec.sources import hub_source, may_be_fetched
 
 SHOWN_ROWS = 20
 
@@ -84,6 +85,14 @@ async def _find_data(
             if path.stat().st_size > settings.max_upload_bytes:
                 return None  # it would be read for longer than a client waits
             return path, data.train
+        case SourceKind.HUB:
+            if not is_allowed_on_hub(hub_source(data.train).repository, settings):
+                raise DatasetInvalid(not_allowed_on_hub(settings), field="data.train")
+        case SourceKind.URL if not may_be_fetched(data.train, settings.allowed_urls):
+            raise DatasetInvalid(
+                f"Training files come from {' or '.join(settings.allowed_urls)} only (PLUMBLINE_ALLOWED_URLS).",
+                field="data.train",
+            )
         case SourceKind.URL if data.train.startswith("https://"):
             host = urlsplit(data.train).hostname or ""
             if refuse_literal(host, settings.allow_private_urls):

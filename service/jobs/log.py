@@ -1,7 +1,7 @@
 """Queries on what a job has logged: its events and its metrics, in the order of their numbers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, Row, and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -58,6 +58,16 @@ class LogRepository:
     async def newest_event(self, job_id: str, type: str) -> Event | None:
         found = select(Event).where(Event.job_id == job_id, Event.type == type)
         return (await self._session.scalars(found.order_by(Event.number.desc()).limit(1))).one_or_none()
+
+    async def has_event(self, job_id: str, attempt: int, type: str) -> bool:
+        """Whether the attempt has reported such an event."""
+        found = select(Event.number).where(Event.job_id == job_id, Event.attempt == attempt, Event.type == type)
+        return (await self._session.scalars(found.limit(1))).one_or_none() is not None
+
+    async def at_steps(self, job_id: str, steps: Sequence[int]) -> Sequence[Metric]:
+        """What was measured at these steps, in the order of the numbers."""
+        found = select(Metric).where(Metric.job_id == job_id, Metric.split.in_(get_args(Split)), Metric.step.in_(steps))
+        return (await self._session.scalars(found.order_by(Metric.number))).all()
 
     async def metrics(self, job_id: str, *, after: int, limit: int, split: Split | None = None) -> Sequence[Metric]:
         """Without the values of a step that were replaced when a resumed attempt repeated it."""

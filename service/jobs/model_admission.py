@@ -4,6 +4,7 @@ A model on the Hugging Face Hub waits for the attempt's prepare stage, which che
 """
 
 import asyncio
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,23 @@ async def _find_model(
             # what jobs published lies under `models` too, and belongs to their projects
             raise ModelNotFound("Name the result of a job by the job, as 'job:ID', not by its path.", field=field)
     else:
+        if not is_allowed_on_hub(model.source.removeprefix("hf:").partition("@")[0], settings):
+            raise ModelNotFound(not_allowed_on_hub(settings), field=field)
         return None
     config = await asyncio.to_thread(
         check_model_directory, directory, field, needs_weights=model.weights == "pretrained"
     )
     return directory, config
+
+
+def is_allowed_on_hub(repository: str, settings: Settings) -> bool:
+    """Whether `owner/name` is one that jobs may use; letters are as good as capitals, as they are for the hub."""
+    return any(fnmatchcase(repository.lower(), pattern.lower()) for pattern in settings.allowed_hub)
+
+
+def not_allowed_on_hub(settings: Settings) -> str:
+    allowed = " or ".join(settings.allowed_hub) or "nothing"
+    return f"Of the Hugging Face Hub only {allowed} may be used (PLUMBLINE_ALLOWED_HUB)."
 
 
 async def _publisher(session: AsyncSession, project_id: str, job_id: str, field: str, *, lock: bool = False) -> Job:

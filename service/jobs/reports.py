@@ -1,6 +1,8 @@
 """Taking an attempt's reports: each number once, in order, from the newest attempt only, a batch in one transaction."""
 
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -42,10 +44,18 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
         job_id=job.id,
         spec=spec,
         storage=str(storage.root),
+        reference_store=str(_reference_store(storage, job, settings).relative_to(storage.root)),
         train_file=_train_file(spec.data, storage),
         allow_private_urls=[str(network) for network in settings.allow_private_urls],
+        allowed_urls=settings.allowed_urls,
         heartbeat_every_s=settings.heartbeat_every_s,
     )
+
+
+def _reference_store(storage: Storage, job: Job, settings: Settings) -> Path:
+    if settings.shares_reference_store:
+        return storage.reference_store
+    return storage.reference_store_of(job.project_id)
 
 
 def _train_file(data: DataSpec, storage: Storage) -> str | None:
@@ -86,11 +96,15 @@ async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch,
     await _append_events(session, job, attempt, [one for one in new if isinstance(one, EventReport)], now)
     await _append_metrics(session, job, attempt, [one for one in new if isinstance(one, MetricsReport)], now)
     await _advance(session, job, new, now)
-    taken = {"last_seq": attempt.last_seq + len(new), "heartbeat_at": now}
+    taken: dict[str, Any] = {"last_seq": attempt.last_seq + len(new), "heartbeat_at": now}
+    if any(isinstance(one, EventReport) and one.type == "reference.scored" for one in new):
+        taken["scored_at"] = now
     await guarded_update(session, attempt, taken)
     if outcome is not None:
         await _finish(session, job, attempt, outcome, settings)
-    return ReportAck(last_seq=attempt.last_seq, cancel=job.state is JobState.CANCELLING)
+    return ReportAck(
+        last_seq=attempt.last_seq, cancel=job.state is JobState.CANCELLING, pause=job.state is JobState.PAUSING
+    )
 
 
 def _superseded(attempt: Attempt, job: Job) -> AttemptSuperseded:
@@ -173,12 +187,12 @@ async def _finish(
     elif outcome.failure is not None:
         failure = Failure.model_validate(storable(outcome.failure.model_dump(mode="json")))
         await attempts.fail_attempt(session, attempt, failure, settings)
-    elif job.state is JobState.CANCELLING:
-        await attempts.cancel_attempt(session, attempt)
+    elif job.state is JobState.CANCELLING or (job.state is JobState.PAUSING and outcome.result == "paused"):
+        await attempts.leave_attempt(session, job, attempt)
     else:
         stopped = Failure(
             code="interrupted",
-            message="The attempt was stopped although nobody had cancelled the job.",
+            message=f"The attempt says that it was {outcome.result}, although nobody had asked for that.",
             fault=Fault.SYSTEM,
         )
         await attempts.fail_attempt(session, attempt, stopped, settings)

@@ -1,9 +1,9 @@
 """Queries on jobs, attempts and events. Nothing commits here; the caller's transaction does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -14,7 +14,7 @@ from service.ids import is_id
 from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
 
-ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
+ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
 ACTIVE_ATTEMPTS = tuple(state for state in AttemptState if not state.terminal)
 
 
@@ -31,7 +31,8 @@ class JobRepository:
 
     async def get_in_project(self, job_id: str, project_id: str, *, lock: bool = False) -> Job:
         """The job if it is the project's; NotFound otherwise, with no hint which of the two."""
-        return await self._one(job_id, select(Job).where(Job.id == job_id, Job.project_id == project_id), lock)
+        mine = select(Job).where(Job.id == job_id, Job.project_id == project_id, Job.deleted_at.is_(None))
+        return await self._one(job_id, mine, lock)
 
     async def get_many(self, job_ids: Sequence[str]) -> Sequence[Job]:
         """Those that there are."""
@@ -54,7 +55,7 @@ class JobRepository:
 
         metadata: only jobs with all of these labels; with an empty one, only jobs without any.
         """
-        query = select(Job).where(Job.project_id == project_id)
+        query = select(Job).where(Job.project_id == project_id, Job.deleted_at.is_(None))
         if cursor is not None:
             if not is_id("job", cursor):
                 raise InvalidRequest(
@@ -77,9 +78,11 @@ class JobRepository:
         found = select(Job).where(Job.state.in_(LIVE), Job.spec["data"]["train"].as_string() == file_id)
         return (await self._session.scalars(found.order_by(Job.id).limit(1))).one_or_none()
 
-    async def oldest_queued(self, limit: int) -> Sequence[Job]:
-        queued = select(Job).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(limit)
-        return (await self._session.scalars(queued)).all()
+    async def oldest_queued(self, limit: int, *, not_of: Collection[str] = ()) -> Sequence[Job]:
+        """Those whose next attempt may begin now. not_of: projects whose jobs are left out."""
+        due = or_(Job.not_before.is_(None), Job.not_before <= utc_now())
+        queued = select(Job).where(Job.state == JobState.QUEUED, Job.project_id.not_in(not_of), due)
+        return (await self._session.scalars(queued.order_by(Job.id).limit(limit))).all()
 
     async def count_on_cluster(self) -> int:
         """Jobs that may hold something on the cluster."""

@@ -6,10 +6,11 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import Job
-from service.errors import DataReportMissing, IdempotencyConflict, InvalidRequest, InvalidState
+from service.errors import DataReportMissing, IdempotencyConflict, InvalidRequest, InvalidState, QuotaExceeded
 from service.ids import new_id
 from service.jobs import admission
 from service.jobs.continuation import with_adapter_options
@@ -17,6 +18,8 @@ from service.jobs.log import LogRepository
 from service.jobs.repository import JobRepository, append_event
 from service.jobs.states import JobState
 from service.jobs.transitions import transition
+from service.projects import usage
+from service.projects.quota import gpus_held
 from service.settings import Settings
 from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
@@ -26,12 +29,19 @@ MAX_KEY = 255
 
 
 async def submit(
-    database: Database, settings: Settings, project_id: str, spec: AlignmentJob, idempotency_key: str | None = None
+    database: Database,
+    settings: Settings,
+    project_id: str,
+    spec: AlignmentJob,
+    idempotency_key: str | None = None,
+    *,
+    cloned_from: str | None = None,
 ) -> tuple[Job, bool]:
     """Check and queue a job; returns it and whether an earlier request with this key had already made it.
 
-    Raises what `admission.check` and `with_adapter_options` raise, and IdempotencyConflict if the key was used with
-    another body.
+    cloned_from: the job that the spec was taken from.
+    Raises what `admission.check` and `with_adapter_options` raise, QuotaExceeded, and IdempotencyConflict if the key
+    was used with another body.
     """
     if idempotency_key is not None and not (0 < len(idempotency_key) <= MAX_KEY and _printable(idempotency_key)):
         raise InvalidRequest(
@@ -46,10 +56,12 @@ async def submit(
         return job, True
     await admission.check(database, settings, project_id, spec)
     spec = await with_adapter_options(database, settings, project_id, spec)
+    await usage.measure_models(database, settings, project_id)
+    gpus = gpus_held(spec, unset=settings.unset_gpus)
     try:
-        return await _insert(database, project_id, spec, idempotency_key, digest), False
-    except IntegrityError:
-        # Two requests with one key raced; the constraint let the other one through.
+        return await _insert(database, project_id, spec, idempotency_key, digest, gpus, cloned_from), False
+    except (IntegrityError, QuotaExceeded):
+        # Two requests with one key raced; the other one came through, and may have taken the last of a quota.
         if idempotency_key is None or not (job := await _replayed(database, project_id, idempotency_key, digest)):
             raise
         return job, True
@@ -61,10 +73,11 @@ async def cancel(database: Database, project_id: str, job_id: str) -> Job:
         job = await JobRepository(session).get_in_project(job_id, project_id, lock=True)
         if job.state in (JobState.SUCCEEDED, JobState.FAILED):
             raise InvalidState(f"The job has already {job.state}: there is nothing left to cancel.", state=job.state)
-        if job.state is JobState.QUEUED:
-            await transition(session, job, JobState.CANCELLED, reason="Cancelled before it was on the cluster.")
-        elif job.state in (JobState.STARTING, JobState.RUNNING):
+        if job.state in (JobState.QUEUED, JobState.PAUSED):
+            await transition(session, job, JobState.CANCELLED, reason=f"Cancelled while it was {job.state}.")
+        elif job.state in (JobState.STARTING, JobState.RUNNING, JobState.PAUSING):
             await transition(session, job, JobState.CANCELLING, reason="A client asked to cancel the job.")
+        await audit.record(session, job.id)
         return job
 
 
@@ -93,10 +106,22 @@ async def _replayed(database: Database, project_id: str, key: str, digest: str) 
         raise IdempotencyConflict(
             f"This Idempotency-Key made {job.id} from another body: use a new key for a new job.", job_id=job.id
         )
+    if job is not None and job.deleted_at is not None:
+        raise IdempotencyConflict(
+            f"This Idempotency-Key made {job.id}, which was deleted since: use a new key for a new job.", job_id=job.id
+        )
     return job
 
 
-async def _insert(database: Database, project_id: str, spec: AlignmentJob, key: str | None, digest: str) -> Job:
+async def _insert(
+    database: Database,
+    project_id: str,
+    spec: AlignmentJob,
+    key: str | None,
+    digest: str,
+    gpus: float,
+    cloned_from: str | None,
+) -> Job:
     job = Job(
         id=new_id("job"),
         project_id=project_id,
@@ -105,16 +130,22 @@ async def _insert(database: Database, project_id: str, spec: AlignmentJob, key: 
         spec=spec.model_dump(mode="json"),  # with the defaults of today
         state=JobState.QUEUED,
         progress={},
+        cloned_from=cloned_from,
         num_attempts=0,
+        num_failures=0,
+        gpu_seconds=0.0,
         last_event=0,
         last_metric=0,
         created_at=utc_now(),
+        gpus=gpus,
     )
     async with database.transaction() as session:
+        await usage.hold_for_job(session, project_id, gpus)
         await admission.hold(session, project_id, spec)
         session.add(job)
         await session.flush()
         await append_event(session, job, "job.queued", "The job was accepted and waits for the controller.")
+        await audit.record(session, job.id)
     return job
 
 

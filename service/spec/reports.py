@@ -68,7 +68,7 @@ class OutcomeReport(WireModel):
     """The attempt's last word."""
 
     kind: Literal["outcome"] = "outcome"
-    result: Literal["succeeded", "failed", "cancelled"]
+    result: Literal["succeeded", "failed", "paused", "cancelled"]
     failure: Failure | None = Field(None, description="Set exactly when the result is `failed`.")
 
 
@@ -83,6 +83,7 @@ class ReportBatch(WireModel):
 class ReportAck(WireModel):
     last_seq: int = Field(description="Number of the last report that is stored; send from the next one on.")
     cancel: bool = Field(description="The job is to be cancelled: stop, and report `cancelled`.")
+    pause: bool = Field(False, description="The job is to be paused: save a checkpoint, stop, and report `paused`.")
 
 
 class AttemptBrief(WireModel):
@@ -93,11 +94,16 @@ class AttemptBrief(WireModel):
     job_id: str
     spec: AlignmentJob
     storage: str = Field(description="Root of the cluster's storage; see service.spec.layout.")
+    reference_store: str = Field("reference", description="Directory of the reference store, under that root.")
     train_file: str | None = Field(
         description="Path of the training file, under that root or absolute; null if the attempt is to fetch "
         "`spec.data.train`."
     )
     allow_private_urls: list[str] = Field(
         default_factory=list, description="Private networks that https:// sources may lie in."
+    )
+    allowed_urls: list[str] = Field(
+        default_factory=lambda: ["*"],
+        description="Patterns of scheme://host that https:// sources must match, after a redirect too.",
     )
     heartbeat_every_s: float

@@ -18,6 +18,11 @@ class PoolRequest(SpecModel):
         1, ge=0, le=256, description="CPU slots for each worker; on a node without GPUs also its number of threads."
     )
 
+    @property
+    def gpus(self) -> float:
+        """Of all workers together, as budgets count them."""
+        return self.workers * (1.0 if self.gpus_per_worker is None else self.gpus_per_worker)
+
 
 class ReferencePlacement(StrEnum):
     """Where the reference pass runs."""
@@ -42,4 +47,11 @@ class Resources(SpecModel):
     )
     max_failures: int = Field(
         3, ge=0, le=100, description="Lost training workers tolerated; each resumes from the last checkpoint."
+    )
+    max_gpu_hours: float | None = Field(
+        None,
+        gt=0,
+        le=1e7,
+        description="Budget: a job that has held its GPUs for so long saves a checkpoint and is paused, until it is "
+        "resumed with a higher one. A worker without `gpus_per_worker` counts as one GPU. Without one: no limit.",
     )

@@ -51,6 +51,7 @@ def settings(tmp_path: Path, ray: LocalRay, database_url: str) -> Settings:
         secret="a secret of this test",
         max_attempts=2,
         cancel_grace_s=0.5,
+        retry_backoff_s=0.2,
         reconcile_every_s=0.2,
     )
 

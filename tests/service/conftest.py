@@ -39,6 +39,8 @@ async def add_job(session: AsyncSession, *, project_id: str = "ada", serve: bool
         "state": JobState.QUEUED,
         "progress": {},
         "num_attempts": 0,
+        "num_failures": 0,
+        "gpu_seconds": 0.0,
         "last_event": 0,
         "last_metric": 0,
         "created_at": utc_now(),

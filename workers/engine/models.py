@@ -53,7 +53,7 @@ def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel
     """The model at `path` in float32; with `random_seed`, its architecture with fresh weights."""
     try:
         if random_seed is None:
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
         else:
             torch.manual_seed(random_seed)
             config = AutoConfig.from_pretrained(path)

@@ -108,7 +108,7 @@ async def test_a_job_runs_only_while_its_attempt_does(
     await report(database, settings, job.id)
     assert await status() == "running"
     async with database.transaction() as session:
-        await attempts.finish_cancelled(session, await JobRepository(session).get(job.id), "The cluster is clean.")
+        await attempts.finish_leaving(session, await JobRepository(session).get(job.id), "The cluster is clean.")
     assert await status() == "cancelled"
 
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0007"
-down_revision = "0003"  # chain: 0006
+down_revision = "0006"
 
 # In the database rather than beside each write: whatever changes a job wakes those who follow it. PostgreSQL tells a
 # transaction's listeners after its commit, and of the same job only once.
