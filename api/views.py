@@ -136,6 +136,21 @@ class MetricPage(View):
     next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
 
 
+class CurvePointView(View):
+    """Neighbouring steps. Metrics without a finite value in them are left out."""
+
+    first_step: int
+    last_step: int
+    num_steps: int
+    mean: dict[str, float]
+    low: dict[str, float]
+    high: dict[str, float]
+
+
+class Curve(View):
+    data: list[CurvePointView]
+
+
 class FileView(View):
     """Ours and that of OpenAI's package in one."""
 
