@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from api.client.call import Call, Operation, Resource, SenderT, StreamCall, Streaming, given
+from api.queue_views import DryRunView
 from api.views import EventPage, EventView, JobPage, JobView, MetricPage, MetricView
 from service.jobs.states import JobState
 from service.spec import AlignmentJob
@@ -29,6 +30,11 @@ def once(key: str | None) -> dict[str, str]:
 def _create(spec: Spec, *, idempotency_key: str | None = None) -> Call[JobView]:
     """Queue a job. With a key of yours, sending it again gets the same job, also from another process."""
     return Call("POST", "/v1/jobs", JobView, json=body(spec), headers=once(idempotency_key), repeatable=True)
+
+
+def _dry_run(spec: Spec) -> Call[DryRunView]:
+    """What would become of the job: every check, cost and time. Nothing is queued."""
+    return Call("POST", "/v1/jobs", DryRunView, params={"dry_run": "true"}, json=body(spec), repeatable=True)
 
 
 def _get(job_id: str) -> Call[JobView]:
@@ -84,6 +90,7 @@ def _metrics(
 
 class Jobs(Resource[SenderT]):
     create = Operation(_create)
+    dry_run = Operation(_dry_run)
     get = Operation(_get)
     list = Operation(_list)
     cancel = Operation(_cancel)

@@ -6,6 +6,7 @@ from api.client.call import Call, Operation, Resource, SenderT
 from api.client.files import Files
 from api.client.jobs import Jobs
 from api.client.serving import Comparisons, Deployments
+from api.queue_views import QueueView
 from service.spec.catalogue import LossCatalogue
 
 
@@ -14,8 +15,17 @@ def _losses() -> Call[LossCatalogue]:
     return Call("GET", "/v1/losses", LossCatalogue, repeatable=True)
 
 
+def _queue() -> Call[QueueView]:
+    """What the queue decides by, and how good its forecasts are."""
+    return Call("GET", "/v1/queue", QueueView, repeatable=True)
+
+
 class Losses(Resource[SenderT]):
     list = Operation(_losses)
+
+
+class Queue(Resource[SenderT]):
+    get = Operation(_queue)
 
 
 class Resources(Generic[SenderT]):
@@ -25,3 +35,4 @@ class Resources(Generic[SenderT]):
         self.deployments: Deployments[SenderT] = Deployments(sender)
         self.comparisons: Comparisons[SenderT] = Comparisons(sender)
         self.losses: Losses[SenderT] = Losses(sender)
+        self.queue: Queue[SenderT] = Queue(sender)

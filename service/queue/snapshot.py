@@ -78,7 +78,7 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
 
 
 def _queued(job: Job, spec: AlignmentJob, now: datetime) -> Queued:
-    queued = Queued.of(job.id, job.project_id, spec, job.created_at, job.gpus or 0.0)
+    queued = Queued.of(job.id, job.project_id, spec, job.queued_at or job.created_at, job.gpus or 0.0)
     if job.not_before is None or job.not_before <= now:
         return queued
     then = f"{job.not_before:%H:%M:%S} UTC"
