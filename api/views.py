@@ -10,6 +10,7 @@ from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
 from service.spec import Stage
 from service.spec.reports import Failure
+from service.spec.secrets import shown_spec
 
 if TYPE_CHECKING:  # the client reads answers by these models, and needs no database
     from service.db import tables
@@ -54,6 +55,7 @@ class JobView(View):
     )
     gpu_hours: float = Field(description="Held by the attempts that have ended; see `resources.max_gpu_hours`.")
     cloned_from: str | None = Field(description="The job whose specification it began with.")
+    sweep_id: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -68,19 +70,20 @@ class JobView(View):
         place = Place.of(job, queue)
         return cls(
             id=job.id,
-            name=job.spec["name"],
+            name=job.spec.get("name"),
             state=job.state,
             stage=Stage(job.stage) if job.stage else None,
             progress={
                 Stage(stage): StageProgress.model_validate(entry | {"eta_s": eta_s(entry)})
                 for stage, entry in job.progress.items()
             },
-            spec=job.spec,
+            spec=shown_spec(job.spec),
             error=Failure.model_validate(job.error) if job.error else None,
             attempts=job.num_attempts,
             next_attempt_at=job.not_before,
             gpu_hours=job.gpu_seconds / 3600,
             cloned_from=job.cloned_from,
+            sweep_id=job.sweep_id,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,

@@ -11,7 +11,7 @@ from api.deps import DatabaseDep, FeedsDep, ProjectDep, SettingsDep
 from api.log_frames import Channel
 from api.problems import problems
 from api.views import EventPage, EventView, MetricPage, MetricView
-from service.errors import InvalidRequest, NotFound
+from service.errors import InvalidRequest, NotFound, RateLimited, TooManyStreams
 from service.jobs.log import LogRepository, Split
 from service.jobs.repository import JobRepository
 
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"])
 After = Annotated[int, Query(ge=0, le=sse.MAX_NUMBER, description="Only what has a higher number.")]
 # Read by `sse.resume_after`, which says what is wrong with a malformed one; declared for the documentation.
 LastEventId = Annotated[str | None, Header(description="For a stream: the `id` of the last frame received.")]
-_RESPONSES = sse.DOCUMENTED | problems(NotFound, InvalidRequest)
+_RESPONSES = sse.DOCUMENTED | problems(NotFound, InvalidRequest, RateLimited, TooManyStreams)
 
 
 @router.get("/events", response_model=EventPage, responses=_RESPONSES)
