@@ -59,7 +59,7 @@ DatabaseDep = Annotated[Database, Depends(_database)]
 FeedsDep = Annotated[Feeds, Depends(_feeds)]
 QueueDep = Annotated[QueueViews, Depends(_queue)]
 ServeClientDep = Annotated[httpx.AsyncClient, Depends(_serve_client)]
-# Callers of /v1 take it for the OpenAPI document: api.authentication has looked at the header before the request gets here.
+# What it holds was looked at before the request got here (api.authentication); here it is for the OpenAPI document.
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 

@@ -153,6 +153,21 @@ class MetricPage(View):
     removed_to: int = _REMOVED_TO
 
 
+class CurvePointView(View):
+    """Neighbouring steps. Metrics without a finite value in them are left out."""
+
+    first_step: int
+    last_step: int
+    num_steps: int
+    mean: dict[str, float]
+    low: dict[str, float]
+    high: dict[str, float]
+
+
+class Curve(View):
+    data: list[CurvePointView]
+
+
 class FileView(View):
     """Ours and that of OpenAI's package in one."""
 
