@@ -39,7 +39,7 @@ async def transition(
     values: dict[str, Any] = {"state": to, "not_before": not_before}
     if to is JobState.QUEUED:  # the next attempt starts over, at least in what it can say about itself
         values |= {"stage": None, "progress": {}, "error": None, "finished_at": None}
-        values |= {"pause_requested_at": None, "cancel_requested_at": None}
+        values |= {"pause_requested_at": None, "cancel_requested_at": None, "queued_at": now}
     waited_s = None
     if to is JobState.RUNNING and job.started_at is None:
         values["started_at"] = now

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.db.tables import Attempt, Job
@@ -51,7 +51,7 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
     view = await observation.read(session, lock=lock)
     capacity = observation.capacity_of(view, settings)
     # One statement, so that no job is missed between leaving the queue and reaching the cluster.
-    rows = (await session.scalars(_live_jobs())).all()
+    rows = (await session.scalars(_live_jobs(now))).all()
     specs = {job.id: spec_of(job) for job in rows}
     waiting = [job for job in rows if job.state is JobState.QUEUED]
     held = set(await session.scalars(select(Job.id).where(Job.state == JobState.QUEUED, waits_for_scores())))
@@ -79,7 +79,7 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
 
 
 def _queued(job: Job, spec: AlignmentJob, now: datetime, waits_for_scores: bool) -> Queued:
-    queued = Queued.of(job.id, job.project_id, spec, job.created_at, job.gpus or 0.0)
+    queued = Queued.of(job.id, job.project_id, spec, job.queued_at or job.created_at, job.gpus or 0.0)
     if waits_for_scores:
         return replace(queued, held="It starts when a job before it in its sweep has scored the pairs that they share.")
     if job.not_before is None or job.not_before <= now:
@@ -98,13 +98,17 @@ def _parsed(spec: str) -> AlignmentJob:
     return AlignmentJob.model_validate_json(spec)
 
 
-def _live_jobs() -> Select[Job]:
-    """Those on the cluster, and of each project the next `PER_PROJECT` by priority and the oldest by age."""
+def _live_jobs(now: datetime) -> Select[Job]:
+    """Those on the cluster, and of each project `PER_PROJECT`: half by priority, half by age; what is held back for
+    another job or a time comes after what may start."""
+    held = case((or_(waits_for_scores(), Job.not_before > now), 1), else_=0)
     ranked = (
         select(
             Job.id,
-            func.row_number().over(partition_by=Job.project_id, order_by=(Job.priority.desc(), Job.id)).label("turn"),
-            func.row_number().over(partition_by=Job.project_id, order_by=Job.id).label("age"),
+            func.row_number()
+            .over(partition_by=Job.project_id, order_by=(held, Job.priority.desc(), Job.id))
+            .label("turn"),
+            func.row_number().over(partition_by=Job.project_id, order_by=(held, Job.id)).label("age"),
         )
         .where(Job.state == JobState.QUEUED)
         .subquery()
