@@ -7,7 +7,7 @@ from service.jobs.repository import AttemptRepository, JobRepository
 from service.jobs.states import AttemptState, JobState
 from service.jobs.tokens import attempt_token
 from service.spec.pools import Pool
-from service.telemetry import context
+from service.telemetry import context, traces
 
 
 async def reconcile(controller: Controller) -> None:
@@ -44,6 +44,7 @@ async def _pending(controller: Controller) -> list[Attempt]:
 
 async def _submit(controller: Controller, attempt: Attempt) -> None:
     settings = controller.settings
+    traceparent = traces.traceparent(attempt.job_id)
     await controller.jobs.submit(
         attempt.id,
         controller.code.attempt,
@@ -51,6 +52,7 @@ async def _submit(controller: Controller, attempt: Attempt) -> None:
             "PLUMBLINE_API_URL": settings.callback_url,
             "PLUMBLINE_ATTEMPT_ID": attempt.id,
             "PLUMBLINE_ATTEMPT_TOKEN": attempt_token(settings, attempt.id),
-        },
+        }
+        | ({"TRACEPARENT": traceparent} if traceparent else {}),
         label_selector=Pool.CONTROL.selector,
     )

@@ -90,7 +90,7 @@ async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch,
     await _advance(session, job, new, now)
     taken = {"last_seq": attempt.last_seq + len(new), "heartbeat_at": now}
     await guarded_update(session, attempt, taken)
-    observe.reports(session, new, batch.waited_s)
+    observe.reports(session, attempt, new, batch.waited_s)
     if outcome is not None:
         await _finish(session, job, attempt, outcome, settings)
     return ReportAck(last_seq=attempt.last_seq, cancel=job.state is JobState.CANCELLING)
