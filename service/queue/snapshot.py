@@ -1,12 +1,14 @@
 """What the plan is made from, read in a few bounded queries."""
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+from pydantic import ValidationError
 from sqlalchemy import Select, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,6 +22,8 @@ from service.queue.capacity import Capacity, Needs
 from service.queue.plan import OnCluster, Plan, Queued, Rules, plan
 from service.settings import Settings
 from service.spec import AlignmentJob
+
+log = logging.getLogger(__name__)
 
 PER_PROJECT = 50  # the jobs of a project that are looked at: its next ones
 IN_ALL = 500
@@ -50,8 +54,7 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
     view = await observation.read(session, lock=lock)
     capacity = observation.capacity_of(view, settings)
     # One statement, so that no job is missed between leaving the queue and reaching the cluster.
-    rows = (await session.scalars(_live_jobs())).all()
-    specs = {job.id: spec_of(job) for job in rows}
+    specs, rows = _readable((await session.scalars(_live_jobs())).all())
     waiting = [job for job in rows if job.state is JobState.QUEUED]
     held = await _held_back(session, waiting, now)
     total = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED)
@@ -86,6 +89,17 @@ async def _held_back(session: AsyncSession, waiting: Sequence[Job], now: datetim
             if shortage is not None:
                 held[job.id] = f"{shortage.quota}: {shortage.message}"
     return held
+
+
+def _readable(jobs: Sequence[Job]) -> tuple[dict[str, AlignmentJob], list[Job]]:
+    """Without those that another version accepted and this one does not take: they wait, and hold up nobody."""
+    specs: dict[str, AlignmentJob] = {}
+    for job in jobs:
+        try:
+            specs[job.id] = spec_of(job)
+        except ValidationError:
+            log.warning("%s is left out of the queue: this version does not take its options", job.id)
+    return specs, [job for job in jobs if job.id in specs]
 
 
 def spec_of(job: Job) -> AlignmentJob:
