@@ -42,12 +42,15 @@ from api.routes import (
     lifecycle,
     losses,
     members,
+    metrics,
     projects,
     queue,
     streams,
+    sweeps,
     webhooks,
 )
 from api.slow_bodies import Pace, SlowBodies
+from api.telemetry import Telemetry
 from service.db.migrate import is_current
 from service.db.session import Database
 from service.errors import (
@@ -66,11 +69,12 @@ from service.keys.rate_limit import RateLimiter
 from service.keys.uses import WRITE_EVERY_S, KeyUses
 from service.queue.view import QueueViews
 from service.settings import Settings
+from service.telemetry.database_metrics import DatabaseMetrics
 
 log = logging.getLogger(__name__)
 
 OWN = (
-    *(jobs, lifecycle, queue, streams, deployments, files, comparisons, losses),
+    *(jobs, lifecycle, sweeps, queue, streams, deployments, files, comparisons, losses),
     *(projects, members, keys, audit_log, webhooks),
 )
 
@@ -102,6 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.key_uses = KeyUses()
     problems.install(app)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     of_every_route = problems.problems(
         Unauthorized, Forbidden, RateLimited, InvalidRequest, TooLarge, TooSlow, Unavailable, ServiceError
     )
@@ -121,7 +126,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(AuthenticateFirst)
     app.add_middleware(AuditTrail)
     app.add_middleware(RateLimitHeaders)
-    app.add_middleware(SecurityHeaders)  # the outermost
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Telemetry)  # the last one added is the outermost
     _document_problems(app)
     return app
 
@@ -137,6 +143,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
             app.state.database, app.state.serve_client = database, serve_client
             app.state.queue = QueueViews(database, settings)
             writer = asyncio.create_task(_write_key_uses(app.state.key_uses, database))
+            app.state.database_metrics = DatabaseMetrics(database)
             yield
             writer.cancel()
             await asyncio.wait([writer])

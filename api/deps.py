@@ -21,6 +21,7 @@ from service.keys.service import Caller
 from service.keys.uses import KeyUses
 from service.queue.view import QueueViews
 from service.settings import Settings
+from service.telemetry import context
 from service.text import storable
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="`Authorization: Bearer KEY`")
@@ -58,12 +59,13 @@ DatabaseDep = Annotated[Database, Depends(_database)]
 FeedsDep = Annotated[Feeds, Depends(_feeds)]
 QueueDep = Annotated[QueueViews, Depends(_queue)]
 ServeClientDep = Annotated[httpx.AsyncClient, Depends(_serve_client)]
-# For the OpenAPI document: api.authentication has looked at the header before the request gets here.
-Documented = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+# What it holds was looked at before the request got here (api.authentication); here it is for the OpenAPI document.
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-async def _caller(request: Request, _: Documented) -> Caller:
+async def _caller(request: Request, _: Credentials) -> Caller:
     caller: Caller = request.state.caller
+    context.add(project_id=caller.project_id, key_id=caller.key_id)
     _spend(request, caller.key_id)
     if (act := audit.current()) is not None:
         route = request.scope["route"]
@@ -125,7 +127,8 @@ async def _administered(
     return project or ""
 
 
-async def _attempt_id(attempt_id: str, _: Documented) -> str:
+async def _attempt_id(attempt_id: str, _: Credentials) -> str:
+    context.add(attempt_id=attempt_id)
     return attempt_id
 
 

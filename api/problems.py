@@ -15,7 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from api.openai import errors as openai
+from api.telemetry import HEADER, request_id
 from service.errors import InvalidRequest, RateLimited, ServiceError, TooManyStreams, Unauthorized, Unavailable
+from service.spec.secrets import redacted
 from service.validation import explain
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,11 @@ class ProblemDetails(BaseModel):
     status: int = Field(examples=[404])
     detail: str = Field(description="What happened and what to do.", examples=["There is no such job among yours."])
     code: str = Field(description="Stable identifier.", examples=["not_found"])
+    request_id: str | None = Field(
+        None,
+        description="As in the header X-Request-Id and in the server's log.",
+        examples=["req-019316f0a6b2f3c1d4e5a"],
+    )
 
 
 def problem(error: ServiceError) -> dict[str, Any]:
@@ -50,8 +57,12 @@ def problem_of(status: int, code: str, title: str, detail: str) -> dict[str, Any
 
 
 def problem_response(request: Request, content: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """In the form that the one who asks expects."""
+    """In the form that the one who asks expects; a secret that was sent in the wrong place is not sent back."""
     request.state.problem_code = content["code"]
+    content = redacted(content)
+    if id := request_id(request.scope):
+        content |= {"request_id": id}
+        headers = {**(headers or {}), HEADER: id}  # no middleware sees the answer to an unexpected error
     if openai.is_expected(request):
         return openai.error_response(content, headers)
     # What a client sent may be echoed, so this must be able to say anything: lone surrogates as "?".

@@ -1,13 +1,16 @@
 """What clients see of the queue: why a job waits, until when, and what a job would meet."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.db.tables import Job
 from service.queue.plan import WaitCode
-from service.queue.view import QueueNow
 from service.spec.pools import Pool
+
+if TYPE_CHECKING:  # the client reads answers by these models, and needs no database
+    from service.db.tables import Job
+    from service.queue.view import QueueNow
 
 
 class QueueModel(BaseModel):
@@ -60,7 +63,7 @@ class Place(QueueModel):
     eta: EtaView | None
 
     @classmethod
-    def of(cls, job: Job, queue: QueueNow | None) -> "Place":
+    def of(cls, job: "Job", queue: "QueueNow | None") -> "Place":
         if queue is None:
             return cls(waiting=None, eta=None)
         return cls.model_validate({"waiting": queue.waiting(job), "eta": queue.eta(job)})

@@ -15,6 +15,7 @@ from api.problems import error_response
 from service.errors import InvalidRequest, TooManyStreams
 from service.keys.service import Caller
 from service.settings import Settings
+from service.telemetry.metrics import OPEN_STREAMS
 
 KEEP_ALIVE_S = 15.0
 MAX_NUMBER = 2**31 - 1
@@ -95,7 +96,8 @@ class EventStream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._frames):
-            await super().stream_response(send)
+            with OPEN_STREAMS.track_inprogress():
+                await super().stream_response(send)
 
 
 async def follow(opened: AbstractContextManager[Source], *, lifetime_s: float) -> AsyncGenerator[bytes, None]:

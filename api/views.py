@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.queue_views import EtaView, Place, WaitingView
 from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
-from service.queue.view import QueueNow
 from service.spec import Stage
 from service.spec.reports import Failure
+from service.spec.secrets import shown_spec
 
 if TYPE_CHECKING:  # the client reads answers by these models, and needs no database
     from service.db import tables
+    from service.queue.view import QueueNow
 
 
 class View(BaseModel):
@@ -54,6 +55,7 @@ class JobView(View):
     )
     gpu_hours: float = Field(description="Held by the attempts that have ended; see `resources.max_gpu_hours`.")
     cloned_from: str | None = Field(description="The job whose specification it began with.")
+    sweep_id: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -75,12 +77,13 @@ class JobView(View):
                 Stage(stage): StageProgress.model_validate(entry | {"eta_s": eta_s(entry)})
                 for stage, entry in job.progress.items()
             },
-            spec=job.spec,
+            spec=shown_spec(job.spec),
             error=Failure.model_validate(job.error) if job.error else None,
             attempts=job.num_attempts,
             next_attempt_at=job.not_before,
             gpu_hours=job.gpu_seconds / 3600,
             cloned_from=job.cloned_from,
+            sweep_id=job.sweep_id,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
@@ -148,6 +151,21 @@ class MetricPage(View):
     data: list[MetricView]
     next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
     removed_to: int = _REMOVED_TO
+
+
+class CurvePointView(View):
+    """Neighbouring steps. Metrics without a finite value in them are left out."""
+
+    first_step: int
+    last_step: int
+    num_steps: int
+    mean: dict[str, float]
+    low: dict[str, float]
+    high: dict[str, float]
+
+
+class Curve(View):
+    data: list[CurvePointView]
 
 
 class FileView(View):

@@ -146,6 +146,16 @@ class Settings(BaseSettings):
     keep_deliveries_days: float | None = Field(30, ge=7, description="The delivery log of webhooks.")
     retention_every_s: float = Field(600, gt=0, description="Between two looks for what is to be removed.")
 
+    # What operators see (docs/observability.md)
+    log_format: Literal["json", "text"] | None = Field(None, description="By default JSON in production.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    metrics_token: SecretStr | None = Field(
+        None, description="What GET /metrics of the API asks for; in production there are no metrics without it."
+    )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port on `host` where the controller answers GET /metrics; asks for no token."
+    )
+
     # Serving
     serving_device: Literal["cpu", "gpu"] | None = Field(
         None, description="What the serving pool's engines run on, if it is known: `cpu` refuses what vLLM's CPU lacks."

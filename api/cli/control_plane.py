@@ -15,6 +15,7 @@ from api.http_server import http_server
 from service.controller.loop import run
 from service.db.session import Database
 from service.settings import Settings
+from service.telemetry.exposition import served
 
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 20
@@ -101,7 +102,8 @@ async def _controller_until_signal(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     database = Database(settings.sqlalchemy_url)
     try:
-        await run(settings, database, stop)
+        with served(settings):
+            await run(settings, database, stop)
     finally:
         await database.close()
 

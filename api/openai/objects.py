@@ -54,7 +54,7 @@ class FineTuningJob(BaseModel):
         description="What the next job's `model` may say; null unless the job has succeeded and its model is kept."
     )
     training_file: str
-    validation_file: None = None
+    validation_file: str | None
     organization_id: str = Field(description="The project_id of the API key.")
     seed: int
     hyperparameters: UsedHyperparameters = Field(description="As they are used, with `auto` filled in.")
@@ -107,6 +107,7 @@ def job_object(job: Job, *, attempt_runs: bool) -> FineTuningJob:
         model=_text(job, "model", "source"),
         fine_tuned_model=model_name(job.id) if has_model(job) else None,
         training_file=_text(job, "data", "train"),
+        validation_file=_text(job, "data", "validation") or None,
         organization_id=job.project_id,
         seed=spec.training.seed if spec else 0,
         hyperparameters=_hyperparameters(spec) if spec else UsedHyperparameters(),
@@ -119,7 +120,7 @@ def job_object(job: Job, *, attempt_runs: bool) -> FineTuningJob:
         stage=view.stage,
         progress=view.progress,
         attempts=job.num_attempts,
-        spec=job.spec,
+        spec=view.spec,
     )
 
 
@@ -178,7 +179,7 @@ def _spec(job: Job) -> AlignmentJob | None:
 
 
 def _text(job: Job, part: str, member: str) -> str:
-    return str(job.spec.get(part, {}).get(member, ""))
+    return str(job.spec.get(part, {}).get(member) or "")
 
 
 def _status(state: JobState, *, attempt_runs: bool) -> Status:

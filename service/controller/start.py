@@ -7,11 +7,10 @@ from service.jobs.attempts import start_attempt
 from service.jobs.repository import AttemptRepository, JobRepository
 from service.jobs.states import AttemptState, JobState
 from service.jobs.tokens import attempt_token
-from service.projects import usage
 from service.queue import observation
-from service.queue.capacity import Needs
 from service.queue.snapshot import take
 from service.spec.pools import Pool
+from service.telemetry import context
 
 
 async def reconcile(controller: Controller) -> None:
@@ -22,8 +21,9 @@ async def reconcile(controller: Controller) -> None:
     """
     await _lease(controller)
     for attempt in await _pending(controller):
-        if await controller.jobs.get(attempt.id) is None:
-            await _submit(controller, attempt)
+        with context.bound(job_id=attempt.job_id, attempt_id=attempt.id):
+            if await controller.jobs.get(attempt.id) is None:
+                await _submit(controller, attempt)
 
 
 async def _lease(controller: Controller) -> None:
@@ -35,11 +35,7 @@ async def _lease(controller: Controller) -> None:
     async with controller.database.transaction() as session:
         snapshot = await take(session, controller.settings, utc_now(), lock=True)
         for job_id in snapshot.plan().starts:
-            job = snapshot.jobs[job_id]
-            if await usage.waits_for(session, job):  # one that has just started took the rest of the quota
-                continue
-            attempt = await start_attempt(session, job)
-            attempt.gpus = Needs.of(snapshot.specs[job_id]).demand(snapshot.capacity).gpus
+            await start_attempt(session, snapshot.jobs[job_id])
 
 
 async def _pending(controller: Controller) -> list[Attempt]:

@@ -160,6 +160,10 @@ class Job(Base):
     pause_requested_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    sweep_id: Mapped[str | None] = mapped_column(ForeignKey("sweeps.id"), index=True)
+    sweep_index: Mapped[int | None]
+    # of jobs whose reference pass does the same work: one goes first, the others wait until it has scored
+    reference_group: Mapped[str | None] = mapped_column(String(80), index=True)
     model_deleted_at: Mapped[datetime | None]  # what it published is not to be used any more
     gpus: Mapped[float | None] = mapped_column(Float)  # it holds at most at one time; none: from before quotas
     model_bytes: Mapped[int | None] = mapped_column(BigInteger)  # of what it published, once that was measured
@@ -167,6 +171,24 @@ class Job(Base):
     purged_at: Mapped[datetime | None]  # its files, events and metrics are gone
     priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # the spec's, for the queue's query
     size: Mapped[dict[str, Any] | None]  # service.queue.size.JobSize: what admission knew; null before there was one
+
+
+class Sweep(Base):
+    """Jobs that were made together. `changes`: what each of them changes, by its `sweep_index`."""
+
+    __tablename__ = "sweeps"
+    __table_args__ = (
+        UniqueConstraint("project_id", "idempotency_key"),
+        Index("ix_sweeps_project_id_id", "project_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(200))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str | None] = mapped_column(String(200))
+    changes: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    created_at: Mapped[datetime]
 
 
 class Attempt(Base):
@@ -190,7 +212,6 @@ class Attempt(Base):
     scored_at: Mapped[datetime | None]  # when it had let go of the reference pool
     heartbeat_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    gpus: Mapped[float | None] = mapped_column(Float)  # what the queue counted it for; null from before it counted
 
 
 class Event(Base):

@@ -7,7 +7,7 @@ from service.errors import DatasetInvalid
 from service.spec.paths import readable_file
 
 
-def find_data_file(path: str, roots: Sequence[Path], storage: Path) -> Path:
+def find_data_file(path: str, roots: Sequence[Path], storage: Path, field: str = "data.train") -> Path:
     """The file, with links and `..` resolved; DatasetInvalid unless it then lies under one of `roots`.
 
     storage: never part of a root, since it holds what other projects have uploaded. The answer is the same for what
@@ -18,6 +18,6 @@ def find_data_file(path: str, roots: Sequence[Path], storage: Path) -> Path:
         under = f"under {' or '.join(str(root) for root in roots)}" if roots else "that jobs may read (no data roots)"
         raise DatasetInvalid(
             f"There is no file {path} {under}. Put it there, or upload it with POST /v1/files and use its ID.",
-            field="data.train",
+            field=field,
         )
     return file

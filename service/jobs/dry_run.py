@@ -11,6 +11,8 @@ from service.ids import new_id
 from service.jobs import admission
 from service.jobs.continuation import with_adapter_options
 from service.jobs.model_admission import ModelShapes, check_models
+from service.projects import usage
+from service.projects.quota import gpus_held, never_fits
 from service.queue.forecast import Eta
 from service.queue.plan import Queued
 from service.queue.size import JobSize
@@ -67,17 +69,21 @@ async def dry_run(
     findings = await admission.check_cluster(database, settings, spec, models)
     for name, finding in zip(("pools", "memory"), findings, strict=True):
         checks.append(_check(name, finding.error or finding.message))
+    gpus = gpus_held(spec, unset=settings.unset_gpus)
+    async with database.reading() as session:
+        shortage = never_fits(await usage.quota_of(session, project_id), await usage.usage(session, project_id), gpus)
+    checks.append(_check("quota", shortage.error() if shortage else "The project's quota allows the job."))
     ok = all(check.ok for check in checks)
 
     parameters = models.policy.parameters if models.policy is not None else None
     job_id = new_id("job")
-    queued = Queued.of(job_id, project_id, spec, utc_now())
+    queued = Queued.of(job_id, project_id, spec, utc_now(), gpus)
     size = JobSize(parameters, size.rows, size.bytes)
     seen, expected = queue.with_job(queued, spec, size)
-    gpus = queued.needs.demand(queue.snapshot.capacity).gpus
-    hours = gpus / 3600
+    held = queued.needs.demand(queue.snapshot.capacity).gpus
+    hours = held / 3600
     cost = Cost(
-        gpus,
+        held,
         expected.low if expected else None,
         expected.high if expected else None,
         expected.low * hours if expected else None,

@@ -64,7 +64,7 @@ def _simulate(snapshot: Snapshot, seconds: Mapping[str, float], startup_s: float
         )
         for id in decided.starts:
             job = queued.pop(id)
-            running[id] = OnCluster(job.id, job.project_id, job.needs)
+            running[id] = OnCluster(job.id, job.project_id, job.needs, job.gpus)
             begun = now + timedelta(seconds=startup_s)
             if id in seconds:
                 ends[id] = begun + timedelta(seconds=seconds[id])

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from heapq import heapify, heappop, heappush
 
+from service.projects.quota import Quota, Shortage, Usage, reason_to_wait
 from service.queue.capacity import Amount, Capacity, Demand, Needs, shortfall
 from service.spec import AlignmentJob
 from service.spec.pools import SHARED, Pool
@@ -30,6 +31,7 @@ class WaitCode(StrEnum):
     NEXT = "next"  # nothing keeps it: the controller starts it at its next step
     JUST_QUEUED = "just_queued"  # since the queue was last looked at
     FAR_BACK = "far_back"  # so many jobs of its project are before it that it was not looked at
+    QUOTA = "quota"  # of its project; `message` says which
     HELD = "held"  # something outside the queue keeps it back; `message` says what
     MAX_RUNNING_JOBS = "max_running_jobs"  # as many jobs as the operator allows are on the cluster
     BEHIND_AGED_JOB = "behind_aged_job"  # it would delay a job that has waited too long already
@@ -39,18 +41,20 @@ class WaitCode(StrEnum):
 
 @dataclass(frozen=True)
 class Queued:
-    """A job that waits. `held`: why it may not start whatever is free, in a sentence; None if it may."""
+    """A job that waits. `gpus`: what it counts for in its project's quota. `held`: why it may not start whatever is
+    free, in a sentence; None if it may."""
 
     id: str
     project_id: str
     needs: Needs
     queued_at: datetime
+    gpus: float = 0.0
     priority: int = 0
     held: str | None = None
 
     @classmethod
-    def of(cls, id: str, project_id: str, spec: AlignmentJob, queued_at: datetime) -> "Queued":
-        return cls(id, project_id, Needs.of(spec), queued_at, spec.priority)
+    def of(cls, id: str, project_id: str, spec: AlignmentJob, queued_at: datetime, gpus: float) -> "Queued":
+        return cls(id, project_id, Needs.of(spec), queued_at, gpus, spec.priority)
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,26 @@ class OnCluster:
     id: str
     project_id: str
     needs: Needs
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A project's quota, and the GPU-hours that it has used this month."""
+
+    quota: Quota
+    gpu_hours_month: float
 
 
 @dataclass(frozen=True)
 class Rules:
-    """max_running: jobs on the cluster at one time. shares: of projects, by ID; 1 for those not named."""
+    """max_running: jobs on the cluster at one time. shares: of projects, by ID; 1 for those not named. limits: of those
+    projects that have any."""
 
     max_running: int
     patience_s: float
     shares: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,13 +122,18 @@ def plan(
     used: GPU-seconds of each project within the operator's window.
     """
     claims = {job.id: job.needs.demand(capacity) for job in sorted(on_cluster, key=lambda job: job.id)}
+    running: list[OnCluster | Queued] = list(on_cluster)
     starts: list[str] = []
     waits: dict[str, Wait] = {}
     reserved: dict[str, Demand] = {}  # of aged jobs that wait
     for job, demand in _in_order(queued, capacity, used, rules, now):
-        wait = _why_not(job, demand, claims, reserved, capacity, rules)
+        if shortage := _over_quota(job, running, rules):
+            wait: Wait | None = Wait(WaitCode.QUOTA, demand, held=shortage.message.capitalize() + ".")
+        else:
+            wait = _why_not(job, demand, claims, reserved, capacity, rules)
         if wait is None:
             claims[job.id] = demand
+            running.append(job)
             starts.append(job.id)
             continue
         waits[job.id] = replace(wait, position=len(waits) + 1)
@@ -147,6 +167,21 @@ def _why_not(
         largest = sorted(holders, key=lambda id: (-claims[id].gpus, id))
         return Wait(WaitCode.POOL_FULL, demand, missing, holders=tuple(largest))
     return None
+
+
+def _over_quota(job: Queued, running: Sequence[OnCluster | Queued], rules: Rules) -> Shortage | None:
+    limit = rules.limits.get(job.project_id)
+    if limit is None:
+        return None
+    own = [one for one in running if one.project_id == job.project_id]
+    used = Usage(
+        live_jobs=0,  # not asked about
+        running_jobs=len(own),
+        gpus=sum(one.gpus for one in own),
+        gpu_hours_month=limit.gpu_hours_month,
+        storage_bytes=0,
+    )
+    return reason_to_wait(limit.quota, used, job.gpus)
 
 
 def _in_order(

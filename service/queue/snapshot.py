@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -13,13 +13,14 @@ from sqlalchemy import Select, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.db.tables import Attempt, Job
-from service.jobs.repository import ON_CLUSTER
+from service.db.tenant_tables import Project
+from service.jobs.repository import ON_CLUSTER, waits_for_scores
 from service.jobs.states import JobState
-from service.projects.quota import Quota, reason_to_wait
-from service.projects.usage import quota_of, usage
+from service.projects.quota import Quota
+from service.projects.usage import gpu_hours
 from service.queue import observation
 from service.queue.capacity import Capacity, Needs
-from service.queue.plan import OnCluster, Plan, Queued, Rules, plan
+from service.queue.plan import Limit, OnCluster, Plan, Queued, Rules, plan
 from service.settings import Settings
 from service.spec import AlignmentJob
 
@@ -56,39 +57,38 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
     # One statement, so that no job is missed between leaving the queue and reaching the cluster.
     specs, rows = _readable((await session.scalars(_live_jobs())).all())
     waiting = [job for job in rows if job.state is JobState.QUEUED]
-    held = await _held_back(session, waiting, now)
+    held = set(await session.scalars(select(Job.id).where(Job.state == JobState.QUEUED, waits_for_scores())))
     total = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED)
     return Snapshot(
         now=now,
-        queued=[
-            replace(Queued.of(job.id, job.project_id, specs[job.id], job.created_at), held=held.get(job.id))
-            for job in waiting
-        ],
+        queued=[_queued(job, specs[job.id], now, job.id in held) for job in waiting],
         on_cluster=[
-            OnCluster(job.id, job.project_id, Needs.of(specs[job.id])) for job in rows if job.state in ON_CLUSTER
+            OnCluster(job.id, job.project_id, Needs.of(specs[job.id]), job.gpus or 0.0)
+            for job in rows
+            if job.state in ON_CLUSTER
         ],
         capacity=capacity,
         used=await _gpu_seconds(session, now, settings.fair_share_window_s),
-        rules=Rules(settings.max_running_jobs, settings.queue_patience_s, settings.project_shares),
+        rules=Rules(
+            settings.max_running_jobs,
+            settings.queue_patience_s,
+            settings.project_shares,
+            await _limits(session, {job.project_id for job in waiting}, now),
+        ),
         jobs={job.id: job for job in rows},
         specs=specs,
         beyond=max(0, (await session.scalars(total)).one() - len(waiting)),
     )
 
 
-async def _held_back(session: AsyncSession, waiting: Sequence[Job], now: datetime) -> dict[str, str]:
-    """Why those jobs may not start that something outside the queue keeps back."""
-    held: dict[str, str] = {}
-    quotas = {project_id: await quota_of(session, project_id) for project_id in {job.project_id for job in waiting}}
-    used = {project_id: await usage(session, project_id) for project_id, quota in quotas.items() if quota != Quota()}
-    for job in waiting:
-        if job.not_before is not None and job.not_before > now:
-            held[job.id] = f"its next attempt begins at {job.not_before:%H:%M:%S} UTC, after a failure on our side"
-        elif job.project_id in used:
-            shortage = reason_to_wait(quotas[job.project_id], used[job.project_id], job.gpus or 0)
-            if shortage is not None:
-                held[job.id] = f"{shortage.quota}: {shortage.message}"
-    return held
+def _queued(job: Job, spec: AlignmentJob, now: datetime, waits_for_scores: bool) -> Queued:
+    queued = Queued.of(job.id, job.project_id, spec, job.created_at, job.gpus or 0.0)
+    if waits_for_scores:
+        return replace(queued, held="It starts when a job before it in its sweep has scored the pairs that they share.")
+    if job.not_before is None or job.not_before <= now:
+        return queued
+    then = f"{job.not_before:%H:%M:%S} UTC"
+    return replace(queued, held=f"Its next attempt begins at {then}, after a failure on our side.")
 
 
 def _readable(jobs: Sequence[Job]) -> tuple[dict[str, AlignmentJob], list[Job]]:
@@ -133,11 +133,22 @@ def _live_jobs() -> Select[Job]:
     return select(Job).where(or_(Job.state.in_(ON_CLUSTER), Job.id.in_(chosen))).order_by(Job.id)
 
 
+async def _limits(session: AsyncSession, project_ids: Collection[str], now: datetime) -> dict[str, Limit]:
+    limits = {}
+    for project in await session.scalars(select(Project).where(Project.id.in_(project_ids))):
+        quota = Quota.model_validate(project.quota)
+        if quota.max_running_jobs is quota.max_gpus is quota.max_gpu_hours_month is None:
+            continue
+        hours = quota.max_gpu_hours_month is not None
+        limits[project.id] = Limit(quota, await gpu_hours(session, project.id, now) if hours else 0.0)
+    return limits
+
+
 async def _gpu_seconds(session: AsyncSession, now: datetime, window_s: float) -> dict[str, float]:
     """By project: what its attempts held within the window. An attempt that needs no GPU counts as one."""
     since = now - timedelta(seconds=window_s)
     held = (
-        select(Job.project_id, Attempt.gpus, Attempt.created_at, Attempt.finished_at)
+        select(Job.project_id, Job.gpus, Attempt.created_at, Attempt.finished_at)
         .join(Job, Job.id == Attempt.job_id)
         .where(or_(Attempt.finished_at > since, Attempt.finished_at.is_(None)))
     )

@@ -79,7 +79,7 @@ def _sentence(
     wait: Wait, snapshot: Snapshot, needs: Sequence[PoolNeed], holders: Sequence[Holder], ahead: str | None
 ) -> str:
     match wait.code:
-        case WaitCode.HELD:
+        case WaitCode.HELD | WaitCode.QUOTA:
             return wait.held or ""
         case WaitCode.NEVER_FITS:
             assert snapshot.capacity is not None

@@ -80,6 +80,9 @@ Report = Annotated[EventReport | MetricsReport | ProgressReport | OutcomeReport,
 class ReportBatch(WireModel):
     first_seq: int = Field(ge=1, description="Number of the first report in this batch.")
     reports: list[Report] = Field(max_length=1000)
+    waited_s: float = Field(
+        0, ge=0, allow_inf_nan=False, description="How long the oldest of them has waited in the attempt, in seconds."
+    )
 
 
 class ReportAck(WireModel):
@@ -101,6 +104,7 @@ class AttemptBrief(WireModel):
         description="Path of the training file, under that root or absolute; null if the attempt is to fetch "
         "`spec.data.train`."
     )
+    validation_file: str | None = Field(None, description="Path of the validation file, if there is one; as above.")
     data_roots: list[str] = Field(
         default_factory=list, description="Directories that a training file named by its path must lie in."
     )

@@ -147,6 +147,7 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert answer["type"] == f"urn:plumbline:problem:{code}"
     assert answer["title"]
     assert answer["detail"]
+    assert answer.pop("request_id") == response.headers["x-request-id"]
     return answer
 
 

@@ -89,7 +89,7 @@ async def test_a_dry_run_reports_every_check_and_writes_nothing(
     answer = await client.post("/v1/jobs?dry_run=true", json=body)
     report = answer.json()
     assert (answer.status_code, report["ok"]) == (200, True), report
-    assert [check["name"] for check in report["checks"]] == ["model", "data", "pools", "memory"]
+    assert [check["name"] for check in report["checks"]] == ["model", "data", "pools", "memory", "quota"]
     assert report["waiting"]["code"] == "next"
     assert report["cost"]["gpus"] == 0
     assert await count(database) == 0
@@ -133,13 +133,13 @@ async def test_a_model_that_cannot_fit_the_gpus_is_refused(
     await see(database, POLICY, SHARED)
     shape = {"num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336, "vocab_size": 128256}
     (Path(body["model"]) / "config.json").write_text(json.dumps(shape | {"num_attention_heads": 32}))
-    (Path(body["model"]) / "model.safetensors").rename(Path(body["model"]) / "pytorch_model.bin")
     found = problem(await client.post("/v1/jobs", json=body), 422, "does_not_fit_memory")
     assert found["field"] == "model"
     assert found["needed_gib"] > found["gpu_gib"] == 24
     sliced = body | {"training": {"parallelism": "fsdp"}, "resources": {"policy": {"workers": 4}}}
     found = problem(await client.post("/v1/jobs", json=sliced), 422, "does_not_fit_memory")
-    lora = body | {"training": {"method": {"type": "lora"}}, "resources": {"reference_placement": "policy"}}
+    lora = body | {"training": {"method": {"type": "lora"}}, "losses": [{"type": "sft"}], "serve": False}
+    lora |= {"model": {"source": body["model"], "weights": "random"}}
     report = (await client.post("/v1/jobs?dry_run=true", json=lora)).json()
     memory = next(check for check in report["checks"] if check["name"] == "memory")
     assert memory["ok"]

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.projects.quota import Quota
 from service.queue.capacity import Amount, Capacity, Demand, Needs, Node, fits
-from service.queue.plan import OnCluster, Plan, Queued, Rules, WaitCode, plan
+from service.queue.plan import Limit, OnCluster, Plan, Queued, Rules, WaitCode, plan
 from service.spec import PoolRequest
 from service.spec.pools import Pool
 
@@ -23,7 +24,7 @@ def needs(gpus: int, scorers: int = 0) -> Needs:
 
 
 def queued(id: str, gpus: int = 1, *, waited_s: float = 0, project: str = "ada", priority: int = 0) -> Queued:
-    return Queued(id, project, needs(gpus), NOW - timedelta(seconds=waited_s), priority)
+    return Queued(id, project, needs(gpus), NOW - timedelta(seconds=waited_s), priority=priority)
 
 
 def decide(waiting: list[Queued], running: list[OnCluster] | None = None, **changed: object) -> Plan:
@@ -109,6 +110,21 @@ def test_without_a_look_at_the_cluster_only_the_number_of_jobs_limits() -> None:
     assert decide([queued("huge", 4000)], capacity=None).starts == ("huge",)
 
 
+def test_a_projects_quota_counts_what_starts_in_the_same_step_and_holds_up_no_other_project() -> None:
+    rules = Rules(9, PATIENCE_S, limits={"ada": Limit(Quota(max_running_jobs=2), 0.0)})
+    waiting = [queued(f"a{n}", waited_s=PATIENCE_S + 9 - n) for n in range(3)] + [queued("b", project="bob")]
+    decided = decide(waiting, [OnCluster("on", "ada", needs(1))], rules=rules)
+    assert decided.starts == ("a0", "b")
+    assert decided.waits["a1"].code is WaitCode.QUOTA
+    assert "2 of 2 running jobs" in (decided.waits["a1"].held or "")
+
+
+def test_a_quota_of_gpu_hours_keeps_jobs_with_gpus_only() -> None:
+    rules = Rules(9, PATIENCE_S, limits={"ada": Limit(Quota(max_gpu_hours_month=10), 10.0)})
+    with_gpu = Queued("gpu", "ada", needs(1), NOW, gpus=1)
+    assert decide([with_gpu, queued("cpu")], rules=rules).starts == ("cpu",)
+
+
 _NEEDS = st.builds(needs, st.integers(1, 9), st.integers(0, 2))
 _JOBS = st.lists(
     st.tuples(_NEEDS, st.sampled_from("abc"), st.integers(-2, 2), st.integers(0, 2 * int(PATIENCE_S))), max_size=12
@@ -120,7 +136,7 @@ _NODES = st.lists(
 
 def _jobs(drawn: list[tuple[Needs, str, int, int]]) -> list[Queued]:
     return [
-        Queued(f"job{place:02}", project, asked, NOW - timedelta(seconds=waited), priority)
+        Queued(f"job{place:02}", project, asked, NOW - timedelta(seconds=waited), priority=priority)
         for place, (asked, project, priority, waited) in enumerate(drawn)
     ]
 
@@ -169,7 +185,7 @@ def test_every_job_that_fits_the_empty_cluster_starts_however_many_come_after_it
     # Past their patience, jobs go one after the other at worst.
     for step in range(int((PATIENCE_S + (len(waiting) + max_running + 2) * (run_s + step_s)) / step_s) + 2):
         running = {id: (job, end) for id, (job, end) in running.items() if end > now}
-        waiting[f"late{step:04}"] = Queued(f"late{step:04}", "new", needs(1), now, 2)
+        waiting[f"late{step:04}"] = Queued(f"late{step:04}", "new", needs(1), now, priority=2)
         decided = plan(
             list(waiting.values()),
             [job for job, _ in running.values()],

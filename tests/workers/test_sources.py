@@ -153,6 +153,13 @@ def test_what_cannot_be_fetched_over_https_says_why(tmp_path: Path, site: str, p
     assert said in error.message
 
 
+def test_a_redirect_must_match_the_patterns_too(tmp_path: Path, site: str) -> None:
+    for page, patterns in [("to-metadata", ["https://localhost"]), ("rows.jsonl.gz", ["https://elsewhere"])]:
+        with pytest.raises(AttemptError, match="PLUMBLINE_ALLOWED_URLS"):
+            fetch(f"{site}/{page}", tmp_path / "fetched", [*HERE, ip_network("169.254.0.0/16")], patterns)
+    fetch(f"{site}/moved", tmp_path / "fetched", HERE, ["https://local*"])
+
+
 def test_a_name_that_means_another_address_a_moment_later_is_connected_to_the_one_that_was_checked(
     tmp_path: Path, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

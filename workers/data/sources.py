@@ -18,6 +18,7 @@ from pathlib import Path
 
 from service.spec.paths import readable_file
 from service.spec.reports import AttemptBrief
+from service.spec.secrets import redact
 from service.spec.sources import SourceKind, hub_source, source_kind
 from service.spec.stages import Stage
 from workers.data.remote import buckets, https, hub
@@ -37,7 +38,8 @@ class FetchedFile:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What was fetched. commit: of a dataset on the hub, what the name meant at the first attempt."""
+    """What was fetched. source: without the secrets of a signed URL. commit: of a dataset on the hub, what the name
+    meant at the first attempt."""
 
     source: str
     commit: str | None
@@ -84,6 +86,10 @@ def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> tup
     return path, fetched.pinned
 
 
+def validation_file(brief: AttemptBrief) -> Path | None:
+    return Path(brief.storage) / brief.validation_file if brief.validation_file is not None else None
+
+
 def fetch(
     train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Network], patterns: Sequence[str] = ("*",)
 ) -> tuple[Path, Fetched]:
@@ -103,7 +109,7 @@ def fetch(
         try:
             commit = _download(train, rows, allowed, patterns)
             files = [_describe(path) for path in sorted(rows.iterdir())]
-            (temporary / "manifest.json").write_text(json.dumps(asdict(Fetched(train, commit, files))))
+            (temporary / "manifest.json").write_text(json.dumps(asdict(Fetched(redact(train), commit, files))))
             temporary.rename(directory)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -10,7 +10,6 @@ down_revision = "0007"
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("priority", sa.Integer(), server_default="0", nullable=False))
     op.add_column("jobs", sa.Column("size", sa.JSON(), nullable=True))
-    op.add_column("attempts", sa.Column("gpus", sa.Float(), nullable=True))
     op.create_index("ix_attempts_finished_at", "attempts", ["finished_at"])
     op.create_table(
         "cluster_views",
