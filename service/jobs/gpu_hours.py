@@ -8,6 +8,8 @@ says 0.
 
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from service.db.tables import Attempt, Job
 from service.spec import AlignmentJob
 from service.spec.resources import ReferencePlacement
@@ -28,7 +30,10 @@ def gpu_hours(job: Job, attempt: Attempt | None, now: datetime) -> float:
     """Of all attempts. attempt: the job's newest."""
     seconds = job.gpu_seconds
     if attempt is not None and not attempt.state.terminal:
-        seconds += gpu_seconds(AlignmentJob.model_validate(job.spec), attempt, now)
+        try:
+            seconds += gpu_seconds(AlignmentJob.model_validate(job.spec), attempt, now)
+        except ValidationError:  # of another version: what it holds cannot be told
+            return seconds / 3600
     return seconds / 3600
 
 

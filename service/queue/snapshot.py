@@ -1,12 +1,14 @@
 """What the plan is made from, read in a few bounded queries."""
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+from pydantic import ValidationError
 from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,6 +23,8 @@ from service.queue.capacity import Capacity, Needs
 from service.queue.plan import Limit, OnCluster, Plan, Queued, Rules, plan
 from service.settings import Settings
 from service.spec import AlignmentJob
+
+log = logging.getLogger(__name__)
 
 PER_PROJECT = 50  # the jobs of a project that are looked at: its next ones
 IN_ALL = 500
@@ -51,8 +55,7 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
     view = await observation.read(session, lock=lock)
     capacity = observation.capacity_of(view, settings)
     # One statement, so that no job is missed between leaving the queue and reaching the cluster.
-    rows = (await session.scalars(_live_jobs(now))).all()
-    specs = {job.id: spec_of(job) for job in rows}
+    specs, rows = _readable((await session.scalars(_live_jobs(now))).all())
     waiting = [job for job in rows if job.state is JobState.QUEUED]
     held = set(await session.scalars(select(Job.id).where(Job.state == JobState.QUEUED, waits_for_scores())))
     total = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED)
@@ -86,6 +89,17 @@ def _queued(job: Job, spec: AlignmentJob, now: datetime, waits_for_scores: bool)
         return queued
     then = f"{job.not_before:%H:%M:%S} UTC"
     return replace(queued, held=f"Its next attempt begins at {then}, after a failure on our side.")
+
+
+def _readable(jobs: Sequence[Job]) -> tuple[dict[str, AlignmentJob], list[Job]]:
+    """Without those that another version accepted and this one does not take: they wait, and hold up nobody."""
+    specs: dict[str, AlignmentJob] = {}
+    for job in jobs:
+        try:
+            specs[job.id] = spec_of(job)
+        except ValidationError:
+            log.warning("%s is left out of the queue: this version does not take its options", job.id)
+    return specs, [job for job in jobs if job.id in specs]
 
 
 def spec_of(job: Job) -> AlignmentJob:
