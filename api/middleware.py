@@ -1,5 +1,7 @@
 """What holds for every request: how large a JSON body may be, and what a browser may do with an answer."""
 
+import re
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,17 +17,17 @@ _CSP_DOCS = f"{_CSP}; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsaf
 class BodyLimit:
     """Reads a body before the app does, and answers 413 past the limit, whether or not a Content-Length announced it.
 
-    Bodies are JSON and small, so they are held; the one path whose body is a stream counts for itself.
+    Bodies are JSON and small, so they are held; paths whose bodies are streams count for themselves.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, internal_max_bytes: int, streamed_path: str) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, internal_max_bytes: int, streamed: re.Pattern[str]) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._internal_max_bytes = internal_max_bytes
-        self._streamed_path = streamed_path
+        self._streamed = streamed  # paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == self._streamed_path:
+        if scope["type"] != "http" or self._streamed.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
         limit = self._internal_max_bytes if scope["path"].startswith("/internal/") else self._max_bytes

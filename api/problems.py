@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from api.openai import errors as openai
-from service.errors import InvalidRequest, ServiceError, Unauthorized, Unavailable
+from service.errors import InvalidRequest, RateLimited, ServiceError, Unauthorized, Unavailable
 from service.validation import explain
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ def problem_of(status: int, code: str, title: str, detail: str) -> dict[str, Any
 
 def problem_response(request: Request, content: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     """In the form that the one who asks expects."""
+    request.state.problem_code = content["code"]
     if openai.is_expected(request):
         return openai.error_response(content, headers)
     # What a client sent may be echoed, so this must be able to say anything: lone surrogates as "?".
@@ -64,6 +65,8 @@ def error_response(request: Request, error: ServiceError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "2"
+    if isinstance(error, RateLimited):
+        headers["Retry-After"] = str(error.extra["retry_after_s"])
     return problem_response(request, problem(error), headers)
 
 

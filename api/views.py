@@ -1,15 +1,19 @@
 """What clients see of the rows: the response models, and how they are made."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.db import tables
+from api.queue_views import EtaView, Place, WaitingView
 from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
 from service.spec import Stage
 from service.spec.reports import Failure
+
+if TYPE_CHECKING:  # the client reads answers by these models, and needs no database
+    from service.db import tables
+    from service.queue.view import QueueNow
 
 
 class View(BaseModel):
@@ -55,9 +59,14 @@ class JobView(View):
     started_at: datetime | None
     finished_at: datetime | None
     deployment: DeploymentView | None
+    waiting: WaitingView | None = Field(description="Why it waits; null unless it is queued, and in event streams.")
+    eta: EtaView | None = Field(description="Null if nothing is known, when it has ended, and in event streams.")
 
     @classmethod
-    def of(cls, job: tables.Job, deployment: tables.Deployment | None) -> "JobView":
+    def of(
+        cls, job: "tables.Job", deployment: "tables.Deployment | None", queue: "QueueNow | None" = None
+    ) -> "JobView":
+        place = Place.of(job, queue)
         return cls(
             id=job.id,
             name=job.spec["name"],
@@ -78,6 +87,8 @@ class JobView(View):
             started_at=job.started_at,
             finished_at=job.finished_at,
             deployment=DeploymentView.model_validate(deployment) if deployment else None,
+            waiting=place.waiting,
+            eta=place.eta,
         )
 
 
@@ -115,9 +126,13 @@ class EventView(View):
     created_at: datetime
 
 
+_REMOVED_TO = Field(description="What is numbered up to here has been removed by retention; 0 if nothing has.")
+
+
 class EventPage(View):
     data: list[EventView]
     next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
+    removed_to: int = _REMOVED_TO
 
 
 class MetricView(View):
@@ -134,6 +149,7 @@ class MetricView(View):
 class MetricPage(View):
     data: list[MetricView]
     next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
+    removed_to: int = _REMOVED_TO
 
 
 class FileView(View):
@@ -151,7 +167,7 @@ class FileView(View):
     status: Literal["processed"] = "processed"
 
     @classmethod
-    def of(cls, file: tables.File, *, in_seconds: bool) -> "FileView":
+    def of(cls, file: "tables.File", *, in_seconds: bool) -> "FileView":
         view = cls.model_validate(file)
         return view.model_copy(update={"created_at": int(file.created_at.timestamp())}) if in_seconds else view
 
@@ -169,3 +185,15 @@ class FileDeleted(View):
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
+
+
+class Answer(View):
+    text: str
+    finish_reason: str | None
+    usage: dict[str, int]
+
+
+class Comparison(View):
+    base: Answer
+    aligned: Answer
+    seed: int

@@ -49,6 +49,7 @@ class Attempt:
         self._job = brief.spec
         self._reporter = reporter
         self._storage = Storage(Path(brief.storage))
+        self._reference_store = self._storage.root / brief.reference_store
         self._run_dir = self._storage.run(brief.job_id)
         self._examples = self._run_dir / "examples.arrow"
         self._pass_state = self._run_dir / "reference.state"
@@ -131,24 +132,25 @@ class Attempt:
         """Training reads scores from the store as they land, so both run at one time where the cluster has room."""
         weights = reference_weights(self._job, self._storage)
         precision = self._job.training.precision
+        reference, policy = find_pool(Pool.REFERENCE), find_pool(Pool.POLICY)
+        request = self._job.resources.reference
+        on_policy = self._policy_scores()
+        gpus = policy.gpus_per_worker(self._job.resources.policy) if on_policy else reference.gpus_per_worker(request)
         config = replace(
             config,
-            store_root=self._storage.reference_store,
-            namespace=namespace(weights, precision),
+            store_root=self._reference_store,
+            namespace=namespace(weights, precision, "cuda" if gpus else "cpu"),
             pass_state=self._pass_state,
         )
-        if self._policy_scores():
+        if on_policy:
             write_state(self._pass_state, PassState.COMPLETE)  # of what others would still write
             self._train(replace(config, scores_itself=True), mailbox)
             return
-        request = self._job.resources.reference
-        reference, policy = find_pool(Pool.REFERENCE), find_pool(Pool.POLICY)
-        gpus = reference.gpus_per_worker(request)
         overlap = can_overlap(reference, request, policy, self._job.resources.policy)
         scorer = ScorerConfig(
             weights=weights,
             examples=self._examples,
-            store_root=self._storage.reference_store,
+            store_root=self._reference_store,
             namespace=config.namespace,
             precision=precision,
             batch_tokens=self._job.training.micro_batch_tokens,

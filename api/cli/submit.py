@@ -1,7 +1,6 @@
 """`plumbline submit`: a job from a YAML file."""
 
 import re
-import uuid
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,13 +8,11 @@ import typer
 import yaml
 from rich.console import Console
 
-from api.cli.client import Client
 from api.cli.connection import Url, connect
-from api.cli.errors import CliError, Unreachable
+from api.cli.errors import CliError
 from api.cli.watch import follow
 
 _ELSEWHERE = re.compile(r"file-[0-9a-f]{21}$|hf:|\w+://")
-_TRIES = 3
 
 
 class _Loader(yaml.SafeLoader):
@@ -43,14 +40,14 @@ def submit(
         training_file = local_training_file(spec, file)
         if training_file is not None:
             with console.status(f"uploading {training_file.name}"):
-                uploaded = client.upload(training_file)
-            console.print(f"uploaded {training_file.name} as {uploaded['id']}", style="dim")
-            spec["data"] = spec["data"] | {"train": uploaded["id"]}
-        job = _submit(client, spec, idempotency_key or str(uuid.uuid4()))
-        console.print(job["id"])
+                uploaded = client.files.upload(training_file)
+            console.print(f"uploaded {training_file.name} as {uploaded.id}", style="dim")
+            spec["data"] = spec["data"] | {"train": uploaded.id}
+        job = client.jobs.create(spec, idempotency_key=idempotency_key)
+        console.print(job.id)
         if watch:
-            raise typer.Exit(follow(client, job["id"], console))
-    console.print(f"plumbline watch {job['id']}   shows its progress", style="dim")
+            raise typer.Exit(follow(client, job.id, console))
+    console.print(f"plumbline watch {job.id}   shows its progress", style="dim")
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -82,13 +79,3 @@ def local_training_file(spec: dict[str, Any], spec_path: Path) -> Path | None:
             return None
         raise CliError(f"data.train: there is no file {path}, and '{named}' is not the ID of an uploaded one.")
     return path
-
-
-def _submit(client: Client, spec: dict[str, Any], key: str) -> dict[str, Any]:
-    """The key makes trying again safe when an answer is lost."""
-    for _ in range(_TRIES - 1):
-        try:
-            return client.submit(spec, key)
-        except Unreachable:
-            continue
-    return client.submit(spec, key)

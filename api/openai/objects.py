@@ -13,6 +13,7 @@ from api.views import JobView, StageProgress
 from service.db.tables import Event, Job, Metric
 from service.jobs.progress import eta_s
 from service.jobs.states import JobState
+from service.serving.models import model_name
 from service.spec import AlignmentJob, LossKind, Stage
 from service.spec.losses import SigmoidLoss
 from service.spec.reports import Failure
@@ -156,11 +157,6 @@ def checkpoint_object(job: Job, trained: Metric, held_out: Metric | None) -> Fin
 
 def has_model(job: Job) -> bool:
     return job.state is JobState.SUCCEEDED and job.model_deleted_at is None
-
-
-def model_name(job_id: str) -> str:
-    """How the model that a job published is named wherever a model is asked for."""
-    return f"job:{job_id}"
 
 
 def event_id(job_id: str, number: int) -> str:

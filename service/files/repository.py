@@ -46,6 +46,10 @@ class FileRepository:
         files = (await self._session.scalars(query.limit(limit + 1))).all()
         return files[:limit], files[limit - 1].id if len(files) > limit else None
 
+    async def all_ids(self) -> set[str]:
+        """Of every project's files, those that are being deleted too."""
+        return set(await self._session.scalars(select(File.id)))
+
     async def deleted(self) -> Sequence[File]:
         """Files whose bytes may still be there although no one sees them any more."""
         return (await self._session.scalars(select(File).where(File.deleted_at.is_not(None)))).all()

@@ -8,7 +8,7 @@ larger than any upload.
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -21,32 +21,60 @@ from service.db.tables import File
 from service.errors import DatasetInvalid, NotFound
 from service.files.repository import FileRepository
 from service.jobs.data_file import find_data_file
-from service.jobs.model_admission import check_models, hold_models
+from service.jobs.model_admission import ModelShapes, check_models, hold_models, is_allowed_on_hub, not_allowed_on_hub
+from service.queue import observation
+from service.queue.checks import Finding, check_memory, check_pools
+from service.queue.size import JobSize
 from service.settings import Settings
 from service.spec import AlignmentJob, DataSpec, SourceKind, Storage
 from service.spec.addresses import refuse_literal
 from service.spec.rows import ReaderMissing, RowNeeds, RowProblem, read_rows
+from service.spec.sources import hub_source, may_be_fetched
 
 SHOWN_ROWS = 20
 
 
 async def check(
-    database: Database, settings: Settings, project_id: str, spec: AlignmentJob, *, read_rows: bool = True
-) -> None:
-    """Raises DatasetInvalid, ModelNotFound or ModelUnusable, naming the field or the rows and the way out.
+    database: Database, settings: Settings, project_id: str, spec: AlignmentJob, data: JobSize | None = None
+) -> JobSize:
+    """How big the job is, as far as that is known here. Raises DatasetInvalid, ModelNotFound, ModelUnusable or, for
+    what the cluster has not, PoolMissing, PoolTooSmall or DoesNotFitMemory; naming the field or the rows and the way
+    out.
 
-    Reads the whole training file, in a thread and with no transaction open. read_rows: false for a job whose rows have
-    just been read for another one that needs the same of them.
+    Reads the whole training file, in a thread and with no transaction open; data: unless `check_data` has just done so
+    for another job that needs the same of the same rows.
     """
+    models = await check_models(database, settings, project_id, spec)
+    if data is None:
+        data = await check_data(database, settings, project_id, spec)
+    for finding in await check_cluster(database, settings, spec, models):
+        if finding.error is not None:
+            raise finding.error
+    return replace(data, parameters=models.policy.parameters if models.policy else None)
+
+
+async def check_data(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> JobSize:
+    """Rows and bytes of the training file, None for what the attempt alone can know. Raises DatasetInvalid."""
     source = await _find_data(database, settings, project_id, spec.data)
-    await check_models(database, settings, project_id, spec)
-    if source is not None and read_rows:
-        try:
-            await asyncio.to_thread(check_rows, source[0], source[1], spec)
-        except FileNotFoundError as error:
-            raise DatasetInvalid(
-                f"The file '{source[1]}' has just been deleted: {_again(spec.data).lower()}.", field="data.train"
-            ) from error
+    if source is None:
+        return JobSize()
+    try:
+        size = await asyncio.to_thread(lambda: source[0].stat().st_size)
+        return JobSize(rows=await asyncio.to_thread(check_rows, source[0], source[1], spec), bytes=size)
+    except FileNotFoundError as error:
+        raise DatasetInvalid(
+            f"The file '{source[1]}' has just been deleted: {_again(spec.data).lower()}.", field="data.train"
+        ) from error
+
+
+async def check_cluster(
+    database: Database, settings: Settings, spec: AlignmentJob, models: ModelShapes
+) -> tuple[Finding, Finding]:
+    """Pools, and memory on their GPUs."""
+    async with database.reading() as session:
+        seen = observation.seen(await observation.read(session), settings)
+    pools = check_pools(spec, seen, settings)
+    return pools, check_memory(spec, models.policy, models.reference, seen, settings)
 
 
 async def hold(session: AsyncSession, project_id: str, spec: AlignmentJob) -> None:
@@ -87,6 +115,14 @@ async def _find_data(
             if path.stat().st_size > settings.max_upload_bytes:
                 return None  # it would be read for longer than a client waits
             return path, data.train
+        case SourceKind.HUB:
+            if not is_allowed_on_hub(hub_source(data.train).repository, settings):
+                raise DatasetInvalid(not_allowed_on_hub(settings), field="data.train")
+        case SourceKind.URL if not may_be_fetched(data.train, settings.allowed_urls):
+            raise DatasetInvalid(
+                f"Training files come from {' or '.join(settings.allowed_urls)} only (PLUMBLINE_ALLOWED_URLS).",
+                field="data.train",
+            )
         case SourceKind.URL if data.train.startswith("https://"):
             host = urlsplit(data.train).hostname or ""
             if refuse_literal(host, settings.allow_private_urls):
@@ -97,8 +133,9 @@ async def _find_data(
     return None
 
 
-def check_rows(path: Path, filename: str, spec: AlignmentJob) -> None:
-    """Raises DatasetInvalid if no row can be used, or more than `data.max_bad_rows` cannot."""
+def check_rows(path: Path, filename: str, spec: AlignmentJob) -> int | None:
+    """How many rows can be used; None if only the attempt can read them. Raises DatasetInvalid if none can, or more
+    than `data.max_bad_rows` cannot."""
     usable = bad = 0
     fatal: RowProblem | None = None
     shown: list[RowProblem] = []
@@ -112,9 +149,9 @@ def check_rows(path: Path, filename: str, spec: AlignmentJob) -> None:
             else:
                 usable += 1
     except ReaderMissing:
-        return  # the attempt reads the file again, and has what it takes
+        return None  # the attempt reads the file again, and has what it takes
     if usable and bad <= spec.data.max_bad_rows and not fatal:
-        return
+        return usable
     if fatal:
         detail = f"'{filename}' cannot be read past row {fatal.row}: {fatal.message}. {_again(spec.data)}."
     elif not usable and not bad:

@@ -48,8 +48,7 @@ async def start_attempt(session: AsyncSession, job: Job) -> Attempt:
 
 async def note_first_word(session: AsyncSession, job: Job, attempt: Attempt) -> None:
     """The attempt's driver has spoken: it runs, and so does its job unless it is being cancelled."""
-    spoken = {"state": AttemptState.RUNNING, "started_at": utc_now()}
-    await guarded_update(session, attempt, spoken, Attempt.state == AttemptState.PENDING)
+    await guarded_update(session, attempt, {"state": AttemptState.RUNNING}, Attempt.state == AttemptState.PENDING)
     if job.state is JobState.STARTING:
         await transition(
             session,
@@ -141,5 +140,4 @@ async def _end(
     }
     if not await guarded_update(session, attempt, values, Attempt.state.in_(ACTIVE_ATTEMPTS)):
         raise InvalidState(f"Attempt {attempt.number} has already ended.")
-    used = job.gpu_seconds + gpu_seconds(AlignmentJob.model_validate(job.spec), attempt, now)
-    await guarded_update(session, job, {"gpu_seconds": used})
+    await guarded_update(session, job, {"gpu_seconds": job.gpu_seconds + gpu_seconds(job, attempt, now)})

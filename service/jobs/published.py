@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import Job
@@ -45,6 +46,7 @@ async def delete(database: Database, settings: Settings, project_id: str, job_id
         job.model_deleted_at = utc_now()
         await session.flush()
         await append_event(session, job, "model.deleted", "The published model was deleted.")
+        await audit.record(session, job.id)
     await _remove(settings, job.id)
 
 

@@ -1,6 +1,7 @@
 """Taking an attempt's reports: each number once, in order, from the newest attempt only, a batch in one transaction."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,7 +11,7 @@ from service.db.guarded import guarded_update
 from service.db.tables import Attempt, Event, Job, Metric
 from service.errors import AttemptSuperseded, InvalidRequest, ReportGap
 from service.jobs import attempts, progress
-from service.jobs.repository import AttemptRepository, JobRepository, allocate
+from service.jobs.repository import AttemptRepository, JobRepository, add_events, allocate
 from service.jobs.states import AttemptState, JobState
 from service.settings import Settings
 from service.spec import AlignmentJob, DataSpec, SourceKind, Stage, Storage
@@ -43,10 +44,18 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
         job_id=job.id,
         spec=spec,
         storage=str(storage.root),
+        reference_store=str(_reference_store(storage, job, settings).relative_to(storage.root)),
         train_file=_train_file(spec.data, storage),
         allow_private_urls=[str(network) for network in settings.allow_private_urls],
+        allowed_urls=settings.allowed_urls,
         heartbeat_every_s=settings.heartbeat_every_s,
     )
+
+
+def _reference_store(storage: Storage, job: Job, settings: Settings) -> Path:
+    if settings.shares_reference_store:
+        return storage.reference_store
+    return storage.reference_store_of(job.project_id)
 
 
 def _train_file(data: DataSpec, storage: Storage) -> str | None:
@@ -122,7 +131,7 @@ async def _append_events(
     if not reports:
         return
     last = await allocate(session, job, "last_event", len(reports))
-    session.add_all(
+    events = [
         Event(
             job_id=job.id,
             number=number,
@@ -134,8 +143,8 @@ async def _append_events(
             created_at=now,
         )
         for number, report in enumerate(reports, start=last - len(reports) + 1)
-    )
-    await session.flush()
+    ]
+    await add_events(session, job, events)
 
 
 async def _append_metrics(

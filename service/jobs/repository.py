@@ -14,6 +14,7 @@ from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
 from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
+from service.webhooks.outbox import enqueue
 
 ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
 ACTIVE_ATTEMPTS = tuple(state for state in AttemptState if not state.terminal)
@@ -34,6 +35,10 @@ class JobRepository:
         """The job if it is the project's; NotFound otherwise, with no hint which of the two."""
         mine = select(Job).where(Job.id == job_id, Job.project_id == project_id, Job.deleted_at.is_(None))
         return await self._one(job_id, mine, lock)
+
+    async def get_many(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """Those that there are."""
+        return (await self._session.scalars(select(Job).where(Job.id.in_(job_ids)))).all()
 
     async def find_by_key(self, project_id: str, idempotency_key: str) -> Job | None:
         found = select(Job).where(Job.project_id == project_id, Job.idempotency_key == idempotency_key)
@@ -80,6 +85,13 @@ class JobRepository:
         due = or_(Job.not_before.is_(None), Job.not_before <= utc_now())
         queued = select(Job).where(Job.state == JobState.QUEUED, due, ~waits_for_scores())
         return (await self._session.scalars(queued.order_by(Job.id).limit(limit))).all()
+
+    async def waiting_for_scores(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of the jobs that another one of their reference group goes before."""
+        if not job_ids:
+            return set()
+        waiting = select(Job.id).where(Job.id.in_(job_ids), waits_for_scores())
+        return set((await self._session.scalars(waiting)).all())
 
     async def count_on_cluster(self) -> int:
         """Jobs that may hold something on the cluster."""
@@ -170,20 +182,25 @@ async def append_event(
     reader that asks for "after n" never misses one.
     """
     number = await allocate(session, job, "last_event", 1)
-    session.add(
-        Event(
-            job_id=job.id,
-            number=number,
-            attempt=attempt,
-            type=type,
-            stage=stage,
-            message=message,
-            data=data or {},
-            created_at=utc_now(),
-        )
+    event = Event(
+        job_id=job.id,
+        number=number,
+        attempt=attempt,
+        type=type,
+        stage=stage,
+        message=message,
+        data=data or {},
+        created_at=utc_now(),
     )
-    await session.flush()
+    await add_events(session, job, [event])
     return number
+
+
+async def add_events(session: AsyncSession, job: Job, events: Sequence[Event]) -> None:
+    """Write events whose numbers `allocate` has given out, and their deliveries to the project's webhooks."""
+    session.add_all(events)
+    await session.flush()
+    await enqueue(session, job.project_id, events)
 
 
 async def allocate(

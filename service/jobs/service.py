@@ -1,16 +1,18 @@
 """What clients do with jobs: submit them and cancel them."""
 
 import hashlib
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import Job
-from service.errors import DataReportMissing, IdempotencyConflict, InvalidRequest, InvalidState
+from service.errors import DataReportMissing, IdempotencyConflict, InvalidRequest, InvalidState, QuotaExceeded
 from service.ids import new_id
 from service.jobs import admission
 from service.jobs.continuation import with_adapter_options
@@ -18,6 +20,9 @@ from service.jobs.log import LogRepository
 from service.jobs.repository import JobRepository, append_event
 from service.jobs.states import JobState
 from service.jobs.transitions import transition
+from service.projects import usage
+from service.projects.quota import gpus_held
+from service.queue.size import JobSize
 from service.settings import Settings
 from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
@@ -38,8 +43,8 @@ async def submit(
     """Check and queue a job; returns it and whether an earlier request with this key had already made it.
 
     cloned_from: the job that the spec was taken from.
-    Raises what `admission.check` and `with_adapter_options` raise, and IdempotencyConflict if the key was used with
-    another body.
+    Raises what `admission.check` and `with_adapter_options` raise, QuotaExceeded, and IdempotencyConflict if the key
+    was used with another body.
     """
     check_key(idempotency_key)
     if field := first_unstorable(spec.model_dump(mode="json")):
@@ -48,16 +53,17 @@ async def submit(
     # Before the checks: a repeated request is answered even if a model it named has gone in the meantime.
     if idempotency_key is not None and (job := await _replayed(database, project_id, idempotency_key, digest)):
         return job, True
-    await admission.check(database, settings, project_id, spec)
+    size = await admission.check(database, settings, project_id, spec)
     spec = await with_adapter_options(database, settings, project_id, spec)
+    await usage.measure_models(database, settings, project_id)
     try:
         async with database.transaction() as session:
-            job = await enqueue(
-                session, project_id, spec, digest, idempotency_key=idempotency_key, cloned_from=cloned_from
-            )
+            columns = {"idempotency_key": idempotency_key, "cloned_from": cloned_from}
+            job = await enqueue(session, settings, project_id, spec, digest, size, **columns)
+            await audit.record(session, job.id)
         return job, False
-    except IntegrityError:
-        # Two requests with one key raced; the constraint let the other one through.
+    except (IntegrityError, QuotaExceeded):
+        # Two requests with one key raced; the other one came through, and may have taken the last of a quota.
         if idempotency_key is None or not (job := await _replayed(database, project_id, idempotency_key, digest)):
             raise
         return job, True
@@ -73,6 +79,7 @@ async def cancel(database: Database, project_id: str, job_id: str) -> Job:
             await transition(session, job, JobState.CANCELLED, reason=f"Cancelled while it was {job.state}.")
         elif job.state in (JobState.STARTING, JobState.RUNNING, JobState.PAUSING):
             await transition(session, job, JobState.CANCELLING, reason="A client asked to cancel the job.")
+        await audit.record(session, job.id)
         return job
 
 
@@ -80,6 +87,8 @@ async def data_report(session: AsyncSession, project_id: str, job_id: str) -> Da
     """What the newest attempt found in the job's data. Raises DataReportMissing until one has read it all."""
     job = await JobRepository(session).get_in_project(job_id, project_id)
     event = await LogRepository(session).newest_event(job.id, "data.prepared")
+    if event is None and job.events_removed_to:
+        raise DataReportMissing("The job's events have been removed by retention, and its data report with them.")
     if event is None:
         raise DataReportMissing(
             f"The job is {job.state} and its rows are not prepared yet: the report is there after the event "
@@ -108,11 +117,27 @@ async def _replayed(database: Database, project_id: str, key: str, digest: str) 
     return job
 
 
-async def enqueue(session: AsyncSession, project_id: str, spec: AlignmentJob, digest: str, **columns: Any) -> Job:
-    """Add a checked job to the queue. Raises what `admission.hold` does, and IntegrityError if its key was used.
+async def enqueue(
+    session: AsyncSession,
+    settings: Settings,
+    project_id: str,
+    spec: AlignmentJob,
+    digest: str,
+    size: JobSize,
+    **columns: Any,
+) -> Job:
+    """Add a checked job to the queue. Raises what `admission.hold` does, QuotaExceeded, and IntegrityError if its key
+    was used.
 
     columns: further ones of the row.
     """
+    gpus = gpus_held(spec, unset=settings.unset_gpus)
+    if spec.resources.max_gpu_hours is not None and not gpus:
+        raise InvalidRequest(
+            "The job's workers hold no GPUs, so it would never have held them for that long: leave max_gpu_hours out.",
+            field="resources.max_gpu_hours",
+        )
+    await usage.hold_for_job(session, project_id, gpus)
     await admission.hold(session, project_id, spec)
     job = Job(
         id=new_id("job"),
@@ -121,12 +146,15 @@ async def enqueue(session: AsyncSession, project_id: str, spec: AlignmentJob, di
         spec=spec.model_dump(mode="json"),  # with the defaults of today
         state=JobState.QUEUED,
         progress={},
+        priority=spec.priority,
+        size=asdict(size),
         num_attempts=0,
         num_failures=0,
         gpu_seconds=0.0,
         last_event=0,
         last_metric=0,
         created_at=utc_now(),
+        gpus=gpus,
         **columns,
     )
     session.add(job)

@@ -94,11 +94,16 @@ class AttemptBrief(WireModel):
     job_id: str
     spec: AlignmentJob
     storage: str = Field(description="Root of the cluster's storage; see service.spec.layout.")
+    reference_store: str = Field("reference", description="Directory of the reference store, under that root.")
     train_file: str | None = Field(
         description="Path of the training file, under that root or absolute; null if the attempt is to fetch "
         "`spec.data.train`."
     )
     allow_private_urls: list[str] = Field(
         default_factory=list, description="Private networks that https:// sources may lie in."
+    )
+    allowed_urls: list[str] = Field(
+        default_factory=lambda: ["*"],
+        description="Patterns of scheme://host that https:// sources must match, after a redirect too.",
     )
     heartbeat_every_s: float

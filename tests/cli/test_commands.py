@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from api.cli.client import Client
 from api.cli.submit import read_spec
+from api.client import Client
 from service.settings import Settings
 from tests.cli.conftest import plumbline, write_job
 
@@ -16,9 +16,9 @@ def test_submitting_uploads_the_training_file_that_the_spec_names_by_its_path(
     status, out, _ = plumbline("submit", str(write_job(tmp_path, local.home / "tiny", name="by-path")))
     assert status == 0
     job_id = next(line for line in out.splitlines() if line.startswith("job-"))
-    job = client.job(job_id)
-    assert job["name"] == "by-path"
-    assert job["spec"]["data"]["train"].startswith("file-")
+    job = client.jobs.get(job_id)
+    assert job.name == "by-path"
+    assert job.spec["data"]["train"].startswith("file-")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_what_is_not_here_is_left_to_the_server(local: Settings, tmp_path: Path,
 
 
 def test_the_same_idempotency_key_returns_the_same_job(local: Settings, tmp_path: Path, client: Client) -> None:
-    uploaded = client.upload(_row_file(tmp_path))["id"]
+    uploaded = client.files.upload(_row_file(tmp_path)).id
     path = write_job(tmp_path, local.home / "tiny", data=f"{{train: {uploaded}}}")
     answers = [plumbline("submit", str(path), "--idempotency-key", "once")[1].splitlines()[0] for _ in range(2)]
     assert answers[0] == answers[1]
@@ -45,7 +45,7 @@ def test_the_same_idempotency_key_returns_the_same_job(local: Settings, tmp_path
 def test_without_a_key_of_ones_own_each_submission_is_another_job(
     local: Settings, tmp_path: Path, client: Client
 ) -> None:
-    uploaded = client.upload(_row_file(tmp_path))["id"]
+    uploaded = client.files.upload(_row_file(tmp_path)).id
     path = write_job(tmp_path, local.home / "tiny", data=f"{{train: {uploaded}}}")
     answers = {plumbline("submit", str(path))[1].splitlines()[0] for _ in range(2)}
     assert len(answers) == 2

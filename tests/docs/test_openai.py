@@ -15,6 +15,7 @@ from service.spec.reports import ReportBatch
 from tests.api.conftest import Server, ada, database, server
 from tests.api.conftest import settings as settings
 from tests.service.conftest import make_model
+from tests.service.test_adapters import write_weights
 
 __all__ = ["ada", "database", "server"]
 
@@ -26,8 +27,7 @@ async def test_the_script_runs_as_it_stands_there(
     server: Server, ada: dict[str, str], database: Database, settings: Settings
 ) -> None:
     model = make_model(settings.storage_root / "models" / "tiny")
-    (model / "model.safetensors").unlink()
-    (model / "pytorch_model.bin").write_bytes(b"w")  # whose modules the control plane does not look into
+    write_weights(model / "model.safetensors", {"model.layers.0.self_attn.q_proj.weight": [4, 4]})
     key = ada["Authorization"].removeprefix("Bearer ")
     environment = os.environ | {"OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": key}
     process = await asyncio.create_subprocess_exec(

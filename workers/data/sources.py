@@ -60,7 +60,7 @@ def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> tup
     if brief.train_file is not None:
         return Path(brief.storage) / brief.train_file, brief.spec.data.train
     networks = [ip_network(network) for network in brief.allow_private_urls]
-    path, fetched = fetch(brief.spec.data.train, run_dir / "fetched", networks)
+    path, fetched = fetch(brief.spec.data.train, run_dir / "fetched", networks, brief.allowed_urls)
     reporter.event(
         "data.fetched",
         f"{len(fetched.files)} files with {fetched.bytes} bytes from {fetched.source}",
@@ -73,11 +73,13 @@ def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> tup
     return path, fetched.pinned
 
 
-def fetch(train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Network]) -> tuple[Path, Fetched]:
+def fetch(
+    train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Network], patterns: Sequence[str] = ("*",)
+) -> tuple[Path, Fetched]:
     """The file, or the directory of files, that `read_rows` takes; and what is known of it.
 
     directory: where it is kept; whatever is whole there is taken instead of fetching again.
-    allowed: private networks that https:// sources may lie in.
+    allowed: private networks that https:// sources may lie in. patterns: of scheme://host, see `may_be_fetched`.
     Raises AttemptError `source_not_found`, `source_refused`, `source_unclear`, or `source_unreachable` (retried).
     """
     manifest = directory / "manifest.json"
@@ -88,7 +90,7 @@ def fetch(train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Netwo
         rows = temporary / "rows"
         rows.mkdir(parents=True)
         try:
-            commit = _download(train, rows, allowed)
+            commit = _download(train, rows, allowed, patterns)
             files = [_describe(path) for path in sorted(rows.iterdir())]
             (temporary / "manifest.json").write_text(json.dumps(asdict(Fetched(train, commit, files))))
             temporary.rename(directory)
@@ -100,11 +102,13 @@ def fetch(train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Netwo
     return (rows / fetched.files[0].name if len(fetched.files) == 1 else rows), fetched
 
 
-def _download(train: str, rows: Path, allowed: Sequence[IPv4Network | IPv6Network]) -> str | None:
+def _download(
+    train: str, rows: Path, allowed: Sequence[IPv4Network | IPv6Network], patterns: Sequence[str]
+) -> str | None:
     if source_kind(train) is SourceKind.HUB:
         return hub.download(hub_source(train), rows)
     if train.startswith("https://"):
-        https.download(train, rows / "00000", allowed)
+        https.download(train, rows / "00000", allowed, patterns)
     else:
         buckets.download(train, rows / "00000")
     return None

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"  # chain: 0004
+down_revision = "0004"
 
 
 def upgrade() -> None:
@@ -26,8 +26,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("cloned_from", sa.String(length=40), nullable=True))
     for name in ("not_before", "pause_requested_at", "deleted_at", "purged_at"):
         op.add_column("jobs", sa.Column(name, sa.DateTime(timezone=True), nullable=True))
-    for name in ("started_at", "scored_at"):
-        op.add_column("attempts", sa.Column(name, sa.DateTime(timezone=True), nullable=True))
+    op.add_column("attempts", sa.Column("scored_at", sa.DateTime(timezone=True), nullable=True))
     # In SQL of both databases: Alembic adds no column with a foreign key to a table of SQLite.
     op.execute(
         "ALTER TABLE jobs ADD COLUMN sweep_id VARCHAR(40) CONSTRAINT fk_jobs_sweep_id_sweeps REFERENCES sweeps (id)"
