@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from api.app import create_app
 from service.clock import utc_now
 from service.db.session import Database
-from service.db.tables import Upload
+from service.db.tables import Sweep, Upload
 from service.db.webhook_tables import Webhook, WebhookDelivery
 from service.files import service as files
 from service.ids import new_id
@@ -73,10 +73,12 @@ async def ids(database: Database, settings: Settings, ada: dict[str, str]) -> di
             failures=0,
             created_at=utc_now(),
         )
-        session.add_all([upload, webhook, delivery])
+        sweep = Sweep(id=new_id("sweep"), project_id="ada", body_sha256="", changes=[], created_at=utc_now())
+        session.add_all([upload, webhook, delivery, sweep])
     file_id = await add_file(database, settings, b"{}\n")
     return {
         "job_id": job.id,
+        "sweep_id": sweep.id,
         "model": f"job:{job.id}",
         "file_id": file_id,
         "key_id": key.id,
