@@ -22,13 +22,13 @@ from service.controller.retain import Retain
 from service.controller.sweep import Sweep
 from service.controller.watch import Watch
 from service.db.session import Database
-from service.errors import InvalidState
+from service.errors import InvalidState, Unavailable
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
 # OSError: drivers raise it bare when the database's address does not answer
-_TROUBLE = (ClusterError, InvalidState, DBAPIError, PoolTimeout, OSError)
+_TROUBLE = (ClusterError, InvalidState, Unavailable, DBAPIError, PoolTimeout, OSError)
 
 Reconcile = Callable[[Controller], Awaitable[None]]
 
