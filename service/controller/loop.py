@@ -25,14 +25,14 @@ from service.controller.retain import Retain
 from service.controller.sweep import Sweep
 from service.controller.watch import Watch
 from service.db.session import Database
-from service.errors import InvalidState
+from service.errors import InvalidState, Unavailable
 from service.leases import Lease
 from service.settings import Settings
 from service.telemetry import context, metrics
 
 log = logging.getLogger(__name__)
 
-_TROUBLE = (ClusterError, InvalidState, *DATABASE_TROUBLE)
+_TROUBLE = (ClusterError, InvalidState, Unavailable, *DATABASE_TROUBLE)
 
 Reconcile = Callable[[Controller], Awaitable[None]]
 

@@ -17,6 +17,7 @@ from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import File, Upload, UploadPart
 from service.errors import InvalidRequest, InvalidState, NotFound, ServiceError, TooLarge
+from service.files import contents
 from service.files import service as files
 from service.files.disk import write_whole
 from service.files.repository import FileRepository
@@ -121,10 +122,10 @@ async def complete(
                 await files.record(session, file)
                 upload.file_id, upload.completed_as = file.id, request
     except (ServiceError, SQLAlchemyError):
-        files.path_of(settings, file).unlink(missing_ok=True)
+        await contents.remove(settings, file.id)
         raise
     if not won:
-        files.path_of(settings, file).unlink(missing_ok=True)
+        await contents.remove(settings, file.id)
         return await _completed(database, upload, request)
     await asyncio.to_thread(remove_bytes, settings, upload.id)
     return upload, file
