@@ -209,8 +209,7 @@ class Attempt(Base):
     last_seq: Mapped[int] = mapped_column(Integer, default=0)  # reports taken so far
     failure: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
-    started_at: Mapped[datetime | None]  # when its driver first spoke
-    scored_at: Mapped[datetime | None]  # when it had let go of the reference pool
+    scored_at: Mapped[datetime | None]  # when every pair that it needs was in the reference store
     heartbeat_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 

@@ -58,12 +58,4 @@ async def transition(
 
     data = (data or {}) | ({"failure": values["error"]} if error is not None else {})
     await append_event(session, job, f"job.{to}", reason, data=data)
-    observe.transition(
-        session,
-        job_id=job.id,
-        project_id=job.project_id,
-        before=before,
-        to=to,
-        reason=reason,
-        waited_s=waited_s,
-    )
+    observe.transition(session, job, before, reason, waited_s)
