@@ -16,16 +16,18 @@ from service.cluster.http import ClusterError, connect
 from service.controller import cancel, start
 from service.controller.context import ClusterCode, Controller, make_controller
 from service.controller.deploy import Deploy
+from service.controller.track import Track
 from service.controller.watch import Watch
 from service.db.session import Database
 from service.errors import InvalidState
 from service.settings import Settings
 from service.telemetry import context, metrics
+from service.trackers.mlflow import Mlflow, TrackerError
 
 log = logging.getLogger(__name__)
 
 # OSError: drivers raise it bare when the database's address does not answer
-_TROUBLE = (ClusterError, InvalidState, DBAPIError, PoolTimeout, OSError)
+_TROUBLE = (ClusterError, InvalidState, TrackerError, DBAPIError, PoolTimeout, OSError)
 
 Reconcile = Callable[[Controller], Awaitable[None]]
 
@@ -43,6 +45,9 @@ async def run(settings: Settings, database: Database, stop: asyncio.Event, code:
             loops.create_task(_repeat(controller, stop, (start.reconcile, Watch().reconcile, cancel.reconcile)))
             # apart, because Serve may take long to answer
             loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
+            if settings.mlflow_url is not None:
+                track = Track(Mlflow(settings.mlflow_url, settings.mlflow_experiment))
+                loops.create_task(_repeat(controller, stop, (track.reconcile,)))
     finally:
         await client.aclose()
 
