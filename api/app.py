@@ -8,6 +8,7 @@ beside it.
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
 from api.audit import AuditTrail
+from api.authentication import AuthenticateFirst
 from api.feeds import Feeds
 from api.limits import RateLimitHeaders
 from api.middleware import BodyLimit, SecurityHeaders
@@ -40,21 +42,34 @@ from api.routes import (
     lifecycle,
     losses,
     members,
+    metrics,
     projects,
     queue,
     streams,
     sweeps,
     webhooks,
 )
+from api.slow_bodies import Pace, SlowBodies
+from api.telemetry import Telemetry
 from service.db.migrate import is_current
 from service.db.session import Database
-from service.errors import Forbidden, InvalidRequest, RateLimited, Unauthorized
+from service.errors import (
+    Forbidden,
+    InvalidRequest,
+    RateLimited,
+    ServiceError,
+    TooLarge,
+    TooSlow,
+    Unauthorized,
+    Unavailable,
+)
 from service.files import service as files_service
 from service.jobs import deletion, published
 from service.keys.rate_limit import RateLimiter
 from service.keys.uses import WRITE_EVERY_S, KeyUses
 from service.queue.view import QueueViews
 from service.settings import Settings
+from service.telemetry.database_metrics import DatabaseMetrics
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +102,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.rate_limiter = RateLimiter(settings.requests_per_minute)
+    app.state.open_streams = Counter()  # by project; see api.sse
     app.state.key_uses = KeyUses()
     problems.install(app)
     app.include_router(health.router)
-    of_every_route = problems.problems(Unauthorized, Forbidden, RateLimited, InvalidRequest)
+    app.include_router(metrics.router)
+    of_every_route = problems.problems(
+        Unauthorized, Forbidden, RateLimited, InvalidRequest, TooLarge, TooSlow, Unavailable, ServiceError
+    )
     for resource in OWN:
         app.include_router(resource.router, prefix="/v1", responses=of_every_route)
     for resource in (fine_tuning, models, uploads, generation):
@@ -103,9 +122,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         internal_max_bytes=max(REPORT_BYTES, settings.max_body_bytes),
         streamed=STREAMED,
     )
+    app.add_middleware(SlowBodies, pace=Pace(silence_s=settings.body_silence_s))
+    app.add_middleware(AuthenticateFirst)
     app.add_middleware(AuditTrail)
     app.add_middleware(RateLimitHeaders)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Telemetry)  # the last one added is the outermost
     _document_problems(app)
     return app
 
@@ -121,6 +143,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
             app.state.database, app.state.serve_client = database, serve_client
             app.state.queue = QueueViews(database, settings)
             writer = asyncio.create_task(_write_key_uses(app.state.key_uses, database))
+            app.state.database_metrics = DatabaseMetrics(database)
             yield
             writer.cancel()
             await asyncio.wait([writer])
@@ -177,8 +200,8 @@ def _document_problems(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        document["components"]["schemas"].setdefault("Problem", schema)
+        schema = problems.ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].setdefault("ProblemDetails", schema)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way

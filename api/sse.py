@@ -1,6 +1,7 @@
 """Server-sent events: frames, and streams that follow something until there is nothing more to come."""
 
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field
@@ -8,9 +9,13 @@ from typing import Any, Protocol
 
 from fastapi import Request
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
-from service.errors import InvalidRequest
+from api.problems import error_response
+from service.errors import InvalidRequest, TooManyStreams
+from service.keys.service import Caller
+from service.settings import Settings
+from service.telemetry.metrics import OPEN_STREAMS
 
 KEEP_ALIVE_S = 15.0
 MAX_NUMBER = 2**31 - 1
@@ -60,15 +65,39 @@ def resume_after(request: Request, after: int) -> int:
 
 class EventStream(StreamingResponse):
     """Closes its frames as soon as the client has gone, wherever they had got to; Starlette leaves that to the
-    garbage collector."""
+    garbage collector. One stream too many for its project becomes the answer 429 instead."""
 
     def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
         super().__init__(frames, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         self._frames = frames
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller: Caller | None = scope.get("state", {}).get("caller")
+        if caller is None:  # of an application without projects
+            await super().__call__(scope, receive, send)
+            return
+        project_id = caller.project_id
+        settings: Settings = scope["app"].state.settings
+        open_streams: Counter[str] = scope["app"].state.open_streams
+        if open_streams[project_id] >= settings.max_streams:
+            await self._frames.aclose()
+            refused = TooManyStreams(
+                f"{settings.max_streams} event streams of your project are open: close some, or ask again later."
+            )
+            await error_response(Request(scope), refused)(scope, receive, send)
+            return
+        open_streams[project_id] += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            open_streams[project_id] -= 1
+            if not open_streams[project_id]:
+                del open_streams[project_id]
+
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._frames):
-            await super().stream_response(send)
+            with OPEN_STREAMS.track_inprogress():
+                await super().stream_response(send)
 
 
 async def follow(opened: AbstractContextManager[Source], *, lifetime_s: float) -> AsyncGenerator[bytes, None]:

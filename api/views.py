@@ -10,6 +10,7 @@ from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
 from service.spec import Stage
 from service.spec.reports import Failure
+from service.spec.secrets import shown_spec
 
 if TYPE_CHECKING:  # the client reads answers by these models, and needs no database
     from service.db import tables
@@ -69,14 +70,14 @@ class JobView(View):
         place = Place.of(job, queue)
         return cls(
             id=job.id,
-            name=job.spec["name"],
+            name=job.spec.get("name"),
             state=job.state,
             stage=Stage(job.stage) if job.stage else None,
             progress={
                 Stage(stage): StageProgress.model_validate(entry | {"eta_s": eta_s(entry)})
                 for stage, entry in job.progress.items()
             },
-            spec=job.spec,
+            spec=shown_spec(job.spec),
             error=Failure.model_validate(job.error) if job.error else None,
             attempts=job.num_attempts,
             next_attempt_at=job.not_before,
@@ -150,6 +151,21 @@ class MetricPage(View):
     data: list[MetricView]
     next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
     removed_to: int = _REMOVED_TO
+
+
+class CurvePointView(View):
+    """Neighbouring steps. Metrics without a finite value in them are left out."""
+
+    first_step: int
+    last_step: int
+    num_steps: int
+    mean: dict[str, float]
+    low: dict[str, float]
+    high: dict[str, float]
+
+
+class Curve(View):
+    data: list[CurvePointView]
 
 
 class FileView(View):

@@ -151,6 +151,18 @@ class TooLarge(ServiceError):
     title = "The body is over the limit"
 
 
+class TooSlow(ServiceError):
+    status = 408
+    code = "too_slow"
+    title = "The body did not come in time"
+
+
+class TooManyStreams(ServiceError):
+    status = 429
+    code = "too_many_streams"
+    title = "Too many event streams are open"
+
+
 class UploadIncomplete(ServiceError):
     status = 400
     code = "upload_incomplete"

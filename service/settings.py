@@ -68,6 +68,10 @@ class Settings(BaseSettings):
         24 * 3600, ge=60, description="From the creation of an upload in parts to its expiry."
     )
     max_body_bytes: int = Field(2**20, ge=1024, description="JSON bodies.")
+    body_silence_s: float = Field(30, gt=0, description="Seconds without a byte of a request's body before it ends.")
+    max_streams: int = Field(
+        2000, ge=1, description="Event streams that one project may have open, on each process of the API."
+    )
     max_running_jobs: int = Field(1, ge=1, description="Jobs on the cluster at one time; the others queue.")
     requests_per_minute: int = Field(
         12_000,
@@ -141,6 +145,16 @@ class Settings(BaseSettings):
     )
     keep_deliveries_days: float | None = Field(30, ge=7, description="The delivery log of webhooks.")
     retention_every_s: float = Field(600, gt=0, description="Between two looks for what is to be removed.")
+
+    # What operators see (docs/observability.md)
+    log_format: Literal["json", "text"] | None = Field(None, description="By default JSON in production.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    metrics_token: SecretStr | None = Field(
+        None, description="What GET /metrics of the API asks for; in production there are no metrics without it."
+    )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port on `host` where the controller answers GET /metrics; asks for no token."
+    )
 
     # Serving
     serving_device: Literal["cpu", "gpu"] | None = Field(

@@ -14,11 +14,14 @@ ON_BOTH = (
     "controller/test_leader.py",
     "controller/test_loop.py",
     "controller/test_start.py",
+    "api/test_feeds.py",
     "api/test_files.py",
     "api/test_internal.py",
     "api/test_jobs.py",
+    "api/test_lifecycle.py",
     "api/test_streams.py",
     "api/openai/test_repeated.py",
+    "api/openai/test_uploads.py",
 )
 
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 
-from api.deps import DatabaseDep, ProjectDep, QueueDep, SettingsDep
+from api.deps import DatabaseDep, IdempotencyKeyDep, ProjectDep, QueueDep, SettingsDep
 from api.examples import JOBS
 from api.problems import problems
 from api.queue_views import DryRunView
@@ -67,16 +67,10 @@ async def submit_job(
     settings: SettingsDep,
     queue: QueueDep,
     response: Response,
+    idempotency_key: IdempotencyKeyDep,
     dry_run: Annotated[
         bool, Query(description="Only say what would become of the job: every check, cost and time. Needs no key.")
     ] = False,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            description="Makes it safe to send the request again: the same key and body get the same job, with the "
-            "header `Idempotent-Replayed: true`; another body with the key is refused.",
-        ),
-    ] = None,
 ) -> JobView | Response:
     """Queue a job. Its file's rows, its models and the cluster's pools are checked first; a job that is accepted can
     run."""

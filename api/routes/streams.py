@@ -10,8 +10,9 @@ from api import sse
 from api.deps import DatabaseDep, FeedsDep, ProjectDep, SettingsDep
 from api.log_frames import Channel
 from api.problems import problems
-from api.views import EventPage, EventView, MetricPage, MetricView
-from service.errors import InvalidRequest, NotFound
+from api.views import Curve, CurvePointView, EventPage, EventView, MetricPage, MetricView
+from service.errors import InvalidRequest, NotFound, RateLimited, TooManyStreams
+from service.jobs.curve import curve
 from service.jobs.log import LogRepository, Split
 from service.jobs.repository import JobRepository
 
@@ -20,7 +21,7 @@ router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"])
 After = Annotated[int, Query(ge=0, le=sse.MAX_NUMBER, description="Only what has a higher number.")]
 # Read by `sse.resume_after`, which says what is wrong with a malformed one; declared for the documentation.
 LastEventId = Annotated[str | None, Header(description="For a stream: the `id` of the last frame received.")]
-_RESPONSES = sse.DOCUMENTED | problems(NotFound, InvalidRequest)
+_RESPONSES = sse.DOCUMENTED | problems(NotFound, InvalidRequest, RateLimited, TooManyStreams)
 
 
 @router.get("/events", response_model=EventPage, responses=_RESPONSES)
@@ -71,6 +72,23 @@ async def job_metrics(
             return MetricPage(data=views, next_after=_next_after(metrics, limit), removed_to=job.metrics_removed_to)
     following = feeds.following(Channel("metrics", split), job, sse.resume_after(request, after))
     return sse.EventStream(sse.follow(following, lifetime_s=settings.stream_lifetime_s))
+
+
+@router.get("/metrics/curve", responses=problems(NotFound, InvalidRequest))
+async def job_curve(
+    job_id: str,
+    project_id: ProjectDep,
+    database: DatabaseDep,
+    points: Annotated[int, Query(ge=1, le=2000, description="At most so many.")] = 500,
+    split: Split = "train",
+) -> Curve:
+    """All steps of the job in few points: a job with more steps than `points` gets means, lows and highs of buckets of
+    neighbouring steps, the same number of steps in each."""
+    async with database.reading() as session:
+        job = await JobRepository(session).get_in_project(job_id, project_id)
+        return Curve(
+            data=[CurvePointView.model_validate(point) for point in await curve(session, job.id, split, points)]
+        )
 
 
 def _next_after(rows: Sequence[Any], limit: int) -> int | None:

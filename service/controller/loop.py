@@ -8,6 +8,7 @@ reconciler from its own; anything else is a bug and ends the controller.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import httpx
@@ -27,6 +28,7 @@ from service.db.session import Database
 from service.errors import InvalidState
 from service.leases import Lease
 from service.settings import Settings
+from service.telemetry import context, metrics
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +86,18 @@ async def _repeat(controller: Controller, stop: asyncio.Event, reconcilers: Sequ
 async def _step(controller: Controller, reconcile: Reconcile, troubles: dict[str, str]) -> None:
     """One pass. The same trouble is logged once, not at every step."""
     name = reconcile.__module__.rpartition(".")[2]
+    started = time.perf_counter()
     try:
-        await reconcile(controller)
+        with context.bound(reconciler=name):
+            await reconcile(controller)
     except _TROUBLE as error:
+        metrics.RECONCILE_TROUBLES.labels(name).inc()
         if troubles.get(name) != str(error):
             log.warning("%s: %s", name, error)
         troubles[name] = str(error)
     else:
         if troubles.pop(name, None):
             log.info("%s: all well again", name)
+        metrics.RECONCILED_AT.labels(name).set_to_current_time()
+    finally:
+        metrics.RECONCILE_SECONDS.labels(name).observe(time.perf_counter() - started)

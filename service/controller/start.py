@@ -10,6 +10,7 @@ from service.jobs.tokens import attempt_token
 from service.queue import observation
 from service.queue.snapshot import take
 from service.spec.pools import Pool
+from service.telemetry import context
 
 
 async def reconcile(controller: Controller) -> None:
@@ -20,8 +21,9 @@ async def reconcile(controller: Controller) -> None:
     """
     await _lease(controller)
     for attempt in await _pending(controller):
-        if await controller.jobs.get(attempt.id) is None:
-            await _submit(controller, attempt)
+        with context.bound(job_id=attempt.job_id, attempt_id=attempt.id):
+            if await controller.jobs.get(attempt.id) is None:
+                await _submit(controller, attempt)
 
 
 async def _lease(controller: Controller) -> None:

@@ -14,6 +14,8 @@ from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
 from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
+from service.spec.secrets import redact, redacted
+from service.telemetry import observe
 from service.webhooks.outbox import enqueue
 
 ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
@@ -76,8 +78,9 @@ class JobRepository:
         return jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None
 
     async def live_on_file(self, file_id: str) -> Job | None:
-        """A job that has not ended and trains on the uploaded file, if there is one."""
-        found = select(Job).where(Job.state.in_(LIVE), Job.spec["data"]["train"].as_string() == file_id)
+        """A job that has not ended and trains or is measured on the uploaded file, if there is one."""
+        reads = or_(*(Job.spec["data"][name].as_string() == file_id for name in ("train", "validation")))
+        found = select(Job).where(Job.state.in_(LIVE), reads)
         return (await self._session.scalars(found.order_by(Job.id).limit(1))).one_or_none()
 
     async def oldest_queued(self, limit: int) -> Sequence[Job]:
@@ -85,13 +88,6 @@ class JobRepository:
         due = or_(Job.not_before.is_(None), Job.not_before <= utc_now())
         queued = select(Job).where(Job.state == JobState.QUEUED, due, ~waits_for_scores())
         return (await self._session.scalars(queued.order_by(Job.id).limit(limit))).all()
-
-    async def waiting_for_scores(self, job_ids: Sequence[str]) -> set[str]:
-        """Those of the jobs that another one of their reference group goes before."""
-        if not job_ids:
-            return set()
-        waiting = select(Job.id).where(Job.id.in_(job_ids), waits_for_scores())
-        return set((await self._session.scalars(waiting)).all())
 
     async def count_on_cluster(self) -> int:
         """Jobs that may hold something on the cluster."""
@@ -188,8 +184,8 @@ async def append_event(
         attempt=attempt,
         type=type,
         stage=stage,
-        message=message,
-        data=data or {},
+        message=redact(message),
+        data=redacted(data or {}),
         created_at=utc_now(),
     )
     await add_events(session, job, [event])
@@ -201,6 +197,7 @@ async def add_events(session: AsyncSession, job: Job, events: Sequence[Event]) -
     session.add_all(events)
     await session.flush()
     await enqueue(session, job.project_id, events)
+    observe.events(session, [event.type for event in events])
 
 
 async def allocate(

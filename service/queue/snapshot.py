@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.db.tables import Attempt, Job
 from service.db.tenant_tables import Project
-from service.jobs.repository import ON_CLUSTER, JobRepository, waits_for_scores
+from service.jobs.repository import ON_CLUSTER, waits_for_scores
 from service.jobs.states import JobState
 from service.projects.quota import Quota
 from service.projects.usage import gpu_hours
@@ -54,11 +54,11 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
     rows = (await session.scalars(_live_jobs())).all()
     specs = {job.id: spec_of(job) for job in rows}
     waiting = [job for job in rows if job.state is JobState.QUEUED]
-    for_scores = await JobRepository(session).waiting_for_scores([job.id for job in waiting if job.reference_group])
+    held = set(await session.scalars(select(Job.id).where(Job.state == JobState.QUEUED, waits_for_scores())))
     total = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED)
     return Snapshot(
         now=now,
-        queued=[_queued(job, specs[job.id], now, for_scores=job.id in for_scores) for job in waiting],
+        queued=[_queued(job, specs[job.id], now, job.id in held) for job in waiting],
         on_cluster=[
             OnCluster(job.id, job.project_id, Needs.of(specs[job.id]), job.gpus or 0.0)
             for job in rows
@@ -78,10 +78,10 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
     )
 
 
-def _queued(job: Job, spec: AlignmentJob, now: datetime, *, for_scores: bool) -> Queued:
+def _queued(job: Job, spec: AlignmentJob, now: datetime, waits_for_scores: bool) -> Queued:
     queued = Queued.of(job.id, job.project_id, spec, job.created_at, job.gpus or 0.0)
-    if for_scores:
-        return replace(queued, held="Another job of its sweep scores the same pairs under the reference first.")
+    if waits_for_scores:
+        return replace(queued, held="It starts when a job before it in its sweep has scored the pairs that they share.")
     if job.not_before is None or job.not_before <= now:
         return queued
     then = f"{job.not_before:%H:%M:%S} UTC"

@@ -124,7 +124,7 @@ def other_process(settings: Settings, tmp_path: Path) -> Iterator[Callable[[], "
     }
 
     def begin() -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "api.cli.main", "controller"]
+        command = [sys.executable, "-c", "from api.cli.main import app; app()", "controller"]
         started.append(subprocess.Popen(command, env=env, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE))
         return started[-1]
 

@@ -56,7 +56,7 @@ async def test_each_event_that_a_webhook_asks_for_becomes_one_delivery(database:
     await cancel(database, "ada", job.id)
     async with database.transaction() as session:
         job = await JobRepository(session).get(job.id, lock=True)
-        await attempts.finish_cancelled(session, job, "Cancelled.")
+        await attempts.finish_leaving(session, job, "Cancelled.")
 
     async with database.reading() as session:
         events = (await session.scalars(select(Event).order_by(Event.number))).all()
