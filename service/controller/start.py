@@ -10,7 +10,7 @@ from service.jobs.tokens import attempt_token
 from service.queue import observation
 from service.queue.snapshot import take
 from service.spec.pools import Pool
-from service.telemetry import context
+from service.telemetry import context, traces
 
 
 async def reconcile(controller: Controller) -> None:
@@ -47,6 +47,7 @@ async def _pending(controller: Controller) -> list[Attempt]:
 
 async def _submit(controller: Controller, attempt: Attempt) -> None:
     settings = controller.settings
+    traceparent = traces.traceparent(attempt.job_id)
     await controller.jobs.submit(
         attempt.id,
         controller.code.attempt,
@@ -54,6 +55,7 @@ async def _submit(controller: Controller, attempt: Attempt) -> None:
             "PLUMBLINE_API_URL": settings.callback_url,
             "PLUMBLINE_ATTEMPT_ID": attempt.id,
             "PLUMBLINE_ATTEMPT_TOKEN": attempt_token(settings, attempt.id),
-        },
+        }
+        | ({"TRACEPARENT": traceparent} if traceparent else {}),
         label_selector=Pool.CONTROL.selector,
     )

@@ -169,6 +169,7 @@ class Job(Base):
     model_bytes: Mapped[int | None] = mapped_column(BigInteger)  # of what it published, once that was measured
     deleted_at: Mapped[datetime | None]  # no one sees it from then on; the row stays as a record
     purged_at: Mapped[datetime | None]  # its files, events and metrics are gone
+    queued_at: Mapped[datetime | None]  # when it was queued again, by a retry or a resume; it waits since then
     priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # the spec's, for the queue's query
     size: Mapped[dict[str, Any] | None]  # service.queue.size.JobSize: what admission knew; null before there was one
 

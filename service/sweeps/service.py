@@ -71,7 +71,7 @@ async def create(
             await session.flush()
             for index, (spec, size) in enumerate(checked):
                 place = {"sweep_id": sweep.id, "sweep_index": index, "reference_group": reference_group(sweep.id, spec)}
-                await enqueue(session, settings, project_id, spec, size, digest, **place)
+                await enqueue(session, settings, project_id, spec, digest, size, **place)
             await audit.record(session, sweep.id)
     except (IntegrityError, QuotaExceeded):
         # Two requests with one key raced; the other one came through, and may have taken the last of a quota.
@@ -137,18 +137,18 @@ async def _jobs_of(session: AsyncSession, sweep: Sweep) -> Sequence[Job]:
 async def _checked(
     database: Database, settings: Settings, project_id: str, specs: list[AlignmentJob]
 ) -> list[tuple[AlignmentJob, JobSize]]:
-    """The specifications as they are to be queued, and how big they are. Rows that several jobs need in the same way
+    """The specifications as they are to be queued, and how big each job is. Rows that several jobs need in the same way
     are read once."""
-    sizes: dict[tuple[str, RowNeeds], JobSize] = {}
+    read: dict[tuple[str, RowNeeds], JobSize] = {}
     checked = []
     for index, spec in enumerate(specs):
         rows = (spec.data.model_dump_json(), RowNeeds.of(spec))
         try:
-            size = await admission.check(database, settings, project_id, spec, data=sizes.get(rows))
+            size = await admission.check(database, settings, project_id, spec, data=read.get(rows))
             checked.append((await with_adapter_options(database, settings, project_id, spec), size))
         except InvalidRequest as error:
             raise type(error)(f"Job {index} of the sweep: {error.detail}", **error.extra, job=index) from error
-        sizes[rows] = size
+        read[rows] = size
     return checked
 
 

@@ -10,7 +10,8 @@ from fastapi.routing import APIRoute
 from api.app import create_app
 from service.clock import utc_now
 from service.db.session import Database
-from service.db.tables import Sweep
+from service.db.tables import Sweep, Upload
+from service.db.webhook_tables import Webhook, WebhookDelivery
 from service.files import service as files
 from service.ids import new_id
 from service.jobs.states import JobState
@@ -18,12 +19,14 @@ from service.keys.roles import Role
 from service.keys.service import create_key
 from service.projects import service as projects
 from service.settings import Settings
+from service.webhooks.states import DeliveryState
 from tests.api.conftest import key_of
 from tests.service.conftest import add_file, add_job
 
 # What a request needs to get past validation, where that is more than {}.
 BODIES: dict[str, Any] = {
     "PATCH /v1/projects/{project_id}": {"quota": {}},
+    "POST /v1/uploads/{upload_id}/complete": {"part_ids": ["part-0"]},
     "POST /v1/keys": {"name": "more"},
     "POST /v1/members": {"user": "eve", "role": "viewer"},
     "POST /v1/projects": {"id": "new"},
@@ -47,8 +50,31 @@ async def ids(database: Database, settings: Settings, ada: dict[str, str]) -> di
         user = await projects.find_or_make_user(session, "ada")
         await projects.set_member(session, "ada", user, Role.ADMIN)
         key, _ = await create_key(session, project_id="ada", name="other")
+        running = await add_job(session, state=JobState.RUNNING)
+        upload = Upload(
+            id=new_id("upload"), project_id="ada", filename="a", bytes=9, created_at=utc_now(), expires_at=utc_now()
+        )
+        webhook = Webhook(
+            id=new_id("webhook"),
+            project_id="ada",
+            name="",
+            url="https://example.org/",
+            event_types=[],
+            secret_version=1,
+            oldest_version=1,
+            created_at=utc_now(),
+        )
+        delivery = WebhookDelivery(
+            id=new_id("delivery"),
+            webhook_id=webhook.id,
+            type="test",
+            state=DeliveryState.SUCCEEDED,
+            attempts=1,
+            failures=0,
+            created_at=utc_now(),
+        )
         sweep = Sweep(id=new_id("sweep"), project_id="ada", body_sha256="", changes=[], created_at=utc_now())
-        session.add(sweep)
+        session.add_all([upload, webhook, delivery, sweep])
     file_id = await add_file(database, settings, b"{}\n")
     return {
         "job_id": job.id,
@@ -58,6 +84,10 @@ async def ids(database: Database, settings: Settings, ada: dict[str, str]) -> di
         "key_id": key.id,
         "user_id": user.id,
         "project_id": "ada",
+        "upload_id": upload.id,
+        "webhook_id": webhook.id,
+        "delivery_id": delivery.id,
+        "running": running.id,
     }
 
 
@@ -152,4 +182,4 @@ def _unknown(value: str) -> str:
 
 
 def _without_ids(text: str) -> str:
-    return re.sub(r"(job|file|key|user|req)-[0-9a-f]{21}", "ID", text)
+    return re.sub(r"(job|file|key|user|req|upload|webhook|delivery)-[0-9a-f]{21}", "ID", text)

@@ -16,7 +16,7 @@ from service.jobs.repository import JobRepository
 from service.jobs.states import AttemptState, JobState
 from service.projects import service as projects
 from service.projects.quota import Quota, Usage, gpus_held, never_fits, reason_to_wait
-from service.projects.usage import measure_models, usage, waits_for
+from service.projects.usage import measure_models, quota_of, usage
 from service.settings import Settings
 from service.spec import AlignmentJob
 from tests.service.conftest import add_file, add_job, make_model
@@ -120,13 +120,14 @@ async def test_a_job_waits_while_its_project_runs_what_it_may(database: Database
     await limit(database, max_running_jobs=1, max_gpus=4)
     async with database.transaction() as session:
         running = await add_job(session, state=JobState.RUNNING, gpus=2.0)
-        queued = await add_job(session, gpus=3.0)
-        shortage = await waits_for(session, queued)
+        await add_job(session, gpus=3.0, project_id="bob", state=JobState.RUNNING)
+        quota = await quota_of(session, "ada")
+        shortage = reason_to_wait(quota, await usage(session, "ada"), 3)
         assert shortage is not None
         assert (shortage.quota, shortage.used, shortage.limit) == ("max_running_jobs", 1, 1)
         (await JobRepository(session).get(running.id)).state = JobState.SUCCEEDED
         await session.flush()
-        assert await waits_for(session, queued) is None
+        assert reason_to_wait(quota, await usage(session, "ada"), 3) is None
 
 
 def test_what_can_never_run_is_refused_and_what_can_waits() -> None:
