@@ -58,9 +58,7 @@ class Track:
             async with controller.database.transaction() as session:
                 session.add(run)
         async with controller.database.reading() as session:
-            metrics = await LogRepository(session).metrics(
-                job.id, after=run.last_metric, limit=_PORTION, superseded=True
-            )
+            metrics = await LogRepository(session).metrics_after({job.id: run.last_metric}, split=None, limit=_PORTION)
         await asyncio.to_thread(self.tracker.send, run.run_id, metrics)
         last = metrics[-1].number if metrics else run.last_metric
         closed = job.state.terminal and last == job.last_metric
