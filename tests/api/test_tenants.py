@@ -87,7 +87,6 @@ async def ids(database: Database, settings: Settings, ada: dict[str, str]) -> di
         "upload_id": upload.id,
         "webhook_id": webhook.id,
         "delivery_id": delivery.id,
-        "sweep_id": sweep.id,
         "running": running.id,
     }
 
