@@ -1,19 +1,32 @@
-"""What routes are given: the settings, the database, and who is asking."""
+"""What routes are given: the settings, the database, and who is asking.
 
+A route that takes `ProjectDep` is for viewers if its method is GET, and for members otherwise; `AdminDep` and
+`OperatorDep` ask for more. `AdministeredDep` is the project that an admin's request is about.
+"""
+
+import time
 from typing import Annotated
 
 import httpx
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api.feeds import Feeds
+from service import audit
 from service.db.session import Database
-from service.errors import Unauthorized
-from service.jobs.tokens import is_token_of
-from service.keys.service import verify_key
+from service.errors import Forbidden, InvalidRequest, NotFound, RateLimited
+from service.keys.rate_limit import RateLimiter
+from service.keys.roles import Role
+from service.keys.service import Caller
+from service.keys.uses import KeyUses
+from service.queue.view import QueueViews
 from service.settings import Settings
 from service.telemetry import context
+from service.text import storable
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="`Authorization: Bearer KEY`")
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def _settings(request: Request) -> Settings:
@@ -26,32 +39,114 @@ def _database(request: Request) -> Database:
     return database
 
 
+def _feeds(request: Request) -> Feeds:
+    feeds: Feeds = request.app.state.feeds
+    return feeds
+
+
 def _serve_client(request: Request) -> httpx.AsyncClient:
     client: httpx.AsyncClient = request.app.state.serve_client
     return client
 
 
+def _queue(request: Request) -> QueueViews:
+    queue: QueueViews = request.app.state.queue
+    return queue
+
+
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
+FeedsDep = Annotated[Feeds, Depends(_feeds)]
+QueueDep = Annotated[QueueViews, Depends(_queue)]
 ServeClientDep = Annotated[httpx.AsyncClient, Depends(_serve_client)]
+# What it holds was looked at before the request got here (api.authentication); here it is for the OpenAPI document.
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-async def _project(database: DatabaseDep, credentials: Credentials) -> str:
-    if credentials is None:
-        raise Unauthorized
-    async with database.reading() as session:
-        key = await verify_key(session, credentials.credentials)
-    context.add(project_id=key.project_id, key_id=key.id)
-    return key.project_id
+async def _caller(request: Request, _: Credentials) -> Caller:
+    caller: Caller = request.state.caller
+    context.add(project_id=caller.project_id, key_id=caller.key_id)
+    _spend(request, caller.key_id)
+    if (act := audit.current()) is not None:
+        route = request.scope["route"]
+        act.action = f"{request.method} {route.path}"
+        act.project_id, act.key_id, act.user_id = caller.project_id, caller.key_id, caller.user_id
+        act.target = storable(next(iter(request.path_params.values()), None))
+    return caller
 
 
-async def _attempt_id(attempt_id: str, settings: SettingsDep, credentials: Credentials) -> str:
-    if credentials is None or not is_token_of(settings, attempt_id, credentials.credentials):
-        raise Unauthorized
+def _spend(request: Request, key_id: str) -> None:
+    """`api.limits` tells the client in headers what is left."""
+    uses: KeyUses = request.app.state.key_uses
+    uses.note(key_id)
+    limiter: RateLimiter = request.app.state.rate_limiter
+    request.state.allowance = allowance = limiter.take(key_id, time.monotonic())
+    if allowance.retry_after_s is not None:
+        raise RateLimited(
+            f"This key may send {allowance.limit} requests a minute: try again in {allowance.retry_after_s} s.",
+            retry_after_s=allowance.retry_after_s,
+        )
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+
+
+def _require(caller: Caller, role: Role) -> None:
+    if not caller.role.covers(role):
+        raise Forbidden(f"This needs the role {role}, and your key has {caller.role}: ask an admin of your project.")
+
+
+async def _project(request: Request, caller: CallerDep) -> str:
+    _require(caller, Role.VIEWER if request.method in READING else Role.MEMBER)
+    return caller.project_id
+
+
+async def _admin(caller: CallerDep) -> Caller:
+    _require(caller, Role.ADMIN)
+    return caller
+
+
+async def _operator(caller: CallerDep) -> Caller:
+    _require(caller, Role.OPERATOR)
+    return caller
+
+
+ProjectDep = Annotated[str, Depends(_project)]
+AdminDep = Annotated[Caller, Depends(_admin)]
+OperatorDep = Annotated[Caller, Depends(_operator)]
+
+
+async def _administered(
+    caller: AdminDep,
+    project: Annotated[str | None, Query(description="Another project than the key's own; for operators.")] = None,
+) -> str:
+    if project in (None, caller.project_id):
+        return caller.project_id
+    if caller.role is not Role.OPERATOR:
+        raise NotFound("There is no such project among yours. GET /v1/projects lists them.")
+    return project or ""
+
+
+async def _attempt_id(attempt_id: str, _: Credentials) -> str:
     context.add(attempt_id=attempt_id)
     return attempt_id
 
 
-ProjectDep = Annotated[str, Depends(_project)]
+async def _idempotency_key(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="Makes it safe to send the request again: the same key and body get the same job, with the "
+            "header `Idempotent-Replayed: true`; another body with the key is refused.",
+        ),
+    ] = None,
+) -> str | None:
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise InvalidRequest("The request has several Idempotency-Keys: send one.", field="Idempotency-Key")
+    return idempotency_key
+
+
+AdministeredDep = Annotated[str, Depends(_administered)]
 AttemptIdDep = Annotated[str, Depends(_attempt_id)]
+IdempotencyKeyDep = Annotated[str | None, Depends(_idempotency_key)]

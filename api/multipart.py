@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 PURPOSE = "fine-tune"
-_HOW = "Send multipart/form-data with the file in the field 'file', as `curl -F file=@pairs.jsonl` does"
 
 
 class FilePart:
-    """The field `file` of a request's form. Open it first; then `filename` is known and `chunks` gives the bytes."""
+    """The one file of a request's form. Open it first; then `filename` is known and `chunks` gives the bytes."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, field: str = "file") -> None:
+        """field: the name of the file's form field."""
+        self._field = field
+        self._how = f"Send multipart/form-data with the bytes in the field '{field}', as `curl -F {field}=@FILE` does"
         kind, options = parse_options_header(request.headers.get("content-type"))
         boundary = options.get(b"boundary", b"")
         if kind != b"multipart/form-data" or not boundary:
-            raise UploadIncomplete(f"This is not multipart form data. {_HOW}.")
+            raise UploadIncomplete(f"This is not multipart form data. {self._how}.")
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._on_part_begin,
             "on_header_field": self._on_header_field,
@@ -42,7 +44,7 @@ class FilePart:
         try:
             self._parser = MultipartParser(boundary, callbacks)
         except FormParserError as error:
-            raise UploadIncomplete(f"The boundary of the form is malformed. {_HOW}.") from error
+            raise UploadIncomplete(f"The boundary of the form is malformed. {self._how}.") from error
         self._body = request.stream()
         self._data: deque[bytes] = deque()
         self._name, self._value, self._disposition = b"", b"", b""
@@ -55,7 +57,7 @@ class FilePart:
         while self.filename is None and await self._read():
             continue
         if self.filename is None:
-            raise InvalidRequest(f"The form has no file. {_HOW}.", field="file")
+            raise InvalidRequest(f"The form has no file. {self._how}.", field=self._field)
         return self.filename
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -77,7 +79,7 @@ class FilePart:
                 return False
             raise UploadIncomplete("The upload broke off before its end; nothing was kept. Send it again.") from error
         except FormParserError as error:
-            raise UploadIncomplete(f"The form is malformed: {error}. {_HOW}.") from error
+            raise UploadIncomplete(f"The form is malformed: {error}. {self._how}.") from error
         return True
 
     def _on_part_begin(self) -> None:
@@ -97,13 +99,13 @@ class FilePart:
     def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         field = options.get(b"name", b"").decode(errors="replace")
-        if field == "purpose":
+        if field == "purpose" and self._field == "file":
             self._purpose = b""
             return
-        if field != "file":
-            raise InvalidRequest(f"There is no form field '{field[:100]}'. {_HOW}.", field=field[:100])
+        if field != self._field:
+            raise InvalidRequest(f"There is no form field '{field[:100]}'. {self._how}.", field=field[:100])
         if self.filename is not None:
-            raise InvalidRequest("The form has more than one file: send each in its own request.", field="file")
+            raise InvalidRequest("The form has more than one file: send each in its own request.", field=field)
         self.filename = options.get(b"filename", b"").decode(errors="replace")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:

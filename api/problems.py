@@ -16,7 +16,7 @@ from starlette.routing import Match, Route
 
 from api.openai import errors as openai
 from api.telemetry import HEADER, request_id
-from service.errors import InvalidRequest, ServiceError, Unauthorized, Unavailable
+from service.errors import InvalidRequest, RateLimited, ServiceError, TooManyStreams, Unauthorized, Unavailable
 from service.spec.secrets import redacted
 from service.validation import explain
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 
-class Problem(BaseModel):
+class ProblemDetails(BaseModel):
     """What went wrong (RFC 9457). Further members depend on `code`: `errors`, `rows`, `field`, `expected_seq`..."""
 
     model_config = ConfigDict(extra="allow")
@@ -58,6 +58,7 @@ def problem_of(status: int, code: str, title: str, detail: str) -> dict[str, Any
 
 def problem_response(request: Request, content: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     """In the form that the one who asks expects; a secret that was sent in the wrong place is not sent back."""
+    request.state.problem_code = content["code"]
     content = redacted(content)
     if id := request_id(request.scope):
         content |= {"request_id": id}
@@ -75,6 +76,10 @@ def error_response(request: Request, error: ServiceError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "2"
+    if isinstance(error, RateLimited):
+        headers["Retry-After"] = str(error.extra["retry_after_s"])
+    if isinstance(error, TooManyStreams):
+        headers["Retry-After"] = "10"
     return problem_response(request, problem(error), headers)
 
 
@@ -82,7 +87,7 @@ def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """For `responses=` of a route: what it may answer, by status, with an example for each code."""
     documented: dict[int | str, dict[str, Any]] = {}
     for error in errors:
-        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}}
+        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "examples": {}}}
         answer = documented.setdefault(error.status, {"description": "", "content": content})
         answer["description"] += f"{'; or ' if answer['description'] else ''}{error.title}"
         answer["content"][MEDIA_TYPE]["examples"][error.code] = {
@@ -96,8 +101,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(OperationalError, _database_error)
-    app.add_exception_handler(InterfaceError, _database_error)
+    app.add_exception_handler(OperationalError, database_error)
+    app.add_exception_handler(InterfaceError, database_error)
     app.add_exception_handler(Exception, _our_bug)
 
 
@@ -139,7 +144,7 @@ def _methods_at(request: Request) -> list[str]:
     return sorted({method for route in found for method in route.methods or ()})
 
 
-async def _database_error(request: Request, error: Exception) -> Response:
+async def database_error(request: Request, error: Exception) -> Response:
     log.error("the database does not answer", exc_info=error)
     return error_response(
         request, Unavailable("The database does not answer, or lacks its `plumbline db upgrade`: try again shortly.")

@@ -1,16 +1,20 @@
 """What clients see of the rows: the response models, and how they are made."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.db import tables
+from api.queue_views import EtaView, Place, WaitingView
 from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
 from service.spec import Stage
 from service.spec.reports import Failure
 from service.spec.secrets import shown_spec
+
+if TYPE_CHECKING:  # the client reads answers by these models, and needs no database
+    from service.db import tables
+    from service.queue.view import QueueNow
 
 
 class View(BaseModel):
@@ -46,16 +50,27 @@ class JobView(View):
     spec: dict[str, Any] = Field(description="The AlignmentJob as it was accepted, defaults filled in.")
     error: Failure | None
     attempts: int
+    next_attempt_at: datetime | None = Field(
+        description="Of a queued job whose last attempt failed on our side: when the next one may begin."
+    )
+    gpu_hours: float = Field(description="Held by the attempts that have ended; see `resources.max_gpu_hours`.")
+    cloned_from: str | None = Field(description="The job whose specification it began with.")
+    sweep_id: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     deployment: DeploymentView | None
+    waiting: WaitingView | None = Field(description="Why it waits; null unless it is queued, and in event streams.")
+    eta: EtaView | None = Field(description="Null if nothing is known, when it has ended, and in event streams.")
 
     @classmethod
-    def of(cls, job: tables.Job, deployment: tables.Deployment | None) -> "JobView":
+    def of(
+        cls, job: "tables.Job", deployment: "tables.Deployment | None", queue: "QueueNow | None" = None
+    ) -> "JobView":
+        place = Place.of(job, queue)
         return cls(
             id=job.id,
-            name=job.spec["name"],
+            name=job.spec.get("name"),
             state=job.state,
             stage=Stage(job.stage) if job.stage else None,
             progress={
@@ -65,11 +80,34 @@ class JobView(View):
             spec=shown_spec(job.spec),
             error=Failure.model_validate(job.error) if job.error else None,
             attempts=job.num_attempts,
+            next_attempt_at=job.not_before,
+            gpu_hours=job.gpu_seconds / 3600,
+            cloned_from=job.cloned_from,
+            sweep_id=job.sweep_id,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
             deployment=DeploymentView.model_validate(deployment) if deployment else None,
+            waiting=place.waiting,
+            eta=place.eta,
         )
+
+
+class JobDeleted(View):
+    id: str
+    object: Literal["job"] = "job"
+    deleted: Literal[True] = True
+
+
+class CheckpointView(View):
+    step: int
+    saved_at: datetime
+    bytes: int
+    metrics: dict[str, dict[str, float | None]] = Field(description="What was measured at its step, by split.")
+
+
+class CheckpointPage(View):
+    data: list[CheckpointView]
 
 
 class JobPage(View):
@@ -89,9 +127,13 @@ class EventView(View):
     created_at: datetime
 
 
+_REMOVED_TO = Field(description="What is numbered up to here has been removed by retention; 0 if nothing has.")
+
+
 class EventPage(View):
     data: list[EventView]
     next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
+    removed_to: int = _REMOVED_TO
 
 
 class MetricView(View):
@@ -108,6 +150,22 @@ class MetricView(View):
 class MetricPage(View):
     data: list[MetricView]
     next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
+    removed_to: int = _REMOVED_TO
+
+
+class CurvePointView(View):
+    """Neighbouring steps. Metrics without a finite value in them are left out."""
+
+    first_step: int
+    last_step: int
+    num_steps: int
+    mean: dict[str, float]
+    low: dict[str, float]
+    high: dict[str, float]
+
+
+class Curve(View):
+    data: list[CurvePointView]
 
 
 class FileView(View):
@@ -125,7 +183,7 @@ class FileView(View):
     status: Literal["processed"] = "processed"
 
     @classmethod
-    def of(cls, file: tables.File, *, in_seconds: bool) -> "FileView":
+    def of(cls, file: "tables.File", *, in_seconds: bool) -> "FileView":
         view = cls.model_validate(file)
         return view.model_copy(update={"created_at": int(file.created_at.timestamp())}) if in_seconds else view
 
@@ -143,3 +201,15 @@ class FileDeleted(View):
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
+
+
+class Answer(View):
+    text: str
+    finish_reason: str | None
+    usage: dict[str, int]
+
+
+class Comparison(View):
+    base: Answer
+    aligned: Answer
+    seed: int

@@ -18,8 +18,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.models, when run as a script
 
-from api.cli.client import Client
 from api.cli.stack import TWO_POOLS, running_stack
+from api.client import Client
+from api.views import EventView
+from service.jobs.states import JobState
 from service.settings import Settings
 from tests.models import make_model
 
@@ -58,7 +60,7 @@ def main() -> None:
         with running_stack(settings, TWO_POOLS, say=lambda text: print(f"... {text}", flush=True)) as stack:
             model = make_model(stack.settings.storage_root / "models" / "bench", **SMALL)
             with Client(stack.url, stack.key) as client:
-                file_id = client.upload(PAIRS)["id"]
+                file_id = client.files.upload(PAIRS).id
                 seeds = [0, 0, *range(1, arguments.runs)]
                 timings = [run(client, spec(model, file_id, arguments.steps, seed)) for seed in seeds]
     report(timings)
@@ -74,26 +76,25 @@ def spec(model: Path, file_id: str, steps: int, seed: int) -> dict[str, Any]:
 
 
 def run(client: Client, spec: dict[str, Any]) -> Timing:
-    job = client.submit(spec)
-    for frame in client.events(job["id"]):
-        if frame.event == "event":
-            print(f"    {frame.data['message']}", flush=True)
-    job = client.job(job["id"])
-    if job["state"] != "succeeded":
-        raise SystemExit(f"the job {job['state']}: {job['error']}")
-    posted = datetime.fromisoformat(job["created_at"])
+    job_id = client.jobs.create(spec).id
+    for news in client.jobs.events(job_id):
+        if isinstance(news, EventView):
+            print(f"    {news.message}", flush=True)
+    job = client.jobs.get(job_id)
+    if job.state is not JobState.SUCCEEDED or job.finished_at is None:
+        raise SystemExit(f"the job {job.state}: {job.error}")
 
-    def since(time: str) -> float:
-        return (datetime.fromisoformat(time) - posted).total_seconds()
+    def since(time: datetime) -> float:
+        return (time - job.created_at).total_seconds()
 
-    events = client.event_page(job["id"], limit=1000)["data"]
-    first = {event["type"]: event for event in reversed(events)}
-    scored = first["reference.scored"]["data"]
+    events = client.jobs.list_events(job_id, limit=1000).data
+    first = {event.type: event for event in reversed(events)}
+    scored = first["reference.scored"].data
     return Timing(
-        driver_speaks=since(first["job.running"]["created_at"]),
-        first_step=since(client.metric_page(job["id"], limit=1)["data"][0]["created_at"]),
-        succeeded=since(job["finished_at"]),
-        stages={event["stage"]: event["data"]["seconds"] for event in events if event["type"] == "stage.completed"},
+        driver_speaks=since(first["job.running"].created_at),
+        first_step=since(client.jobs.list_metrics(job_id, limit=1).data[0].created_at),
+        succeeded=since(job.finished_at),
+        stages={str(event.stage): event.data["seconds"] for event in events if event.type == "stage.completed"},
         hits=scored["hits"],
         scored=scored["scored"],
     )

@@ -25,9 +25,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the other modules, when run as a script
 
-from api.cli.client import Client
 from api.cli.processes import free_port
 from api.cli.stack import TWO_POOLS, Stack, running_stack
+from api.client import Client
 from benchmarks.service_job import Record, follow, scorers_started, wait_until_free
 from benchmarks.workload import LONGEST, make_reference, make_workload, precision
 from service.settings import Settings
@@ -92,7 +92,7 @@ def main() -> None:
             say(f"{work.pairs} pairs, {work.tokens} tokens, {work.weights / 1e6:.1f} million weights")
             reference = make_reference(work, hidden=arguments.hidden, layers=arguments.reference_layers)
             with Client(stack.url, stack.key) as client:
-                spec = job_spec(work.model, reference, client.upload(work.rows)["id"], arguments)
+                spec = job_spec(work.model, reference, client.files.upload(work.rows).id, arguments)
                 rounds = [one_round(stack, client, spec, arguments.scorers) for _ in range(arguments.rounds)]
     print(
         f"\n{work.pairs} pairs, {work.tokens:,} tokens (prompts once), batches of {arguments.batch}; policy of ", end=""
@@ -121,7 +121,7 @@ def one_round(stack: Stack, client: Client, spec: dict[str, Any], scorers: int) 
         wait_until_free(stack.ray)
         if empty:
             shutil.rmtree(Storage(stack.settings.storage_root).reference_store, ignore_errors=True)
-        record = follow(client, client.submit(spec | {"resources": resources})["id"], until_scored=alone)
+        record = follow(client, client.jobs.create(spec | {"resources": resources}).id, until_scored=alone)
         if record.planned["hits"] != (0 if empty else record.planned["pairs"]):
             raise SystemExit(f"{name}: {record.planned['hits']} of {record.planned['pairs']} pairs were in the store")
         detail = f"{record.scoring_s:.1f} scoring" if alone else f"{record.start_up_s:.1f} start-up"

@@ -8,8 +8,11 @@ from typing import Any
 
 import httpx
 
-from api.cli.client import Client
 from api.cli.local_ray import LocalRay
+from api.client import Client
+from api.views import EventView
+from service.jobs.states import JobState
+from service.spec import Stage
 
 Json = dict[str, Any]
 _POLL_S = 0.2
@@ -88,23 +91,19 @@ def follow(client: Client, job_id: str, *, until_scored: bool = False) -> Record
     until_scored: cancel it when its reference stage is through, and take that for its success.
     """
     shards: dict[int, datetime] = {}
-    for frame in client.events(job_id):
-        at = frame.data.get("progress", {}).get("reference")
-        if frame.event == "job" and at and at["done"]:
-            shards.setdefault(at["done"], datetime.fromisoformat(at["updated_at"]))
-        if until_scored and frame.event == "event" and _is_end_of_reference(frame.data):
-            client.cancel(job_id)
-    job = client.job(job_id)
-    if job["state"] != ("cancelled" if until_scored else "succeeded"):
-        raise SystemExit(f"the job {job['state']}: {job['error']}")
-    events = client.event_page(job_id, limit=1000)["data"]
-    metrics = client.metric_page(job_id, split="train")["data"]
+    for news in client.jobs.events(job_id):
+        if isinstance(news, EventView):
+            if until_scored and (news.type, news.stage) == ("stage.completed", Stage.REFERENCE):
+                client.jobs.cancel(job_id)
+        elif (at := news.progress.get(Stage.REFERENCE)) and at.done:
+            shards.setdefault(at.done, at.updated_at)
+    job = client.jobs.get(job_id)
+    if job.state is not (JobState.CANCELLED if until_scored else JobState.SUCCEEDED):
+        raise SystemExit(f"the job {job.state}: {job.error}")
+    events = [event.model_dump(mode="json") for event in client.jobs.list_events(job_id, limit=1000).data]
+    metrics = [metric.model_dump(mode="json") for metric in client.jobs.list_metrics(job_id, split="train").data]
     ordered = tuple((when, done) for done, when in sorted(shards.items()))
-    return Record(job, events, metrics, ordered)
-
-
-def _is_end_of_reference(event: Json) -> bool:
-    return event["type"] == "stage.completed" and event["stage"] == "reference"
+    return Record(job.model_dump(mode="json"), events, metrics, ordered)
 
 
 def scorers_started(ray: LocalRay) -> int:

@@ -26,9 +26,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the other modules, when run as a script
 
-from api.cli.client import Client
 from api.cli.processes import free_port
 from api.cli.stack import ONE_NODE, running_stack
+from api.client import Client
 from benchmarks.service_job import Record, follow
 from benchmarks.workload import LONGEST, Workload, make_workload, precision
 from service.settings import Settings
@@ -111,9 +111,9 @@ def our_sweep(home: Path, work: Workload, points: Sequence[Point], arguments: ar
     started = time.perf_counter()
     with running_stack(settings, ONE_NODE, say=say) as stack, Client(stack.url, stack.key) as client:
         service_s = time.perf_counter() - started
-        file_id = client.upload(work.rows)["id"]
+        file_id = client.files.upload(work.rows).id
         started = time.perf_counter()
-        ids = [client.submit(job_spec(work, file_id, point, arguments))["id"] for point in points]
+        ids = [client.jobs.create(job_spec(work, file_id, point, arguments)).id for point in points]
         with ThreadPoolExecutor(len(ids)) as threads:
             records = list(threads.map(lambda job_id: followed(client, job_id, started), ids))
         return Ours(service_s, time.perf_counter() - started, records)

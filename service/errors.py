@@ -40,6 +40,25 @@ class ModelUnusable(InvalidRequest):
     title = "The model cannot be used as it is"
 
 
+class PoolMissing(InvalidRequest):
+    """`extra["pools"]`: those that no node is labelled for."""
+
+    code = "pool_missing"
+    title = "The cluster has no node for this"
+
+
+class PoolTooSmall(InvalidRequest):
+    code = "pool_too_small"
+    title = "The cluster is too small for this"
+
+
+class DoesNotFitMemory(InvalidRequest):
+    """`extra`: `needed_gib` at least, and `gpu_gib` of the pool's largest GPU."""
+
+    code = "does_not_fit_memory"
+    title = "The model does not fit the GPUs"
+
+
 class DatasetInvalid(InvalidRequest):
     """`extra["rows"]`: at most 20 of `{row, code, message, field}`; `extra["bad_rows"]`: how many there are."""
 
@@ -55,6 +74,28 @@ class Unauthorized(ServiceError):
     def __init__(self) -> None:
         # One text for a missing, malformed, unknown and revoked key alike: no hint which.
         super().__init__("Send an API key as 'Authorization: Bearer KEY'.")
+
+
+class Forbidden(ServiceError):
+    status = 403
+    code = "forbidden"
+    title = "The API key's role does not allow this"
+
+
+class QuotaExceeded(ServiceError):
+    """`extra`: `quota` (its name), `used`, `asked` and `limit`, in the quota's unit."""
+
+    status = 403
+    code = "quota_exceeded"
+    title = "The project's quota does not allow this"
+
+
+class RateLimited(ServiceError):
+    """`extra["retry_after_s"]`: when the key's next request will be taken."""
+
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests with this API key"
 
 
 class NotFound(ServiceError):
@@ -82,6 +123,14 @@ class InvalidState(ServiceError):
     title = "Not possible in the present state"
 
 
+class ModelNotDeployed(ServiceError):
+    """`extra["job_id"]`: of the job to deploy."""
+
+    status = 409
+    code = "model_not_deployed"
+    title = "The model must be deployed before it is asked"
+
+
 class AttemptSuperseded(ServiceError):
     status = 409
     code = "attempt_superseded"
@@ -102,6 +151,18 @@ class TooLarge(ServiceError):
     title = "The body is over the limit"
 
 
+class TooSlow(ServiceError):
+    status = 408
+    code = "too_slow"
+    title = "The body did not come in time"
+
+
+class TooManyStreams(ServiceError):
+    status = 429
+    code = "too_many_streams"
+    title = "Too many event streams are open"
+
+
 class UploadIncomplete(ServiceError):
     status = 400
     code = "upload_incomplete"
@@ -120,3 +181,10 @@ class Unavailable(ServiceError):
     status = 503
     code = "unavailable"
     title = "Not possible right now"
+
+
+class BudgetSpent(InvalidState):
+    """`extra`: `gpu_hours` that the job has used, of `max_gpu_hours`."""
+
+    code = "budget_spent"
+    title = "The job's budget of GPU-hours is spent"

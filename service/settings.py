@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -29,8 +29,24 @@ class Settings(BaseSettings):
     )
     allow_private_urls: list[IPv4Network | IPv6Network] = Field(
         default_factory=list,
-        description="Networks that https:// training files may come from although they are private, such as "
-        '["10.20.0.0/16"].',
+        description="Networks that https:// training files may come from, and webhooks go to, although they are "
+        'private, such as ["10.20.0.0/16"]. To them alone webhooks may also go by http://.',
+    )
+
+    allowed_hub: list[str] = Field(
+        default_factory=lambda: ["*"],
+        description="Patterns of owner/name that models and datasets on the Hugging Face Hub must match one of, such "
+        'as ["Qwen/*"].',
+    )
+    allowed_urls: list[str] = Field(
+        default_factory=lambda: ["*"],
+        description="Patterns of scheme://host or scheme://bucket that training files must come from, such as "
+        '["s3://team-data", "https://*.example.org"]; a redirect must match too.',
+    )
+    share_reference_store: bool | None = Field(
+        None,
+        description="Whether projects share reference log-probs. A hit tells that somebody else had the same rows, so "
+        "by default only in development.",
     )
 
     # How parts reach each other
@@ -48,19 +64,87 @@ class Settings(BaseSettings):
 
     # Limits
     max_upload_bytes: int = Field(2 * 2**30, ge=1)
+    upload_lifetime_s: float = Field(
+        24 * 3600, ge=60, description="From the creation of an upload in parts to its expiry."
+    )
     max_body_bytes: int = Field(2**20, ge=1024, description="JSON bodies.")
+    body_silence_s: float = Field(30, gt=0, description="Seconds without a byte of a request's body before it ends.")
+    max_streams: int = Field(
+        2000, ge=1, description="Event streams that one project may have open, on each process of the API."
+    )
     max_running_jobs: int = Field(1, ge=1, description="Jobs on the cluster at one time; the others queue.")
-    max_attempts: int = Field(3, ge=1, description="Attempts of a job before a failure on our side becomes final.")
+    requests_per_minute: int = Field(
+        12_000,
+        ge=1,
+        description="Of one key to one replica of the API, in the long run; as many at once after a minute of silence.",
+    )
+    max_attempts: int = Field(
+        3, ge=1, description="Failures on our side in a row, without a checkpoint between them, that end a job."
+    )
+    queue_patience_s: float = Field(
+        4 * 3600,
+        gt=0,
+        description="A job that has waited longer goes first, and nothing passes it that would delay it.",
+    )
+    fair_share_window_s: float = Field(
+        24 * 3600, gt=0, description="The project that used the fewest GPU-seconds within this time has the next turn."
+    )
+    project_shares: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Shares of projects, by ID: one with 2 may use twice as much as one with 1."
+    )
+    autoscaling: bool = Field(
+        False, description="Nodes are added on demand: a pool without room or nodes keeps no job from being started."
+    )
+    gpu_memory_gib: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Memory of GPU types, by Ray's name of them, besides those that are known."
+    )
 
     # Rhythm of the controller and the attempts, in seconds
     reconcile_every_s: float = Field(1.0, gt=0)
+    lease_s: float = Field(
+        6, ge=1, description="A controller that the database has not heard of for so long is replaced by another one."
+    )
     heartbeat_every_s: float = Field(2.0, gt=0)
     heartbeat_timeout_s: float = Field(
         300, gt=0, description="Silence of a running attempt, while the API is reachable, before it is stopped."
     )
+    cluster_view_every_s: float = Field(10, gt=0, description="Between two looks at the cluster's nodes.")
+    cluster_view_max_age_s: float = Field(
+        120, gt=0, description="What was seen longer ago counts as unknown: then only `max_running_jobs` limits."
+    )
     start_timeout_s: float = Field(900, gt=0, description="From submission to the attempt's first word.")
+    retry_backoff_s: float = Field(
+        5, gt=0, description="From a failure on our side to the next attempt; doubled with each further one in a row."
+    )
+    retry_backoff_max_s: float = Field(600, gt=0, description="The longest wait before an attempt.")
+    pause_grace_s: float = Field(
+        600, gt=0, description="From a pause to stopping by force: enough for a step and for writing a checkpoint."
+    )
     cancel_grace_s: float = Field(8, gt=0, description="From a cancel to stopping the attempt's driver by force.")
     stream_lifetime_s: float = Field(300, gt=0, description="An SSE stream ends with a `reconnect` event after this.")
+
+    # Webhooks
+    webhook_timeout_s: float = Field(10, gt=0, description="Of one request to a receiver, all in all.")
+    webhook_retry_base_s: float = Field(
+        5, gt=0, description="Wait before the second attempt of a delivery; four times as long before each further one."
+    )
+    webhook_max_wait_s: float = Field(6 * 3600, gt=0, description="Longest wait between two attempts of a delivery.")
+    webhook_max_attempts: int = Field(16, ge=1, description="Attempts before a delivery is given up.")
+    webhook_disable_after_s: float = Field(
+        3 * 86400, gt=0, description="A webhook that nothing has reached for so long is disabled."
+    )
+
+    # Retention, in days; what is not set is kept for ever
+    keep_events_days: float | None = Field(None, ge=7, description="Events of a finished job.")
+    keep_metrics_days: float | None = Field(None, ge=1, description="Metrics of a finished job.")
+    keep_uploads_days: float | None = Field(
+        None, ge=1, description="Uploaded files, since the last job on them has finished."
+    )
+    keep_checkpoints_days: float | None = Field(
+        30, gt=0, description="Working files of a finished job: checkpoints, prepared rows, fetched data."
+    )
+    keep_deliveries_days: float | None = Field(30, ge=7, description="The delivery log of webhooks.")
+    retention_every_s: float = Field(600, gt=0, description="Between two looks for what is to be removed.")
 
     # What operators see (docs/observability.md)
     log_format: Literal["json", "text"] | None = Field(None, description="By default JSON in production.")
@@ -89,6 +173,15 @@ class Settings(BaseSettings):
                 if getattr(self, name) is None:
                     raise ValueError(f"PLUMBLINE_{name.upper()} must be set when PLUMBLINE_ENVIRONMENT=production")
         return self
+
+    @property
+    def shares_reference_store(self) -> bool:
+        return self.environment == "development" if self.share_reference_store is None else self.share_reference_store
+
+    @property
+    def unset_gpus(self) -> float:
+        """GPUs that a worker counts for in quotas if its job does not say."""
+        return 0 if self.serving_device == "cpu" else 1
 
     @property
     def storage_root(self) -> Path:

@@ -27,7 +27,7 @@ from service.spec.training import Parallelism
 from workers.data.example_file import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.data.prepare import prepare, require_usable
-from workers.data.sources import training_file
+from workers.data.sources import training_file, validation_file
 from workers.data.tokenizer import load_tokenizer
 from workers.engine.config import RunConfig, WorkerConfig
 from workers.mailbox import Forwarder
@@ -50,24 +50,32 @@ class Attempt:
         self._job = brief.spec
         self._reporter = reporter
         self._storage = Storage(Path(brief.storage))
+        self._reference_store = self._storage.root / brief.reference_store
         self._run_dir = self._storage.run(brief.job_id)
         self._examples = self._run_dir / "examples.arrow"
         self._pass_state = self._run_dir / "reference.state"
+        self._checkpoints = self._storage.checkpoints(brief.job_id)
         self._export = self._run_dir / "export"
         self._curves = self._run_dir / "tensorboard"
         self._stop_scoring = threading.Event()
+        self._forwarder: Forwarder | None = None
+        self._publishes = threading.Event()
         self._pinned = self._job.data.train  # until it is fetched
         self.stage = Stage.PREPARE  # the one that a failure belongs to
 
     def run(self) -> None:
-        """Raises AttemptError for what is understood, anything else for our bugs."""
+        """Raises AttemptError for what is understood, Paused after `pause`, anything else for our bugs."""
         with self._during(Stage.PREPARE):
             report = self._prepare()
         target = self._storage.model(self._brief.job_id)
         if not target.exists() and not self._export.exists():
             ray.init(address=os.environ["RAY_ADDRESS"])
-            with EventFiles(self._curves) as curves, Forwarder(self._reporter, curves.put) as forwarder:
-                config = RunConfig(self._job, self._start, self._examples, self._run_dir / "checkpoints", self._export)
+            with (
+                EventFiles(self._curves) as curves,
+                Forwarder(self._reporter, curves.put) as forwarder,
+            ):
+                self._forwarder = forwarder
+                config = RunConfig(self._job, self._start, self._examples, self._checkpoints, self._export)
                 if self._job.needs_reference_pass:
                     self._score_and_train(config, forwarder.mailbox)
                 elif self._job.needs_reference:
@@ -75,14 +83,25 @@ class Attempt:
                     self._train(replace(config, reference=reference), forwarder.mailbox)
                 else:
                     self._train(config, forwarder.mailbox)
+        self._publishes.set()
         with self._during(Stage.PUBLISH):
             size = publish(self._export, target, self._brief.job_id, self._pinned_job, report, self._curves)
             self._reporter.progress(Stage.PUBLISH, size, size, "bytes")
             self._reporter.event(
                 "model.published", f"The model is at {target}", Stage.PUBLISH, path=str(target), bytes=size
             )
-        for done_with in ("checkpoints", "train"):  # "train" is Ray's
-            shutil.rmtree(self._run_dir / done_with, ignore_errors=True)
+        for done_with in (self._checkpoints, self._run_dir / "train"):  # the second is Ray's
+            shutil.rmtree(done_with, ignore_errors=True)
+
+    def pause(self) -> bool:
+        """Ask training to save a checkpoint and stop: `run` raises Paused then. Returns whether there is an end to wait
+        for: also the one of publishing, which is near. What else is under way may be left as it is."""
+        if self._publishes.is_set():
+            return True
+        if self._forwarder is None or not self._forwarder.trains.is_set():
+            return False
+        self._forwarder.mailbox.pause.remote()
+        return True
 
     @cached_property
     def _start(self) -> Weights:
@@ -103,6 +122,7 @@ class Attempt:
             self._examples,
             tokenizer,
             lambda rows: self._reporter.progress(Stage.PREPARE, rows, 0, "rows"),
+            validation=validation_file(self._brief),
         )
         self._reporter.progress(Stage.PREPARE, report.rows, report.rows, "rows")
         self._reporter.event(
@@ -111,31 +131,32 @@ class Attempt:
             Stage.PREPARE,
             **report.model_dump(mode="json"),
         )
-        require_usable(report, self._job.data.max_bad_rows)
+        require_usable(report, self._job.data.max_bad_rows, validated=self._job.data.validation is not None)
         return report
 
     def _score_and_train(self, config: RunConfig, mailbox: Any) -> None:
         """Training reads scores from the store as they land, so both run at one time where the cluster has room."""
         weights = reference_weights(self._job, self._storage)
         precision = self._job.training.precision
+        reference, policy = find_pool(Pool.REFERENCE), find_pool(Pool.POLICY)
+        request = self._job.resources.reference
+        on_policy = self._policy_scores()
+        gpus = policy.gpus_per_worker(self._job.resources.policy) if on_policy else reference.gpus_per_worker(request)
         config = replace(
             config,
-            store_root=self._storage.reference_store,
-            namespace=namespace(weights, precision),
+            store_root=self._reference_store,
+            namespace=namespace(weights, precision, "cuda" if gpus else "cpu"),
             pass_state=self._pass_state,
         )
-        if self._policy_scores():
+        if on_policy:
             write_state(self._pass_state, PassState.COMPLETE)  # of what others would still write
             self._train(replace(config, scores_itself=True), mailbox)
             return
-        request = self._job.resources.reference
-        reference, policy = find_pool(Pool.REFERENCE), find_pool(Pool.POLICY)
-        gpus = reference.gpus_per_worker(request)
         overlap = can_overlap(reference, request, policy, self._job.resources.policy)
         scorer = ScorerConfig(
             weights=weights,
             examples=self._examples,
-            store_root=self._storage.reference_store,
+            store_root=self._reference_store,
             namespace=config.namespace,
             precision=precision,
             batch_tokens=self._job.training.micro_batch_tokens,

@@ -1,4 +1,4 @@
-"""The one exception an attempt raises for failures it understands."""
+"""What an attempt raises: for failures that it understands, and when it has paused."""
 
 from service.spec.reports import Failure, Fault
 from service.spec.stages import Stage
@@ -18,3 +18,7 @@ class AttemptError(Exception):
 
     def failure(self, stage: Stage | None, log_tail: list[str]) -> Failure:
         return Failure(code=self.code, message=self.message, fault=self.fault, stage=stage, log_tail=log_tail)
+
+
+class Paused(Exception):
+    """Training has stopped on request between two steps, and its checkpoint is on the disk."""

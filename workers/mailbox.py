@@ -1,4 +1,5 @@
-"""How a training worker's reports reach the attempt's driver, which numbers them and sends them on."""
+"""How a training worker's reports reach the attempt's driver, which numbers them and sends them on; and how the driver
+asks the workers to pause."""
 
 import asyncio
 import threading
@@ -9,7 +10,7 @@ from typing import Any, Self
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from service.spec.reports import Report
+from service.spec.reports import EventReport, Report
 from workers.reporting import Reporter
 
 _POLL_S = 1.0
@@ -20,6 +21,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Report | None] = asyncio.Queue()
+        self._pause = asyncio.Event()
 
     async def put(self, report: Report) -> None:
         await self._queue.put(report)
@@ -27,6 +29,13 @@ class Mailbox:
     async def wake(self) -> None:
         """Let a `take` that waits return."""
         await self._queue.put(None)
+
+    async def pause(self) -> None:
+        """Let every `until_pause`, now and later, return."""
+        self._pause.set()
+
+    async def until_pause(self) -> None:
+        await self._pause.wait()
 
     async def take(self, timeout_s: float) -> list[Report]:
         """All that has come, waiting up to `timeout_s` for the first."""
@@ -52,6 +61,7 @@ class Forwarder:
             .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False))
             .remote()
         )
+        self.trains = threading.Event()  # the workers have begun, and will hear of a pause
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._forward, name="mailbox", daemon=True)
 
@@ -71,6 +81,8 @@ class Forwarder:
             reports = ray.get(self.mailbox.take.remote(0.0 if closing else _POLL_S))
             for report in reports:
                 self._reporter.put(report)
+                if isinstance(report, EventReport) and report.type == "train.started":
+                    self.trains.set()
                 self._also(report)
             if closing and not reports:
                 return

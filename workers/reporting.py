@@ -36,8 +36,9 @@ class Refused(Exception):
 class Reporter:
     """Collects reports from any thread; a background thread delivers them and doubles as the heartbeat.
 
-    While the API is away reports pile up here and the attempt goes on. `on_stop` is called once, from that thread,
-    when the job is to be cancelled (`cancelled` is set) or the API refuses the reports (`refused` is set).
+    While the API is away reports pile up here and the attempt goes on. `on_stop` is called once for each, from that
+    thread, when the job is to be paused (`paused` is set) or cancelled (`cancelled` is set), or the API refuses the
+    reports (`refused` is set).
     """
 
     def __init__(self, api_url: str, attempt_id: str, token: str, *, on_stop: Callable[[], None]) -> None:
@@ -54,6 +55,7 @@ class Reporter:
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._deliver, name="reporter", daemon=True)
+        self.paused = threading.Event()
         self.cancelled = threading.Event()
         self.refused = threading.Event()
 
@@ -140,9 +142,10 @@ class Reporter:
                     self._pending.popleft()
                     self._put_at.popleft()
                 self._first_seq = ack.last_seq + 1
-            if ack.cancel and not self.cancelled.is_set():
-                self.cancelled.set()
-                self._on_stop()
+            for asked, heard in ((ack.pause, self.paused), (ack.cancel, self.cancelled)):
+                if asked and not heard.is_set():
+                    heard.set()
+                    self._on_stop()
 
     def _send(self, batch: ReportBatch) -> ReportAck | None:
         """The acknowledgement, or None when the API cannot answer now."""

@@ -1,7 +1,8 @@
 """The driver of one attempt: `python -m workers.run`, started on the cluster by Ray Job Submission.
 
 Reads PLUMBLINE_API_URL, PLUMBLINE_ATTEMPT_ID and PLUMBLINE_ATTEMPT_TOKEN. The attempt runs in a thread; the main
-thread waits for its end or for word to stop, says how it ended, and leaves. Ray then ends every actor of the job.
+thread waits for its end or for word to stop, says how it ended, and leaves. Ray then ends every actor of the job. A
+pause is passed on to training, which ends by itself; before that there is nothing to wait for.
 """
 
 import logging
@@ -13,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from service.spec.reports import Failure, Fault, OutcomeReport
-from workers.errors import AttemptError
+from workers.errors import AttemptError, Paused
 from workers.logs import Lines, configure
 from workers.reporting import Reporter
 
@@ -44,12 +45,12 @@ def main() -> int:
     tail.setFormatter(Lines("%(levelname)s %(name)s: %(message)s", token))
     logging.getLogger().addHandler(tail)
 
-    finished = threading.Event()
+    changed = threading.Event()
     reporter = Reporter(
         os.environ["PLUMBLINE_API_URL"],
         attempt_id,
         token,
-        on_stop=finished.set,
+        on_stop=changed.set,
     )
     brief = reporter.brief()
     with reporter:
@@ -57,21 +58,32 @@ def main() -> int:
 
         attempt = Attempt(brief, reporter)
         work = ThreadPoolExecutor(1, thread_name_prefix="attempt").submit(attempt.run)
-        work.add_done_callback(lambda _: finished.set())
-        finished.wait()
+        work.add_done_callback(lambda _: changed.set())
+        _wait_for_end(work, attempt, reporter, changed)
         if reporter.refused.is_set():
             return 1
-        outcome = _outcome(work, attempt, tail)
+        outcome = _outcome(work, attempt, reporter, tail)
         reporter.outcome(outcome)
     return 0 if outcome.result == "succeeded" else 1
 
 
-def _outcome(work: Future[None], attempt: "Attempt", tail: LogTail) -> OutcomeReport:
+def _wait_for_end(work: Future[None], attempt: "Attempt", reporter: Reporter, changed: threading.Event) -> None:
+    """Until the attempt has ended, or is to be left as it is. changed: set when there is anything new."""
+    while not (work.done() or reporter.refused.is_set() or reporter.cancelled.is_set()):
+        if reporter.paused.is_set() and not attempt.pause():
+            return
+        changed.wait()
+        changed.clear()
+
+
+def _outcome(work: Future[None], attempt: "Attempt", reporter: Reporter, tail: LogTail) -> OutcomeReport:
     if not work.done():
-        return OutcomeReport(result="cancelled")
+        return OutcomeReport(result="cancelled" if reporter.cancelled.is_set() else "paused")
     error = work.exception()
     if error is None:
         return OutcomeReport(result="succeeded")
+    if isinstance(error, Paused):
+        return OutcomeReport(result="paused")
     logging.getLogger(__name__).error("the attempt failed", exc_info=error)
     if isinstance(error, AttemptError):
         return OutcomeReport(result="failed", failure=error.failure(attempt.stage, tail.lines()))

@@ -11,12 +11,12 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from service.spec.pools import Pool
 from service.spec.reports import Fault
 from workers.engine.config import WorkerConfig
-from workers.errors import AttemptError
+from workers.errors import AttemptError, Paused
 
 
 def run_training(config: WorkerConfig, gpus_per_worker: float, run_dir: Path) -> None:
-    """Train to the end, or raise AttemptError. What was cut off goes on from the run's checkpoints, which are the
-    engine's own: Ray only starts workers, and starts them again."""
+    """Train to the end, or raise AttemptError or Paused. What was cut off goes on from the run's checkpoints, which are
+    the engine's own: Ray only starts workers, and starts them again."""
     resources = config.run.job.resources
     # Read by Ray Train's controller. Without a limit it would ask for an impossible placement for ever.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(resources.start_timeout_s)
@@ -50,11 +50,11 @@ def run_training(config: WorkerConfig, gpus_per_worker: float, run_dir: Path) ->
             f"{resources.start_timeout_s:.0f} s.",
             Fault.SYSTEM,
         ) from error
-    if isinstance(result.return_value, AttemptError):
+    if isinstance(result.return_value, AttemptError | Paused):
         raise result.return_value
 
 
-def _train_loop(loop_config: dict[str, Any]) -> AttemptError | None:
+def _train_loop(loop_config: dict[str, Any]) -> AttemptError | Paused | None:
     from workers.engine.worker import train  # here, so that the driver and Ray's controller do without
 
     return train(loop_config["worker"])

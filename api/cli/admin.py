@@ -3,6 +3,7 @@
 Its libraries are imported in the functions: the other commands should not wait for them.
 """
 
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from api.cli import home
+from service.clock import utc_now
+from service.keys.roles import Role
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,15 +25,31 @@ db = typer.Typer(no_args_is_help=True, help="The database.")
 def create(
     project: Annotated[str, typer.Option(help="Keys of one project see the same jobs and files.")],
     name: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    user: Annotated[
+        str | None, typer.Option(help="Whose key it is: a name or an e-mail address. Made a member if need be.")
+    ] = None,
+    role: Annotated[Role, typer.Option(help="What it may do: each may do more than the one before.")] = Role.MEMBER,
+    expires_in_days: Annotated[int | None, typer.Option(min=1, help="After that it is refused.")] = None,
 ) -> None:
     """Make a key and print it. It is shown this once; only its digest is kept."""
     from api.cli.database import in_database
     from service.keys.service import create_key
+    from service.projects import service as projects
+
+    expires_at = utc_now() + timedelta(days=expires_in_days) if expires_in_days is not None else None
 
     async def work(session: "AsyncSession") -> str:
-        return (await create_key(session, project_id=project, name=name))[1]
+        await projects.ensure(session, project)
+        user_id = None
+        if user is not None:
+            owner = await projects.find_or_make_user(session, user)
+            await projects.raise_member(session, project, owner, min(role, Role.ADMIN, key=lambda one: one.rank))
+            user_id = owner.id
+        return (
+            await create_key(session, project_id=project, name=name, role=role, user_id=user_id, expires_at=expires_at)
+        )[1]
 
-    typer.echo(in_database(work))
+    typer.echo(in_database(work, "plumbline keys create"))
 
 
 @keys.command("list")
@@ -38,12 +57,27 @@ def list_() -> None:
     """List the keys, revoked ones too."""
     from api.cli.database import in_database
     from service.keys.service import list_keys
+    from service.projects import service as projects
 
-    rows = in_database(list_keys)
-    table = Table(Column("key", no_wrap=True, min_width=25), "project", "name", "created", "revoked", box=None)
-    for key in rows:
-        revoked = f"{key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else ""
-        table.add_row(key.id, key.project_id, key.name, f"{key.created_at:%Y-%m-%d %H:%M}", revoked)
+    async def work(session: "AsyncSession") -> list[tuple[str, ...]]:
+        names = await projects.all_user_names(session)
+        return [
+            (
+                key.id,
+                f"{key.prefix}…" if key.prefix else "",
+                key.project_id,
+                names.get(key.user_id or "", ""),
+                key.role,
+                key.name,
+                *map(_minute, (key.created_at, key.last_used_at, key.expires_at, key.revoked_at)),
+            )
+            for key in await list_keys(session)
+        ]
+
+    columns = ("prefix", "project", "user", "role", "name", "created", "last used", "expires", "revoked")
+    table = Table(Column("key", no_wrap=True, min_width=25), *columns, box=None)
+    for row in in_database(work, "plumbline keys list"):
+        table.add_row(*row)
     Console(highlight=False).print(table)
 
 
@@ -56,7 +90,7 @@ def revoke(key: Annotated[str, typer.Argument(metavar="KEY-ID", help="As `plumbl
     async def work(session: "AsyncSession") -> str:
         return (await revoke_key(session, key)).id
 
-    typer.echo(f"revoked {in_database(work)}")
+    typer.echo(f"revoked {in_database(work, 'plumbline keys revoke')}")
 
 
 @db.command("upgrade")
@@ -66,3 +100,7 @@ def upgrade_() -> None:
 
     upgrade_database(home.settings_for_server())
     typer.echo("The database is up to date.")
+
+
+def _minute(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at is not None else ""

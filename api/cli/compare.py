@@ -13,6 +13,7 @@ from rich.text import Text
 from api.cli.connection import Url, connect
 from api.cli.errors import CliError
 from api.cli.watch import JobId
+from api.client.serving import Broken, Delta
 
 SIDES = ("base", "aligned")
 
@@ -30,15 +31,14 @@ def compare(
     texts = dict.fromkeys(SIDES, "")
     problems: list[str] = []
     with connect(url) as client:
-        frames = client.compare_stream(job, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
-        first = next(frames)  # before anything is drawn: the request itself may be refused
+        parts = client.comparisons.stream(job, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        first = next(parts)  # before anything is drawn: the request itself may be refused
         with Live(_panels(texts, console), console=console, refresh_per_second=8) as live:
-            for frame in chain([first], frames):
-                if frame.event == "delta":
-                    texts[frame.data["side"]] += frame.data["text"]
-                elif frame.event == "error":
-                    problem = frame.data.get("problem", frame.data)
-                    problems.append(f"{frame.data['side']}: {problem.get('detail') or problem.get('title')}")
+            for part in chain([first], parts):
+                if isinstance(part, Delta):
+                    texts[part.side] += part.text
+                elif isinstance(part, Broken):
+                    problems.append(f"{part.side}: {part.problem.get('detail') or part.problem.get('title')}")
                 live.update(_panels(texts, console))
     if problems:
         raise CliError("\n".join(problems))

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from api.cli import home
-from api.cli.client import Client
 from api.cli.errors import CliError
+from api.client import Client
 from service.settings import Settings
 
 Url = Annotated[

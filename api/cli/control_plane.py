@@ -11,6 +11,7 @@ import uvicorn
 from api.app import create_app
 from api.cli.errors import CliError
 from api.cli.processes import port_is_free
+from api.http_server import http_server
 from service.controller.loop import run
 from service.db.session import Database
 from service.settings import Settings
@@ -92,15 +93,7 @@ class ControlPlane:
 
 
 def _server(settings: Settings) -> uvicorn.Server:
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,  # what the process has set up
-        access_log=False,
-        timeout_graceful_shutdown=3,  # event streams would hold it up for minutes; their readers reconnect
-    )
-    return uvicorn.Server(config)
+    return http_server(create_app(settings), host=settings.host, port=settings.port)
 
 
 async def _controller_until_signal(settings: Settings) -> None:

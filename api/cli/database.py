@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.cli import home
 from api.cli.errors import CliError
+from service import audit
 from service.db.migrate import is_current, upgrade
 from service.db.session import Database
 from service.settings import Settings
@@ -24,9 +25,13 @@ def upgrade_database(settings: Settings) -> None:
         raise CliError(f"The database cannot be upgraded: {error}") from error
 
 
-def in_database(work: Callable[[AsyncSession], Coroutine[Any, Any, Result]]) -> Result:
-    """Run `work` in one transaction. Raises CliError if the database does not answer or has an older schema."""
-    return asyncio.run(_run(work))
+def in_database(work: Callable[[AsyncSession], Coroutine[Any, Any, Result]], action: str) -> Result:
+    """Run `work` in one transaction. Raises CliError if the database does not answer or has an older schema.
+
+    action: what the audit log calls it, should it change something.
+    """
+    with audit.begin(audit.Act(action)):
+        return asyncio.run(_run(work))
 
 
 async def _run(work: Callable[[AsyncSession], Coroutine[Any, Any, Result]]) -> Result:

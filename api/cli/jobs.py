@@ -18,7 +18,7 @@ def jobs(
 ) -> None:
     """List jobs."""
     with connect(url) as client:
-        page = client.jobs(limit=limit, state=state)
+        page = client.jobs.list(limit=limit, state=state)
     table = Table(
         Column("job", no_wrap=True, min_width=25),
         "name",
@@ -28,17 +28,16 @@ def jobs(
         "serving",
         box=None,
     )
-    for job in page["data"]:
-        deployment = job["deployment"]
+    for job in page.data:
         table.add_row(
-            job["id"],
-            job["name"] or "",
-            job["state"],
-            job["stage"] or "",
-            job["created_at"][:19].replace("T", " "),
-            deployment["state"] if deployment else "",
+            job.id,
+            job.name or "",
+            job.state,
+            job.stage or "",
+            f"{job.created_at:%Y-%m-%d %H:%M:%S}",
+            job.deployment.state if job.deployment else "",
         )
-    Console(highlight=False).print(table if page["data"] else "No jobs.")
+    Console(highlight=False).print(table if page.data else "No jobs.")
 
 
 def cancel(
@@ -49,7 +48,7 @@ def cancel(
     """Cancel a job."""
     console = Console(highlight=False, soft_wrap=True)
     with connect(url) as client:
-        state = client.cancel(job)["state"]
+        state = client.jobs.cancel(job).state
         console.print(f"{job} {state}")
         if watch and state == JobState.CANCELLING:
             follow(client, job, console)

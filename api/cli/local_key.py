@@ -2,13 +2,17 @@
 
 import asyncio
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from api.cli.home import key_file, made_once
 from service.db.session import Database
 from service.errors import Unauthorized
+from service.keys.roles import Role
 from service.keys.service import create_key, verify_key
+from service.projects import service as projects
 from service.settings import Settings
 
-PROJECT = "local"
+PROJECT = USER = "local"
 
 
 def local_key(settings: Settings) -> str:
@@ -31,6 +35,15 @@ async def _valid_key(settings: Settings, known: str | None) -> str:
                     await verify_key(session, known)
                 except Unauthorized:
                     known = None
-            return known or (await create_key(session, project_id=PROJECT, name="plumbline up"))[1]
+            return known or await _new_key(session)
     finally:
         await database.close()
+
+
+async def _new_key(session: AsyncSession) -> str:
+    """Whoever runs Plumbline on this machine decides over all of it."""
+    await projects.ensure(session, PROJECT)
+    user = await projects.find_or_make_user(session, USER)
+    await projects.set_member(session, PROJECT, user, Role.ADMIN)
+    _, key = await create_key(session, project_id=PROJECT, name="plumbline up", role=Role.OPERATOR, user_id=user.id)
+    return key

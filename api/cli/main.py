@@ -13,9 +13,11 @@ from api.cli.compare import compare
 from api.cli.errors import CliError
 from api.cli.jobs import cancel, jobs
 from api.cli.losses import losses
+from api.cli.projects import projects
 from api.cli.submit import submit
 from api.cli.up import api, controller, demo, up
 from api.cli.watch import watch
+from api.client import PlumblineError
 from service.errors import ServiceError
 
 
@@ -25,7 +27,7 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except CliError as error:
+        except (CliError, PlumblineError) as error:
             message = str(error)
         except ServiceError as error:
             message = error.detail
@@ -46,6 +48,7 @@ app = typer.Typer(
 for command in (up, demo, check, submit, watch, compare, jobs, cancel, losses, api, controller):
     app.command()(command)
 app.add_typer(admin.keys, name="keys")
+app.add_typer(projects, name="projects")
 app.add_typer(admin.db, name="db")
 
 

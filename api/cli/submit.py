@@ -1,7 +1,7 @@
 """`plumbline submit`: a job from a YAML file."""
 
+import hashlib
 import re
-import uuid
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,13 +9,12 @@ import typer
 import yaml
 from rich.console import Console
 
-from api.cli.client import Client
 from api.cli.connection import Url, connect
-from api.cli.errors import CliError, Unreachable
+from api.cli.errors import CliError
 from api.cli.watch import follow
+from api.client import ApiError, Client
 
 _ELSEWHERE = re.compile(r"file-[0-9a-f]{21}$|hf:|\w+://")
-_TRIES = 3
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,22 +34,26 @@ def submit(
     ] = None,
     url: Url = None,
 ) -> None:
-    """Submit a job. Where `data.train` is the path of a file, relative to FILE.yaml, the file is uploaded first and
-    its ID takes the path's place."""
+    """Submit a job. Where `data.train` is the path of a file, relative to FILE.yaml, the file is uploaded first, unless
+    its bytes are there already, and its ID takes the path's place."""
     console = Console(highlight=False, soft_wrap=True)
     spec = read_spec(file)
     with connect(url) as client:
         training_file = local_training_file(spec, file)
+        uploaded = None
         if training_file is not None:
-            with console.status(f"uploading {training_file.name}"):
-                uploaded = client.upload(training_file)
-            console.print(f"uploaded {training_file.name} as {uploaded['id']}", style="dim")
-            spec["data"] = spec["data"] | {"train": uploaded["id"]}
-        job = _submit(client, spec, idempotency_key or str(uuid.uuid4()))
-        console.print(job["id"])
+            file_id, uploaded = _place(client, training_file, console)
+            spec["data"] = spec["data"] | {"train": file_id}
+        try:
+            job = client.jobs.create(spec, idempotency_key=idempotency_key)
+        except ApiError as error:
+            if uploaded is not None and error.status < 500:  # for nothing: there is no job that needs it
+                client.files.delete(uploaded)
+            raise
+        console.print(job.id)
         if watch:
-            raise typer.Exit(follow(client, job["id"], console))
-    console.print(f"plumbline watch {job['id']}   shows its progress", style="dim")
+            raise typer.Exit(follow(client, job.id, console))
+    console.print(f"plumbline watch {job.id}   shows its progress", style="dim")
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -84,11 +87,17 @@ def local_training_file(spec: dict[str, Any], spec_path: Path) -> Path | None:
     return path
 
 
-def _submit(client: Client, spec: dict[str, Any], key: str) -> dict[str, Any]:
-    """The key makes trying again safe when an answer is lost."""
-    for _ in range(_TRIES - 1):
-        try:
-            return client.submit(spec, key)
-        except Unreachable:
-            continue
-    return client.submit(spec, key)
+def _place(client: Client, path: Path, console: Console) -> tuple[str, str | None]:
+    """The ID of the file among those of the project, and again if it was uploaded now.
+
+    The same bytes get the same ID: so a job that is submitted again under one key is the same job, byte for byte.
+    """
+    with path.open("rb") as file, console.status(f"looking for {path.name} among your files"):
+        found = client.files.list(sha256=hashlib.file_digest(file, "sha256").hexdigest(), order="asc", limit=1).data
+    if found:
+        console.print(f"{path.name} is there already as {found[0].id}", style="dim")
+        return found[0].id, None
+    with console.status(f"uploading {path.name}"):
+        uploaded = client.files.upload(path)
+    console.print(f"uploaded {path.name} as {uploaded.id}", style="dim")
+    return uploaded.id, uploaded.id

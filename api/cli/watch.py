@@ -1,14 +1,15 @@
 """`plumbline watch`: a job's stages as progress bars, its events above them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn
 from rich.text import Text
 
-from api.cli.client import Client
 from api.cli.connection import Url, connect
+from api.client import Client
+from api.views import EventView, JobView, StageProgress
 from service.jobs.states import DeploymentState, JobState
 from service.spec import Stage
 
@@ -25,12 +26,9 @@ def watch(job: JobId, url: Url = None) -> None:
 def follow(client: Client, job_id: str, console: Console) -> int:
     """Show the job's progress until it has ended and its deployment has settled. Returns the exit status."""
     with StageBars(console) as bars:
-        for frame in client.events(job_id):
-            if frame.event == "job":
-                bars.update(frame.data)
-            elif frame.event == "event":
-                bars.console.print(event_line(frame.data))
-    return report_end(client.job(job_id), console)
+        for news in client.jobs.events(job_id):
+            bars.show(news)
+    return report_end(client.jobs.get(job_id), console)
 
 
 class StageBars:
@@ -64,42 +62,42 @@ class StageBars:
         """What is shown, in order."""
         return self._bars.tasks
 
-    def update(self, job: dict[str, Any]) -> None:
-        """Show the Job's `progress`. A retried job starts over, and so do its bars."""
-        progress = job["progress"]
-        for name in [name for name in self._tasks if name not in progress]:
+    def show(self, news: EventView | JobView) -> None:
+        """An event as a line, a job as its progress. A retried job starts over, and so do its bars."""
+        if isinstance(news, EventView):
+            self.console.print(_line(news))
+            return
+        for name in [name for name in self._tasks if name not in news.progress]:
             self._bars.remove_task(self._tasks.pop(name))
         for stage in Stage:
-            if stage in progress:
-                self._show(stage, progress[stage])
+            if stage in news.progress:
+                self._show_stage(stage, news.progress[stage])
 
-    def _show(self, stage: Stage, at: dict[str, Any]) -> None:
+    def _show_stage(self, stage: Stage, at: StageProgress) -> None:
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, unit="", eta="")
-        eta = "" if at["done"] >= at["total"] or at.get("eta_s") is None else f"{duration(at['eta_s'])} left"
-        self._bars.update(self._tasks[stage], completed=at["done"], total=at["total"], unit=at["unit"], eta=eta)
+        eta = "" if at.done >= at.total or at.eta_s is None else f"{duration(at.eta_s)} left"
+        self._bars.update(self._tasks[stage], completed=at.done, total=at.total, unit=at.unit, eta=eta)
 
 
-def event_line(event: dict[str, Any]) -> Text:
-    """One line: time, type and message."""
-    time = event["created_at"][11:19]
-    return Text.assemble((time, "dim"), " ", (f"{event['type']:<22}", "bold"), " ", event["message"])
+def _line(event: EventView) -> Text:
+    time = f"{event.created_at:%H:%M:%S}"
+    return Text.assemble((time, "dim"), " ", (f"{event.type:<22}", "bold"), " ", event.message)
 
 
-def report_end(job: dict[str, Any], console: Console) -> int:
+def report_end(job: JobView, console: Console) -> int:
     """Say how the job ended; returns the exit status."""
-    state = JobState(job["state"])
-    if state is JobState.SUCCEEDED:
-        console.print(Text(f"{job['id']} succeeded", "green"))
+    if job.state is JobState.SUCCEEDED:
+        console.print(Text(f"{job.id} succeeded", "green"))
         _report_deployment(job, console)
         return 0
-    console.print(Text(f"{job['id']} {state}", "yellow" if state is JobState.CANCELLED else "red"))
-    if error := job["error"]:
-        where = f" in stage {error['stage']}" if error.get("stage") else ""
-        console.print(Text(f"{error['message']} [{error['code']}{where}]"))
-        if error.get("log_tail"):
+    console.print(Text(f"{job.id} {job.state}", "yellow" if job.state is JobState.CANCELLED else "red"))
+    if error := job.error:
+        where = f" in stage {error.stage}" if error.stage else ""
+        console.print(Text(f"{error.message} [{error.code}{where}]"))
+        if error.log_tail:
             console.print(Text("last lines of the log:", "dim"))
-            console.print(Text("\n".join(f"  {line}" for line in error["log_tail"]), "dim"))
+            console.print(Text("\n".join(f"  {line}" for line in error.log_tail), "dim"))
     return 1
 
 
@@ -113,11 +111,10 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole % 3600 // 60:02} h"
 
 
-def _report_deployment(job: dict[str, Any], console: Console) -> None:
-    deployment = job["deployment"]
-    if deployment is None:
+def _report_deployment(job: JobView, console: Console) -> None:
+    if job.deployment is None:
         return
-    if deployment["state"] == DeploymentState.READY:
-        console.print(f'plumbline compare {job["id"]} "a prompt"   asks base and aligned model', style="dim")
-    elif deployment["state"] == DeploymentState.FAILED:
-        console.print(Text(f"Its models could not be served: {deployment['message']}", "yellow"))
+    if job.deployment.state is DeploymentState.READY:
+        console.print(f'plumbline compare {job.id} "a prompt"   asks base and aligned model', style="dim")
+    elif job.deployment.state is DeploymentState.FAILED:
+        console.print(Text(f"Its models could not be served: {job.deployment.message}", "yellow"))

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import DatabaseDep, ProjectDep, SettingsDep
+from api.deps import DatabaseDep, IdempotencyKeyDep, ProjectDep, SettingsDep
 from api.openai import objects
 from api.openai.errors import errors
 from api.openai.objects import FineTuningCheckpoint, FineTuningEvent, FineTuningJob
@@ -28,7 +28,7 @@ from service.errors import (
     TooLarge,
     UnknownLoss,
 )
-from service.jobs import calls
+from service.jobs import calls, lifecycle
 from service.jobs import service as jobs
 from service.jobs.log import LogRepository
 from service.jobs.repository import AttemptRepository, JobRepository
@@ -74,10 +74,10 @@ async def create_job(
     database: DatabaseDep,
     settings: SettingsDep,
     response: Response,
+    idempotency_key: IdempotencyKeyDep,
     x_stainless_retry_count: Annotated[
         int, Header(description="Above 0 the request repeats one that may have been received.", ge=0)
     ] = 0,
-    idempotency_key: Annotated[str | None, Header(description="As in POST /v1/jobs.")] = None,
 ) -> FineTuningJob:
     """Queue a job. A request that the package repeats gets the job that the first one made, with the header
     `Idempotent-Replayed: true`."""
@@ -119,6 +119,22 @@ async def get_job(job_id: str, project_id: ProjectDep, database: DatabaseDep) ->
 async def cancel_job(job_id: str, project_id: ProjectDep, database: DatabaseDep) -> FineTuningJob:
     """Ask the job to stop. It is `cancelled` when nothing of it is left on the cluster."""
     job = await jobs.cancel(database, project_id, job_id)
+    async with database.reading() as session:
+        return (await _job_objects(session, [job]))[0]
+
+
+@router.post("/{job_id}/pause", responses=errors(NotFound, InvalidState))
+async def pause_job(job_id: str, project_id: ProjectDep, database: DatabaseDep) -> FineTuningJob:
+    """Have the job save a checkpoint and leave the cluster: its `state` is `paused` when nothing is left there."""
+    job = await lifecycle.pause(database, project_id, job_id)
+    async with database.reading() as session:
+        return (await _job_objects(session, [job]))[0]
+
+
+@router.post("/{job_id}/resume", responses=errors(NotFound, InvalidState))
+async def resume_job(job_id: str, project_id: ProjectDep, database: DatabaseDep) -> FineTuningJob:
+    """Queue a paused job at its old place; it goes on from its checkpoint."""
+    job = await lifecycle.resume(database, project_id, job_id)
     async with database.reading() as session:
         return (await _job_objects(session, [job]))[0]
 

@@ -1,4 +1,4 @@
-"""`/v1/models`, as OpenAI's package calls it: the models that your jobs published."""
+"""`/v1/models`, as OpenAI's package calls it: the models that your jobs published, and the bases served beside them."""
 
 from typing import Literal
 
@@ -7,10 +7,13 @@ from pydantic import BaseModel, Field
 
 from api.deps import DatabaseDep, ProjectDep, SettingsDep
 from api.openai.errors import errors
-from api.openai.objects import model_name, seconds
-from service.db.tables import Job
+from api.openai.objects import seconds
+from service.db.tables import Deployment, Job
+from service.deployments import service as deployments
 from service.errors import InvalidState, NotFound
 from service.jobs import published
+from service.jobs.states import DeploymentState
+from service.serving.models import Side, model_name, model_of
 
 router = APIRouter(prefix="/models", tags=["OpenAI"])
 
@@ -37,15 +40,26 @@ class ModelDeleted(BaseModel):
 
 @router.get("", responses=errors())
 async def list_models(project_id: ProjectDep, database: DatabaseDep) -> ModelList:
-    """Newest first. Models that jobs only start from are not listed: they are not kept here."""
+    """Newest first. A model that jobs only start from is listed while it is served beside what a job made of it."""
     async with database.reading() as session:
-        return ModelList(data=[_model(job) for job in await published.all_of(session, project_id)])
+        jobs = await published.all_of(session, project_id)
+        deployed = await deployments.find_many(session, [job.id for job in jobs])
+    data = []
+    for job in jobs:
+        data.append(_model(job, Side.ALIGNED))
+        if _is_served(deployed.get(job.id)):
+            data.append(_model(job, Side.BASE))
+    return ModelList(data=data)
 
 
 @router.get("/{model}", responses=errors(NotFound))
 async def get_model(model: str, project_id: ProjectDep, database: DatabaseDep) -> Model:
+    job_id, side = model_of(model)
     async with database.reading() as session:
-        return _model(await published.get(session, project_id, _job_id(model)))
+        job = await published.get(session, project_id, job_id)
+        if side is Side.BASE and not _is_served(await deployments.find(session, job)):
+            raise NotFound(f"The base of {job.id} is not served. GET /v1/models lists the models that there are.")
+    return _model(job, side)
 
 
 @router.delete("/{model}", responses=errors(NotFound, InvalidState))
@@ -53,20 +67,23 @@ async def delete_model(
     model: str, project_id: ProjectDep, database: DatabaseDep, settings: SettingsDep
 ) -> ModelDeleted:
     """Delete the model and its files; refused while it is deployed, or a job or another model needs it."""
-    await published.delete(database, settings, project_id, _job_id(model))
+    job_id, side = model_of(model)
+    if side is Side.BASE:
+        raise InvalidState("The base is not the job's to delete: it is gone when the job's models are taken down.")
+    await published.delete(database, settings, project_id, job_id)
     return ModelDeleted(id=model)
 
 
-def _model(job: Job) -> Model:
+def _model(job: Job, side: Side) -> Model:
     assert job.finished_at is not None
     return Model(
-        id=model_name(job.id),
+        id=model_name(job.id, side),
         created=seconds(job.finished_at),
         owned_by=job.project_id,
         base=job.spec["model"]["source"],
-        name=job.spec["name"],
+        name=job.spec.get("name"),
     )
 
 
-def _job_id(model: str) -> str:
-    return model.removeprefix(model_name(""))
+def _is_served(deployment: Deployment | None) -> bool:
+    return deployment is not None and deployment.state is DeploymentState.READY

@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from api.views import JobView, StageProgress
 from service.db.tables import Event, Job, Metric
 from service.jobs.progress import eta_s
 from service.jobs.states import JobState
+from service.serving.models import model_name
 from service.spec import AlignmentJob, LossKind, Stage
 from service.spec.losses import SigmoidLoss
 from service.spec.reports import Failure
@@ -28,9 +29,11 @@ class JobError(BaseModel):
 
 
 class UsedHyperparameters(BaseModel):
-    batch_size: int
-    learning_rate_multiplier: float
-    n_epochs: float
+    """All null for a job of another version, whose options this one does not take."""
+
+    batch_size: int | None = None
+    learning_rate_multiplier: float | None = None
+    n_epochs: float | None = None
     beta: float | None = None
 
 
@@ -51,7 +54,7 @@ class FineTuningJob(BaseModel):
         description="What the next job's `model` may say; null unless the job has succeeded and its model is kept."
     )
     training_file: str
-    validation_file: None = None
+    validation_file: str | None
     organization_id: str = Field(description="The project_id of the API key.")
     seed: int
     hyperparameters: UsedHyperparameters = Field(description="As they are used, with `auto` filled in.")
@@ -63,7 +66,7 @@ class FineTuningJob(BaseModel):
     trained_tokens: None = None
     estimated_finish: int | None = Field(description="End of training at the rate so far; null at other times.")
     integrations: list[Any] = Field(default_factory=list)
-    state: JobState = Field(description="The native state, which also knows `starting` and `cancelling`.")
+    state: JobState = Field(description="The native state, which also knows `starting`, `pausing`, `paused`...")
     stage: Stage | None
     progress: dict[Stage, StageProgress]
     attempts: int
@@ -95,21 +98,22 @@ class FineTuningCheckpoint(BaseModel):
 
 def job_object(job: Job, *, attempt_runs: bool) -> FineTuningJob:
     view = JobView.of(job, None)
-    spec = AlignmentJob.model_validate(job.spec)
+    spec = _spec(job)
     return FineTuningJob(
         id=job.id,
         created_at=seconds(job.created_at),
         finished_at=seconds(job.finished_at) if job.finished_at else None,
         status=_status(job.state, attempt_runs=attempt_runs),
-        model=spec.model.source,
+        model=_text(job, "model", "source"),
         fine_tuned_model=model_name(job.id) if has_model(job) else None,
-        training_file=view.spec["data"]["train"],
+        training_file=_text(job, "data", "train"),
+        validation_file=_text(job, "data", "validation") or None,
         organization_id=job.project_id,
-        seed=spec.training.seed,
-        hyperparameters=_hyperparameters(spec),
-        method=_method(spec),
-        suffix=spec.name,
-        metadata=spec.metadata or None,
+        seed=spec.training.seed if spec else 0,
+        hyperparameters=_hyperparameters(spec) if spec else UsedHyperparameters(),
+        method=_method(spec) if spec else None,
+        suffix=view.name,
+        metadata=job.spec.get("metadata") or None,
         error=_error(view.error),
         estimated_finish=_estimated_finish(job),
         state=job.state,
@@ -158,17 +162,24 @@ def has_model(job: Job) -> bool:
     return job.state is JobState.SUCCEEDED and job.model_deleted_at is None
 
 
-def model_name(job_id: str) -> str:
-    """How the model that a job published is named wherever a model is asked for."""
-    return f"job:{job_id}"
-
-
 def event_id(job_id: str, number: int) -> str:
     return f"{job_id}-event-{number}"
 
 
 def seconds(time: datetime) -> int:
     return int(time.timestamp())
+
+
+def _spec(job: Job) -> AlignmentJob | None:
+    """What the job asked for; None if that is an earlier or later version's, which must not hide the other jobs."""
+    try:
+        return AlignmentJob.model_validate(job.spec)
+    except ValidationError:
+        return None
+
+
+def _text(job: Job, part: str, member: str) -> str:
+    return str(job.spec.get(part, {}).get(member) or "")
 
 
 def _status(state: JobState, *, attempt_runs: bool) -> Status:
@@ -179,7 +190,14 @@ def _status(state: JobState, *, attempt_runs: bool) -> Status:
             return "failed"
         case JobState.CANCELLED:
             return "cancelled"
-        case JobState.QUEUED | JobState.STARTING | JobState.RUNNING | JobState.CANCELLING:
+        case (
+            JobState.QUEUED
+            | JobState.STARTING
+            | JobState.RUNNING
+            | JobState.PAUSING
+            | JobState.PAUSED  # for which the package has no status
+            | JobState.CANCELLING
+        ):
             return "running" if attempt_runs else "queued"
 
 

@@ -6,36 +6,25 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
 from api import sse
 from api.deps import DatabaseDep, ProjectDep, ServeClientDep, SettingsDep
 from api.problems import problem, problems
+from api.views import Answer, Comparison
 from service.comparisons import service as comparisons
 from service.comparisons.request import ComparisonRequest
-from service.comparisons.stream import Broken, Delta, Done, Part, Side, ask_both
-from service.errors import InvalidRequest, NotFound, ServingUnavailable
+from service.comparisons.stream import Broken, Delta, Done, Part, ask_both
+from service.errors import InvalidRequest, NotFound, RateLimited, ServingUnavailable, TooManyStreams
+from service.serving.models import Side
 
 router = APIRouter(prefix="/comparisons", tags=["serving"])
-
-
-class Answer(BaseModel):
-    text: str
-    finish_reason: str | None
-    usage: dict[str, int]
-
-
-class Comparison(BaseModel):
-    base: Answer
-    aligned: Answer
-    seed: int
 
 
 @router.post(
     "",
     response_model=Comparison,
-    responses=sse.DOCUMENTED | problems(NotFound, ServingUnavailable, InvalidRequest),
+    responses=sse.DOCUMENTED | problems(NotFound, ServingUnavailable, InvalidRequest, RateLimited, TooManyStreams),
 )
 async def compare(
     http: Request,

@@ -1,11 +1,14 @@
-"""Starts queued jobs, oldest first, while fewer than `settings.max_running_jobs` are on the cluster."""
+"""Starts the queued jobs that the plan (`service.queue.plan`) gives a place on the cluster."""
 
+from service.clock import utc_now
 from service.controller.context import Controller
 from service.db.tables import Attempt
 from service.jobs.attempts import start_attempt
 from service.jobs.repository import AttemptRepository, JobRepository
 from service.jobs.states import AttemptState, JobState
 from service.jobs.tokens import attempt_token
+from service.queue import observation
+from service.queue.snapshot import take
 from service.spec.pools import Pool
 from service.telemetry import context, traces
 
@@ -25,14 +28,14 @@ async def reconcile(controller: Controller) -> None:
 
 async def _lease(controller: Controller) -> None:
     async with controller.database.reading() as session:
-        if not await JobRepository(session).oldest_queued(1):
-            return
-    async with controller.database.transaction() as session:
         jobs = JobRepository(session)
-        room = controller.settings.max_running_jobs - await jobs.count_on_cluster()
-        if room > 0:
-            for job in await jobs.oldest_queued(room):
-                await start_attempt(session, job)
+        if not await jobs.oldest_queued(1) or await jobs.count_on_cluster() >= controller.settings.max_running_jobs:
+            return  # the plan would start nothing
+    await observation.observe(controller.database, controller.nodes, controller.settings)
+    async with controller.database.transaction() as session:
+        snapshot = await take(session, controller.settings, utc_now(), lock=True)
+        for job_id in snapshot.plan().starts:
+            await start_attempt(session, snapshot.jobs[job_id])
 
 
 async def _pending(controller: Controller) -> list[Attempt]:

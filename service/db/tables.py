@@ -10,6 +10,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Enum,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -22,6 +23,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from service.jobs.states import AttemptState, DeploymentState, JobState
+from service.keys.roles import Role
+from service.webhooks.states import DeliveryState
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -56,6 +59,8 @@ class Base(DeclarativeBase):
         JobState: _kind(JobState),
         AttemptState: _kind(AttemptState),
         DeploymentState: _kind(DeploymentState),
+        Role: _kind(Role),
+        DeliveryState: _kind(DeliveryState),
     }
 
 
@@ -64,9 +69,14 @@ class ApiKey(Base):
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     project_id: Mapped[str] = mapped_column(String(200))
+    user_id: Mapped[str | None] = mapped_column(String(40))  # none: a key from before there were users
+    role: Mapped[Role] = mapped_column(server_default=Role.MEMBER)
     name: Mapped[str] = mapped_column(String(200))
+    prefix: Mapped[str | None] = mapped_column(String(20))  # by which people tell keys apart; none: as above
     digest: Mapped[str] = mapped_column(String(64), unique=True)  # SHA-256 of the key; the key itself is kept nowhere
     created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]  # to the minute (service.keys.uses)
     revoked_at: Mapped[datetime | None]
 
 
@@ -82,6 +92,36 @@ class File(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]  # no one sees it from then on
+
+
+class Upload(Base):
+    """A file that comes in parts: pending until it has a file, was cancelled, or its time is over."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("ix_uploads_expires_at", "expires_at"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(200), index=True)
+    filename: Mapped[str] = mapped_column(String(500))
+    bytes: Mapped[int] = mapped_column(BigInteger)  # as announced
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    cancelled_at: Mapped[datetime | None]
+    file_id: Mapped[str | None] = mapped_column(String(40))  # what it became; that file may have been deleted since
+    completed_as: Mapped[str | None] = mapped_column(String(64))  # SHA-256 of the request that completed it
+
+
+class UploadPart(Base):
+    """Bytes of an upload. Equal bytes are one part, whether they are sent again or occur in the file again."""
+
+    __tablename__ = "upload_parts"
+    __table_args__ = (UniqueConstraint("upload_id", "sha256"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id"))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
 
 
 class Job(Base):
@@ -105,20 +145,62 @@ class Job(Base):
     progress: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     error: Mapped[dict[str, Any] | None]  # service.spec.reports.Failure
     num_attempts: Mapped[int] = mapped_column(Integer, default=0)
+    num_failures: Mapped[int] = mapped_column(Integer, default=0)  # of ours, in a row, without a step ahead
+    not_before: Mapped[datetime | None]  # when it is queued: no attempt is made until then
+    gpu_seconds: Mapped[float] = mapped_column(Float, default=0.0)  # of the attempts that have ended
+    cloned_from: Mapped[str | None] = mapped_column(String(40))  # a job, which may be deleted since
     last_event: Mapped[int] = mapped_column(Integer, default=0)  # highest event number given out
     last_metric: Mapped[int] = mapped_column(Integer, default=0)  # highest metric number given out
+    # By retention (service.retention); the numbers above go on all the same
+    events_removed_to: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    metrics_removed_to: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    run_removed_at: Mapped[datetime | None]  # its working files; counts if it is after `finished_at`
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
+    pause_requested_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    sweep_id: Mapped[str | None] = mapped_column(ForeignKey("sweeps.id"), index=True)
+    sweep_index: Mapped[int | None]
+    # of jobs whose reference pass does the same work: one goes first, the others wait until it has scored
+    reference_group: Mapped[str | None] = mapped_column(String(80), index=True)
     model_deleted_at: Mapped[datetime | None]  # what it published is not to be used any more
+    gpus: Mapped[float | None] = mapped_column(Float)  # it holds at most at one time; none: from before quotas
+    model_bytes: Mapped[int | None] = mapped_column(BigInteger)  # of what it published, once that was measured
+    deleted_at: Mapped[datetime | None]  # no one sees it from then on; the row stays as a record
+    purged_at: Mapped[datetime | None]  # its files, events and metrics are gone
+    queued_at: Mapped[datetime | None]  # when it was queued again, by a retry or a resume; it waits since then
+    priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # the spec's, for the queue's query
+    size: Mapped[dict[str, Any] | None]  # service.queue.size.JobSize: what admission knew; null before there was one
+
+
+class Sweep(Base):
+    """Jobs that were made together. `changes`: what each of them changes, by its `sweep_index`."""
+
+    __tablename__ = "sweeps"
+    __table_args__ = (
+        UniqueConstraint("project_id", "idempotency_key"),
+        Index("ix_sweeps_project_id_id", "project_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(200))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str | None] = mapped_column(String(200))
+    changes: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    created_at: Mapped[datetime]
 
 
 class Attempt(Base):
     """One try at a job. Its ID is also Ray's submission ID."""
 
     __tablename__ = "attempts"
-    __table_args__ = (UniqueConstraint("job_id", "number"), Index("ix_attempts_state", "state"))
+    __table_args__ = (
+        UniqueConstraint("job_id", "number"),
+        Index("ix_attempts_state", "state"),
+        Index("ix_attempts_finished_at", "finished_at"),
+    )
 
     id: Mapped[str] = mapped_column(String(50), primary_key=True)  # {job_id}-{number}
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
@@ -127,6 +209,7 @@ class Attempt(Base):
     last_seq: Mapped[int] = mapped_column(Integer, default=0)  # reports taken so far
     failure: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
+    scored_at: Mapped[datetime | None]  # when every pair that it needs was in the reference store
     heartbeat_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -201,3 +284,41 @@ class Call(Base):
     first_heard_by_retry: Mapped[bool]  # and no first request has come for it since
     created_at: Mapped[datetime]
     heard_at: Mapped[datetime]  # when the newest of its requests came
+
+
+class Lease(Base):
+    """Who alone may do something for now (service.leases)."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(200))  # for people
+    term: Mapped[int]  # a new one each time the lease is taken: what a holder before cannot know
+    expires_at: Mapped[datetime]  # by the database's clock
+
+
+class ClusterView(Base):
+    """What a controller last saw of the cluster's nodes: one row, on which controllers that plan at once also queue."""
+
+    __tablename__ = "cluster_views"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    nodes: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # service.queue.capacity.Node
+    observed_at: Mapped[datetime | None]  # null: never
+    tried_at: Mapped[datetime]
+    trouble: Mapped[str | None] = mapped_column(Text)  # why the last try saw nothing
+
+
+class Forecast(Base):
+    """When a job was expected to start and to finish, as it was told; scored against what happened."""
+
+    __tablename__ = "forecasts"
+    __table_args__ = (Index("ix_forecasts_made_at", "made_at"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    moment: Mapped[str] = mapped_column(String(20), primary_key=True)  # queued | started
+    made_at: Mapped[datetime]
+    start_low: Mapped[datetime | None]
+    start_high: Mapped[datetime | None]
+    finish_low: Mapped[datetime | None]
+    finish_high: Mapped[datetime | None]

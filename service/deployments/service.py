@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.clock import utc_now
 from service.db.guarded import guarded_update
 from service.db.tables import Deployment, Job
@@ -61,6 +62,7 @@ async def want(session: AsyncSession, job: Job) -> Deployment:
         deployment.updated_at = now
     await session.flush()
     await append_event(session, job, "deployment.deploying", _MESSAGES[DeploymentState.DEPLOYING])
+    await audit.record(session, job.id)
     return deployment
 
 
@@ -70,6 +72,7 @@ async def unwant(session: AsyncSession, job: Job) -> Deployment:
     deployment = await get(session, job)
     if deployment.state is not DeploymentState.REMOVING:
         await set_state(session, deployment, DeploymentState.REMOVING)
+        await audit.record(session, job.id)
     return deployment
 
 

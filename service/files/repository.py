@@ -31,10 +31,21 @@ class FileRepository:
         return file
 
     async def page(
-        self, project_id: str, *, limit: int, cursor: str | None = None, oldest_first: bool = False
+        self,
+        project_id: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        sha256: str | None = None,
+        oldest_first: bool = False,
     ) -> tuple[Sequence[File], str | None]:
-        """At most `limit` files, from after `cursor` in their order; and the next cursor, None at the end."""
+        """At most `limit` files, from after `cursor` in their order; and the next cursor, None at the end.
+
+        sha256: only files of these bytes, in lower-case hexadecimal digits.
+        """
         query = _there().where(File.project_id == project_id)
+        if sha256 is not None:
+            query = query.where(File.sha256 == sha256)
         if cursor is not None:
             if not is_id("file", cursor):
                 raise InvalidRequest(
@@ -45,6 +56,10 @@ class FileRepository:
         query = query.order_by(File.id if oldest_first else File.id.desc())
         files = (await self._session.scalars(query.limit(limit + 1))).all()
         return files[:limit], files[limit - 1].id if len(files) > limit else None
+
+    async def all_ids(self) -> set[str]:
+        """Of every project's files, those that are being deleted too."""
+        return set(await self._session.scalars(select(File.id)))
 
     async def deleted(self) -> Sequence[File]:
         """Files whose bytes may still be there although no one sees them any more."""

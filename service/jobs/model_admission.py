@@ -4,6 +4,8 @@ A model on the Hugging Face Hub waits for the attempt's prepare stage, which che
 """
 
 import asyncio
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,25 @@ from service.ids import is_id
 from service.jobs.model_directory import check_adapted_modules, check_model_directory, find_model_directory
 from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
+from service.queue.memory import ModelShape, model_shape
 from service.settings import Settings
 from service.spec import AlignmentJob, Lora, ModelRef, Storage
 from service.spec.model_config import why_not_served
 from service.spec.token_ids import other_ids
 
 
-async def check_models(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> None:
+@dataclass(frozen=True)
+class ModelShapes:
+    """How big the job's models are; None for those that only the attempt gets to see. reference: if it is another."""
+
+    policy: ModelShape | None
+    reference: ModelShape | None
+
+
+async def check_models(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> ModelShapes:
     """Raises ModelNotFound, ModelUnusable or InvalidRequest, naming the field."""
     model = await _find_model(database, settings, project_id, spec.model, "model")
+    reference = None
     await _check_policy(settings, spec, model)
     if spec.reference is not None:
         reference = await _find_model(database, settings, project_id, spec.reference, "reference")
@@ -33,6 +45,11 @@ async def check_models(database: Database, settings: Settings, project_id: str, 
                 f"The reference has another tokenizer than the model: {reason}. Name one of the same family.",
                 field="reference",
             )
+    return ModelShapes(await _shape(model), await _shape(reference))
+
+
+async def _shape(found: tuple[Path, dict[str, Any]] | None) -> ModelShape | None:
+    return await asyncio.to_thread(model_shape, *found) if found is not None else None
 
 
 async def _check_policy(settings: Settings, spec: AlignmentJob, found: tuple[Path, dict[str, Any]] | None) -> None:
@@ -67,11 +84,23 @@ async def _find_model(
             # what jobs published lies under `models` too, and belongs to their projects
             raise ModelNotFound("Name the result of a job by the job, as 'job:ID', not by its path.", field=field)
     else:
+        if not is_allowed_on_hub(model.source.removeprefix("hf:").partition("@")[0], settings):
+            raise ModelNotFound(not_allowed_on_hub(settings), field=field)
         return None
     config = await asyncio.to_thread(
         check_model_directory, directory, field, needs_weights=model.weights == "pretrained"
     )
     return directory, config
+
+
+def is_allowed_on_hub(repository: str, settings: Settings) -> bool:
+    """Whether `owner/name` is one that jobs may use; letters are as good as capitals, as they are for the hub."""
+    return any(fnmatchcase(repository.lower(), pattern.lower()) for pattern in settings.allowed_hub)
+
+
+def not_allowed_on_hub(settings: Settings) -> str:
+    allowed = " or ".join(settings.allowed_hub) or "nothing"
+    return f"Of the Hugging Face Hub only {allowed} may be used (PLUMBLINE_ALLOWED_HUB)."
 
 
 async def _publisher(session: AsyncSession, project_id: str, job_id: str, field: str, *, lock: bool = False) -> Job:

@@ -11,7 +11,7 @@ from service.spec.modules import DamagedWeights, check_adapter
 from service.spec.training import Lora
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
-WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+WEIGHT_FILES = "*.safetensors"  # other formats are pickles, which run code when they are read
 
 
 def find_model_directory(path: str, roots: Sequence[Path], field: str) -> Path:
@@ -49,10 +49,10 @@ def check_model_directory(directory: Path, field: str, *, needs_weights: bool) -
         )
     if not needs_weights:
         return config
-    if not any(any(directory.glob(pattern)) for pattern in WEIGHT_FILES):
+    if not any(directory.glob(WEIGHT_FILES)):
         raise ModelUnusable(
-            f'The model has no weights ({", ".join(WEIGHT_FILES)}): add them, or set weights to "random" to train from '
-            "scratch.",
+            f"The model has no weights in safetensors files ({WEIGHT_FILES}), and others are not read: save it with "
+            '`save_pretrained`, or set weights to "random" to train from scratch.',
             field=field,
         )
     if reason := why_not_trained(config):
@@ -61,10 +61,7 @@ def check_model_directory(directory: Path, field: str, *, needs_weights: bool) -
 
 
 def check_adapted_modules(directory: Path, method: Lora) -> None:
-    """Raises InvalidRequest for a module that the weights do not have, naming the nearest; ModelUnusable for damage.
-
-    Looks into safetensors files only: what other formats hold, the attempt finds out.
-    """
+    """Raises InvalidRequest for a module that the weights do not have, naming the nearest; ModelUnusable for damage."""
     try:
         found = check_adapter(directory, method)
     except DamagedWeights as error:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import Job
@@ -41,15 +42,21 @@ async def delete(database: Database, settings: Settings, project_id: str, job_id
     """
     async with database.transaction() as session:
         job = await get(session, project_id, job_id, lock=True)
-        if await deployments.find(session, job) is not None:
-            raise InvalidState(f"The model is deployed: DELETE /v1/jobs/{job.id}/deployment takes it down first.")
-        if user := await _user_of(session, job):
-            what = "was trained from it" if user.state is JobState.SUCCEEDED else f"is {user.state} and needs it"
-            raise InvalidState(f"{user.id} {what}: delete the model of that job, or cancel it, first.", job_id=user.id)
+        await require_unused(session, job)
         job.model_deleted_at = utc_now()
         await session.flush()
         await append_event(session, job, "model.deleted", "The published model was deleted.")
+        await audit.record(session, job.id)
     await _remove(settings, job.id)
+
+
+async def require_unused(session: AsyncSession, job: Job) -> None:
+    """Raises InvalidState while the job's model is deployed, or another job needs it."""
+    if await deployments.find(session, job) is not None:
+        raise InvalidState(f"The model is deployed: DELETE /v1/jobs/{job.id}/deployment takes it down first.")
+    if user := await _user_of(session, job):
+        what = "was trained from it" if user.state is JobState.SUCCEEDED else f"is {user.state} and needs it"
+        raise InvalidState(f"{user.id} {what}: delete the model of that job, or cancel it, first.", job_id=user.id)
 
 
 async def finish_deletions(database: Database, settings: Settings) -> None:

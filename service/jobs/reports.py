@@ -1,18 +1,21 @@
 """Taking an attempt's reports: each number once, in order, from the newest attempt only, a batch in one transaction."""
 
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.clock import utc_now
 from service.db.guarded import guarded_update
 from service.db.tables import Attempt, Event, Job, Metric
-from service.errors import AttemptSuperseded, InvalidRequest, ReportGap
+from service.errors import AttemptSuperseded, InvalidRequest, InvalidState, ReportGap
 from service.jobs import attempts, progress
-from service.jobs.repository import AttemptRepository, JobRepository, allocate
+from service.jobs.repository import AttemptRepository, JobRepository, add_events, allocate
 from service.jobs.states import AttemptState, JobState
 from service.settings import Settings
-from service.spec import AlignmentJob, DataSpec, SourceKind, Stage, Storage
+from service.spec import AlignmentJob, SourceKind, Stage, Storage
 from service.spec.reports import (
     AttemptBrief,
     EventReport,
@@ -26,17 +29,24 @@ from service.spec.reports import (
     ReportBatch,
 )
 from service.spec.secrets import redacted
+from service.spec.sources import source_kind
 from service.telemetry import observe
 from service.text import storable
 
 
 async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> AttemptBrief:
-    """What the attempt is to do. Raises AttemptSuperseded once it has ended or another one has its place."""
+    """What the attempt is to do. Raises AttemptSuperseded once it has ended or another one has its place, and
+    InvalidState if this version takes the job's options no more."""
     attempt = await AttemptRepository(session).get(attempt_id)
     job = await JobRepository(session).get(attempt.job_id)
     if attempt.number != job.num_attempts or attempt.state.terminal:
         raise _superseded(attempt, job)
-    spec = AlignmentJob.model_validate(job.spec)
+    try:
+        spec = AlignmentJob.model_validate(job.spec)
+    except ValidationError as error:
+        raise InvalidState(
+            f"{job.id} was accepted by another version, and this one does not take its options: submit it again."
+        ) from error
     storage = Storage(settings.storage_root.absolute())
     return AttemptBrief(
         attempt_id=attempt.id,
@@ -44,18 +54,28 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
         job_id=job.id,
         spec=spec,
         storage=str(storage.root),
-        train_file=_train_file(spec.data, storage),
+        reference_store=str(_reference_store(storage, job, settings).relative_to(storage.root)),
+        train_file=_file(spec.data.train, storage),
+        validation_file=_file(spec.data.validation, storage) if spec.data.validation else None,
+        data_roots=[str(root.absolute()) for root in settings.data_roots],
         allow_private_urls=[str(network) for network in settings.allow_private_urls],
+        allowed_urls=settings.allowed_urls,
         heartbeat_every_s=settings.heartbeat_every_s,
     )
 
 
-def _train_file(data: DataSpec, storage: Storage) -> str | None:
-    match data.source:
+def _reference_store(storage: Storage, job: Job, settings: Settings) -> Path:
+    if settings.shares_reference_store:
+        return storage.reference_store
+    return storage.reference_store_of(job.project_id)
+
+
+def _file(source: str, storage: Storage) -> str | None:
+    match source_kind(source):
         case SourceKind.FILE:
-            return str((storage.files / data.train).relative_to(storage.root))
+            return str((storage.files / source).relative_to(storage.root))
         case SourceKind.PATH:
-            return data.train
+            return source
         case SourceKind.URL | SourceKind.HUB:
             return None
 
@@ -88,12 +108,16 @@ async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch,
     await _append_events(session, job, attempt, [one for one in new if isinstance(one, EventReport)], now)
     await _append_metrics(session, job, attempt, [one for one in new if isinstance(one, MetricsReport)], now)
     await _advance(session, job, new, now)
-    taken = {"last_seq": attempt.last_seq + len(new), "heartbeat_at": now}
+    taken: dict[str, Any] = {"last_seq": attempt.last_seq + len(new), "heartbeat_at": now}
+    if any(isinstance(one, EventReport) and one.type == "reference.scored" for one in new):
+        taken["scored_at"] = now
     await guarded_update(session, attempt, taken)
     observe.reports(session, attempt, new, batch.waited_s)
     if outcome is not None:
         await _finish(session, job, attempt, outcome, settings)
-    return ReportAck(last_seq=attempt.last_seq, cancel=job.state is JobState.CANCELLING)
+    return ReportAck(
+        last_seq=attempt.last_seq, cancel=job.state is JobState.CANCELLING, pause=job.state is JobState.PAUSING
+    )
 
 
 def _superseded(attempt: Attempt, job: Job) -> AttemptSuperseded:
@@ -120,7 +144,7 @@ async def _append_events(
     if not reports:
         return
     last = await allocate(session, job, "last_event", len(reports))
-    session.add_all(
+    events = [
         Event(
             job_id=job.id,
             number=number,
@@ -132,9 +156,8 @@ async def _append_events(
             created_at=now,
         )
         for number, report in enumerate(reports, start=last - len(reports) + 1)
-    )
-    await session.flush()
-    observe.events(session, [report.type for report in reports])
+    ]
+    await add_events(session, job, events)
 
 
 async def _append_metrics(
@@ -177,12 +200,12 @@ async def _finish(
     elif outcome.failure is not None:
         failure = Failure.model_validate(storable(outcome.failure.model_dump(mode="json")))
         await attempts.fail_attempt(session, attempt, failure, settings)
-    elif job.state is JobState.CANCELLING:
-        await attempts.cancel_attempt(session, attempt)
+    elif job.state is JobState.CANCELLING or (job.state is JobState.PAUSING and outcome.result == "paused"):
+        await attempts.leave_attempt(session, job, attempt)
     else:
         stopped = Failure(
             code="interrupted",
-            message="The attempt was stopped although nobody had cancelled the job.",
+            message=f"The attempt says that it was {outcome.result}, although nobody had asked for that.",
             fault=Fault.SYSTEM,
         )
         await attempts.fail_attempt(session, attempt, stopped, settings)

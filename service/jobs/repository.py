@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlalchemy.orm.attributes import set_committed_value
 
 from service.clock import utc_now
@@ -15,8 +16,9 @@ from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
 from service.spec.secrets import redact, redacted
 from service.telemetry import observe
+from service.webhooks.outbox import enqueue
 
-ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.CANCELLING)
+ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
 ACTIVE_ATTEMPTS = tuple(state for state in AttemptState if not state.terminal)
 
 
@@ -33,7 +35,12 @@ class JobRepository:
 
     async def get_in_project(self, job_id: str, project_id: str, *, lock: bool = False) -> Job:
         """The job if it is the project's; NotFound otherwise, with no hint which of the two."""
-        return await self._one(job_id, select(Job).where(Job.id == job_id, Job.project_id == project_id), lock)
+        mine = select(Job).where(Job.id == job_id, Job.project_id == project_id, Job.deleted_at.is_(None))
+        return await self._one(job_id, mine, lock)
+
+    async def get_many(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """Those that there are."""
+        return (await self._session.scalars(select(Job).where(Job.id.in_(job_ids)))).all()
 
     async def find_by_key(self, project_id: str, idempotency_key: str) -> Job | None:
         found = select(Job).where(Job.project_id == project_id, Job.idempotency_key == idempotency_key)
@@ -52,7 +59,7 @@ class JobRepository:
 
         metadata: only jobs with all of these labels; with an empty one, only jobs without any.
         """
-        query = select(Job).where(Job.project_id == project_id)
+        query = select(Job).where(Job.project_id == project_id, Job.deleted_at.is_(None))
         if cursor is not None:
             if not is_id("job", cursor):
                 raise InvalidRequest(
@@ -71,13 +78,23 @@ class JobRepository:
         return jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None
 
     async def live_on_file(self, file_id: str) -> Job | None:
-        """A job that has not ended and trains on the uploaded file, if there is one."""
-        found = select(Job).where(Job.state.in_(LIVE), Job.spec["data"]["train"].as_string() == file_id)
+        """A job that has not ended and trains or is measured on the uploaded file, if there is one."""
+        reads = or_(*(Job.spec["data"][name].as_string() == file_id for name in ("train", "validation")))
+        found = select(Job).where(Job.state.in_(LIVE), reads)
         return (await self._session.scalars(found.order_by(Job.id).limit(1))).one_or_none()
 
     async def oldest_queued(self, limit: int) -> Sequence[Job]:
-        queued = select(Job).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(limit)
-        return (await self._session.scalars(queued)).all()
+        """Those whose next attempt may begin now."""
+        due = or_(Job.not_before.is_(None), Job.not_before <= utc_now())
+        queued = select(Job).where(Job.state == JobState.QUEUED, due, ~waits_for_scores())
+        return (await self._session.scalars(queued.order_by(Job.id).limit(limit))).all()
+
+    async def waiting_for_scores(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of the jobs that another one of their reference group goes before."""
+        if not job_ids:
+            return set()
+        waiting = select(Job.id).where(Job.id.in_(job_ids), waits_for_scores())
+        return set((await self._session.scalars(waiting)).all())
 
     async def count_on_cluster(self) -> int:
         """Jobs that may hold something on the cluster."""
@@ -138,6 +155,20 @@ class AttemptRepository:
         return (await self._session.scalars(active)).all()
 
 
+def waits_for_scores() -> ColumnElement[bool]:
+    """Whether a job of the same reference group goes first: the earliest that can, until one of them has scored."""
+    first, scorer = aliased(Job), aliased(Job)
+    goes_first = exists().where(
+        first.reference_group == Job.reference_group,
+        first.sweep_index < Job.sweep_index,
+        first.state.in_(LIVE - {JobState.PAUSING, JobState.PAUSED, JobState.CANCELLING}),
+    )
+    scored = exists().where(
+        scorer.reference_group == Job.reference_group, Attempt.job_id == scorer.id, Attempt.scored_at.is_not(None)
+    )
+    return Job.reference_group.is_not(None) & goes_first & ~scored
+
+
 async def append_event(
     session: AsyncSession,
     job: Job,
@@ -154,21 +185,26 @@ async def append_event(
     reader that asks for "after n" never misses one.
     """
     number = await allocate(session, job, "last_event", 1)
-    session.add(
-        Event(
-            job_id=job.id,
-            number=number,
-            attempt=attempt,
-            type=type,
-            stage=stage,
-            message=redact(message),
-            data=redacted(data or {}),
-            created_at=utc_now(),
-        )
+    event = Event(
+        job_id=job.id,
+        number=number,
+        attempt=attempt,
+        type=type,
+        stage=stage,
+        message=redact(message),
+        data=redacted(data or {}),
+        created_at=utc_now(),
     )
-    await session.flush()
-    observe.events(session, [type])
+    await add_events(session, job, [event])
     return number
+
+
+async def add_events(session: AsyncSession, job: Job, events: Sequence[Event]) -> None:
+    """Write events whose numbers `allocate` has given out, and their deliveries to the project's webhooks."""
+    session.add_all(events)
+    await session.flush()
+    await enqueue(session, job.project_id, events)
+    observe.events(session, [event.type for event in events])
 
 
 async def allocate(

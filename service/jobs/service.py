@@ -1,15 +1,18 @@
 """What clients do with jobs: submit them and cancel them."""
 
 import hashlib
+from dataclasses import asdict
+from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import Job
-from service.errors import DataReportMissing, IdempotencyConflict, InvalidRequest, InvalidState
+from service.errors import DataReportMissing, IdempotencyConflict, InvalidRequest, InvalidState, QuotaExceeded
 from service.ids import new_id
 from service.jobs import admission
 from service.jobs.continuation import with_adapter_options
@@ -17,6 +20,9 @@ from service.jobs.log import LogRepository
 from service.jobs.repository import JobRepository, append_event
 from service.jobs.states import JobState
 from service.jobs.transitions import transition
+from service.projects import usage
+from service.projects.quota import gpus_held
+from service.queue.size import JobSize
 from service.settings import Settings
 from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
@@ -26,30 +32,38 @@ MAX_KEY = 255
 
 
 async def submit(
-    database: Database, settings: Settings, project_id: str, spec: AlignmentJob, idempotency_key: str | None = None
+    database: Database,
+    settings: Settings,
+    project_id: str,
+    spec: AlignmentJob,
+    idempotency_key: str | None = None,
+    *,
+    cloned_from: str | None = None,
 ) -> tuple[Job, bool]:
     """Check and queue a job; returns it and whether an earlier request with this key had already made it.
 
-    Raises what `admission.check` and `with_adapter_options` raise, and IdempotencyConflict if the key was used with
-    another body.
+    cloned_from: the job that the spec was taken from.
+    Raises what `admission.check` and `with_adapter_options` raise, QuotaExceeded, and IdempotencyConflict if the key
+    was used with another body.
     """
-    if idempotency_key is not None and not (0 < len(idempotency_key) <= MAX_KEY and _printable(idempotency_key)):
-        raise InvalidRequest(
-            f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters, such as a UUID.",
-            field="Idempotency-Key",
-        )
+    check_key(idempotency_key)
     if field := first_unstorable(spec.model_dump(mode="json")):
         raise InvalidRequest(f"'{field}' holds a NUL character, which is not text: remove it.", field=field)
     digest = _digest(spec)
     # Before the checks: a repeated request is answered even if a model it named has gone in the meantime.
     if idempotency_key is not None and (job := await _replayed(database, project_id, idempotency_key, digest)):
         return job, True
-    await admission.check(database, settings, project_id, spec)
+    size = await admission.check(database, settings, project_id, spec)
     spec = await with_adapter_options(database, settings, project_id, spec)
+    await usage.measure_models(database, settings, project_id)
     try:
-        return await _insert(database, project_id, spec, idempotency_key, digest), False
-    except IntegrityError:
-        # Two requests with one key raced; the constraint let the other one through.
+        async with database.transaction() as session:
+            columns = {"idempotency_key": idempotency_key, "cloned_from": cloned_from}
+            job = await enqueue(session, settings, project_id, spec, digest, size, **columns)
+            await audit.record(session, job.id)
+        return job, False
+    except (IntegrityError, QuotaExceeded):
+        # Two requests with one key raced; the other one came through, and may have taken the last of a quota.
         if idempotency_key is None or not (job := await _replayed(database, project_id, idempotency_key, digest)):
             raise
         return job, True
@@ -61,10 +75,11 @@ async def cancel(database: Database, project_id: str, job_id: str) -> Job:
         job = await JobRepository(session).get_in_project(job_id, project_id, lock=True)
         if job.state in (JobState.SUCCEEDED, JobState.FAILED):
             raise InvalidState(f"The job has already {job.state}: there is nothing left to cancel.", state=job.state)
-        if job.state is JobState.QUEUED:
-            await transition(session, job, JobState.CANCELLED, reason="Cancelled before it was on the cluster.")
-        elif job.state in (JobState.STARTING, JobState.RUNNING):
+        if job.state in (JobState.QUEUED, JobState.PAUSED):
+            await transition(session, job, JobState.CANCELLED, reason=f"Cancelled while it was {job.state}.")
+        elif job.state in (JobState.STARTING, JobState.RUNNING, JobState.PAUSING):
             await transition(session, job, JobState.CANCELLING, reason="A client asked to cancel the job.")
+        await audit.record(session, job.id)
         return job
 
 
@@ -72,6 +87,8 @@ async def data_report(session: AsyncSession, project_id: str, job_id: str) -> Da
     """What the newest attempt found in the job's data. Raises DataReportMissing until one has read it all."""
     job = await JobRepository(session).get_in_project(job_id, project_id)
     event = await LogRepository(session).newest_event(job.id, "data.prepared")
+    if event is None and job.events_removed_to:
+        raise DataReportMissing("The job's events have been removed by retention, and its data report with them.")
     if event is None:
         raise DataReportMissing(
             f"The job is {job.state} and its rows are not prepared yet: the report is there after the event "
@@ -93,35 +110,68 @@ async def _replayed(database: Database, project_id: str, key: str, digest: str) 
         raise IdempotencyConflict(
             f"This Idempotency-Key made {job.id} from another body: use a new key for a new job.", job_id=job.id
         )
+    if job is not None and job.deleted_at is not None:
+        raise IdempotencyConflict(
+            f"This Idempotency-Key made {job.id}, which was deleted since: use a new key for a new job.", job_id=job.id
+        )
     return job
 
 
-async def _insert(database: Database, project_id: str, spec: AlignmentJob, key: str | None, digest: str) -> Job:
+async def enqueue(
+    session: AsyncSession,
+    settings: Settings,
+    project_id: str,
+    spec: AlignmentJob,
+    digest: str,
+    size: JobSize,
+    **columns: Any,
+) -> Job:
+    """Add a checked job to the queue. Raises what `admission.hold` does, QuotaExceeded, and IntegrityError if its key
+    was used.
+
+    columns: further ones of the row.
+    """
+    gpus = gpus_held(spec, unset=settings.unset_gpus)
+    if spec.resources.max_gpu_hours is not None and not gpus:
+        raise InvalidRequest(
+            "The job's workers hold no GPUs, so it would never have held them for that long: leave max_gpu_hours out.",
+            field="resources.max_gpu_hours",
+        )
+    await usage.hold_for_job(session, project_id, gpus)
+    await admission.hold(session, project_id, spec)
     job = Job(
         id=new_id("job"),
         project_id=project_id,
-        idempotency_key=key,
         body_sha256=digest,
         spec=spec.model_dump(mode="json"),  # with the defaults of today
         state=JobState.QUEUED,
         progress={},
+        priority=spec.priority,
+        size=asdict(size),
         num_attempts=0,
+        num_failures=0,
+        gpu_seconds=0.0,
         last_event=0,
         last_metric=0,
         created_at=utc_now(),
+        gpus=gpus,
+        **columns,
     )
-    async with database.transaction() as session:
-        await admission.hold(session, project_id, spec)
-        session.add(job)
-        await session.flush()
-        await append_event(session, job, "job.queued", "The job was accepted and waits for the controller.")
+    session.add(job)
+    await session.flush()
+    await append_event(session, job, "job.queued", "The job was accepted and waits for the controller.")
     return job
+
+
+def check_key(key: str | None) -> None:
+    """Raises InvalidRequest for what is no Idempotency-Key."""
+    if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
+        raise InvalidRequest(
+            f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters, such as a UUID.",
+            field="Idempotency-Key",
+        )
 
 
 def _digest(spec: AlignmentJob) -> str:
     """Of what the client set, in our spelling: key order, white space and new defaults make no other body of it."""
     return hashlib.sha256(spec.model_dump_json(exclude_unset=True).encode()).hexdigest()
-
-
-def _printable(key: str) -> bool:
-    return key.isascii() and key.isprintable()

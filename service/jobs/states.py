@@ -7,6 +7,8 @@ class JobState(StrEnum):
     QUEUED = "queued"  # waits for the controller; nothing of it is on the cluster
     STARTING = "starting"  # an attempt exists; its driver has not spoken yet
     RUNNING = "running"  # the attempt's driver has reported to us
+    PAUSING = "pausing"  # asked to save a checkpoint and leave; the attempt may still hold actors
+    PAUSED = "paused"  # nothing of it is on the cluster; it keeps its place in the queue until it is resumed
     CANCELLING = "cancelling"  # a client asked to stop; the attempt may still hold actors
     SUCCEEDED = "succeeded"  # the model is published
     FAILED = "failed"  # the user must change something, or we gave up; `error` says which
@@ -21,17 +23,23 @@ TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 LIVE = frozenset(JobState) - TERMINAL
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.STARTING, JobState.CANCELLED}),
+    JobState.QUEUED: frozenset({JobState.STARTING, JobState.PAUSED, JobState.CANCELLED}),
     # back to queued: the attempt was lost through no fault of the user, and another one is allowed
     JobState.STARTING: frozenset(
-        {JobState.RUNNING, JobState.QUEUED, JobState.FAILED, JobState.CANCELLING}
+        {JobState.RUNNING, JobState.QUEUED, JobState.FAILED, JobState.PAUSING, JobState.CANCELLING}
     ),
-    JobState.RUNNING: frozenset({JobState.SUCCEEDED, JobState.QUEUED, JobState.FAILED, JobState.CANCELLING}),
+    JobState.RUNNING: frozenset(
+        {JobState.SUCCEEDED, JobState.QUEUED, JobState.FAILED, JobState.PAUSING, JobState.CANCELLING}
+    ),
+    # an attempt that ends by itself before it hears of the pause has ended; one that is lost is paused all the same
+    JobState.PAUSING: frozenset({JobState.PAUSED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLING}),
+    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
     # an attempt that publishes before it hears of the cancel has succeeded
     JobState.CANCELLING: frozenset({JobState.CANCELLED, JobState.SUCCEEDED}),
     JobState.SUCCEEDED: frozenset(),
-    JobState.FAILED: frozenset(),
-    JobState.CANCELLED: frozenset(),
+    # a client asked for a retry, the one way out of an end
+    JobState.FAILED: frozenset({JobState.QUEUED}),
+    JobState.CANCELLED: frozenset({JobState.QUEUED}),
 }  # fmt: skip
 
 
@@ -40,11 +48,12 @@ class AttemptState(StrEnum):
     RUNNING = "running"  # its driver has reported
     SUCCEEDED = "succeeded"  # said so itself
     FAILED = "failed"  # said so itself, or was lost (`interrupted`)
+    PAUSED = "paused"  # left on request, to be followed by another one
     CANCELLED = "cancelled"  # stopped on request
 
     @property
     def terminal(self) -> bool:
-        return self in {AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELLED}
+        return self not in {AttemptState.PENDING, AttemptState.RUNNING}
 
 
 class DeploymentState(StrEnum):

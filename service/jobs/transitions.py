@@ -1,5 +1,6 @@
 """The one way a job changes its state."""
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,8 +23,11 @@ async def transition(
     reason: str,
     data: dict[str, Any] | None = None,
     error: Failure | None = None,
+    not_before: datetime | None = None,
 ) -> None:
     """Move `job` from the state it was read in to `to`, and append the event `job.<state>` with `reason`.
+
+    not_before: of a job that is queued, when its next attempt may begin.
 
     Raises InvalidState if the table of transitions does not allow it, or if another transaction moved the job first.
     """
@@ -32,13 +36,16 @@ async def transition(
         raise InvalidState(f"The job is {before}; it cannot become {to}.", state=before)
 
     now = utc_now()
-    values: dict[str, Any] = {"state": to}
+    values: dict[str, Any] = {"state": to, "not_before": not_before}
     if to is JobState.QUEUED:  # the next attempt starts over, at least in what it can say about itself
-        values |= {"stage": None, "progress": {}}
+        values |= {"stage": None, "progress": {}, "error": None, "finished_at": None}
+        values |= {"pause_requested_at": None, "cancel_requested_at": None, "queued_at": now}
     waited_s = None
     if to is JobState.RUNNING and job.started_at is None:
         values["started_at"] = now
         waited_s = (now - job.created_at).total_seconds()
+    if to is JobState.PAUSING or (to is JobState.PAUSED and job.pause_requested_at is None):
+        values["pause_requested_at"] = now
     if to is JobState.CANCELLING or (to is JobState.CANCELLED and job.cancel_requested_at is None):
         values["cancel_requested_at"] = now
     if to.terminal:

@@ -3,50 +3,154 @@
 import hashlib
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.clock import utc_now
 from service.db.tables import ApiKey
-from service.errors import NotFound, Unauthorized
-from service.ids import new_id
+from service.db.tenant_tables import Membership, User
+from service.errors import Forbidden, InvalidRequest, NotFound, Unauthorized
+from service.ids import is_id, new_id
+from service.keys.roles import Role
+from service.projects import service as projects
+
+_PREFIX = len("pk-") + 6  # of 43 characters: enough to tell keys apart, and 220 bits are left to guess
 
 
-async def create_key(session: AsyncSession, *, project_id: str, name: str) -> tuple[ApiKey, str]:
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, and what they may do: the lower of what the key and its user's membership say."""
+
+    project_id: str
+    key_id: str
+    user_id: str | None
+    role: Role
+
+
+async def create_key(
+    session: AsyncSession,
+    *,
+    project_id: str,
+    name: str,
+    role: Role = Role.MEMBER,
+    user_id: str | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[ApiKey, str]:
     """A new key's row and the key itself, `pk-` and 43 characters: the only time it can be had.
 
-    project_id: keys of one project see the same jobs and files.
+    project_id: keys of one project see the same jobs and files; a project that is not there yet is made.
+    role: what the key may do, as far as its user may; an operator's key does not depend on a membership.
+    expires_at: must be in the future and have a time zone.
     """
+    if expires_at is not None and expires_at <= utc_now():
+        raise InvalidRequest("`expires_at` is in the past: such a key would never work.", field="expires_at")
+    await projects.ensure(session, project_id)
     plaintext = f"pk-{secrets.token_urlsafe(32)}"
-    key = ApiKey(id=new_id("key"), project_id=project_id, name=name, digest=_digest(plaintext), created_at=utc_now())
+    key = ApiKey(
+        id=new_id("key"),
+        project_id=project_id,
+        user_id=user_id,
+        role=role,
+        name=name,
+        prefix=plaintext[:_PREFIX],
+        digest=_digest(plaintext),
+        created_at=utc_now(),
+        expires_at=expires_at.astimezone(UTC) if expires_at is not None else None,
+    )
     session.add(key)
     await session.flush()
+    await audit.record(session, key.id, project_id=project_id)
     return key, plaintext
 
 
-async def verify_key(session: AsyncSession, plaintext: str) -> ApiKey:
-    """Raises Unauthorized for an unknown or a revoked key."""
+async def create_key_for(
+    session: AsyncSession,
+    maker: Caller,
+    *,
+    project_id: str,
+    user: str | None,
+    name: str,
+    role: Role,
+    expires_at: datetime | None,
+) -> tuple[ApiKey, str]:
+    """What an admin does: a key for a member of the project, by default for the admin.
+
+    Raises Forbidden for a role above the maker's own, and InvalidRequest if the user is no member or has a lower role.
+    """
+    if not maker.role.covers(role):
+        raise Forbidden(f"A key with the role {maker.role} makes no key with the role {role}.")
+    user_id = maker.user_id
+    if user is not None:
+        user_id = (await session.scalars(select(User.id).where(User.name == user))).one_or_none()
+    if user_id is not None and role is not Role.OPERATOR:
+        membership = await session.get(Membership, (project_id, user_id))
+        if membership is None or not membership.role.covers(role):
+            has = f"is {membership.role}" if membership is not None else "is no member"
+            raise InvalidRequest(
+                f"{user or 'The user of your own key'} {has} in {project_id}, and a key can do no more than its user: "
+                "change that with POST /v1/members.",
+                field="role" if membership is not None else "user",
+            )
+    elif user is not None and user_id is None:
+        raise InvalidRequest(f"There is no user '{user}': POST /v1/members makes one.", field="user")
+    return await create_key(
+        session, project_id=project_id, name=name, role=role, user_id=user_id, expires_at=expires_at
+    )
+
+
+async def verify_key(session: AsyncSession, plaintext: str) -> Caller:
+    """Raises Unauthorized for a key that is unknown, revoked or expired, or whose user has left the project."""
     # 256 random bits need no slow hash, and a look-up by digest tells an attacker nothing by its timing.
-    found = select(ApiKey).where(ApiKey.digest == _digest(plaintext), ApiKey.revoked_at.is_(None))
-    key = (await session.scalars(found)).one_or_none()
-    if key is None:
+    membership = and_(Membership.project_id == ApiKey.project_id, Membership.user_id == ApiKey.user_id)
+    found = (
+        select(ApiKey, Membership.role)
+        .outerjoin(Membership, membership)
+        .where(
+            ApiKey.digest == _digest(plaintext),
+            ApiKey.revoked_at.is_(None),
+            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > utc_now()),
+        )
+    )
+    row = (await session.execute(found)).one_or_none()
+    if row is None:
         raise Unauthorized
-    return key
+    key, member_role = row
+    role: Role = key.role
+    if key.user_id is not None and role is not Role.OPERATOR:
+        if member_role is None:
+            raise Unauthorized
+        role = min(role, member_role, key=lambda one: one.rank)
+    return Caller(project_id=key.project_id, key_id=key.id, user_id=key.user_id, role=role)
 
 
-async def list_keys(session: AsyncSession) -> Sequence[ApiKey]:
-    """All keys, revoked ones too, oldest first."""
-    return (await session.scalars(select(ApiKey).order_by(ApiKey.id))).all()
+async def list_keys(session: AsyncSession, project_id: str | None = None) -> Sequence[ApiKey]:
+    """All keys, or those of one project; revoked ones too, oldest first."""
+    chosen = select(ApiKey).order_by(ApiKey.id)
+    if project_id is not None:
+        chosen = chosen.where(ApiKey.project_id == project_id)
+    return (await session.scalars(chosen)).all()
 
 
-async def revoke_key(session: AsyncSession, key_id: str) -> ApiKey:
-    """From the next request on the key is refused. Idempotent; NotFound if there is none with this ID."""
-    key = await session.get(ApiKey, key_id)
-    if key is None:
+async def revoke_key(
+    session: AsyncSession, key_id: str, by: Caller | None = None, project_id: str | None = None
+) -> ApiKey:
+    """From the next request on the key is refused. Idempotent.
+
+    by, project_id: who revokes a key of which project; without them somebody at the database does. Raises NotFound if
+    there is no such key (in the project), and Forbidden for a key with a role above that of `by`.
+    """
+    key = await session.get(ApiKey, key_id) if is_id("key", key_id) else None
+    if key is None or project_id not in (None, key.project_id):
         raise NotFound(f"There is no key '{key_id}'.")
+    if by is not None and not by.role.covers(key.role):
+        raise Forbidden(f"A key with the role {by.role} revokes no key with the role {key.role}.")
     key.revoked_at = key.revoked_at or utc_now()
     await session.flush()
+    await audit.record(session, key.id, project_id=key.project_id)
     return key
 
 

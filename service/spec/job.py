@@ -9,7 +9,7 @@ from service.spec.data import DataSpec
 from service.spec.evaluation import Evaluation
 from service.spec.losses import Loss, LossKind, SigmoidLoss
 from service.spec.model import ModelRef
-from service.spec.resources import ReferencePlacement, Resources
+from service.spec.resources import PoolRequest, ReferencePlacement, Resources
 from service.spec.rows.formats import ScoreUse
 from service.spec.shapes import DataShape
 from service.spec.training import Lora, Training
@@ -41,6 +41,9 @@ class AlignmentJob(SpecModel):
     training: Training = Field(default_factory=Training)
     resources: Resources = Field(default_factory=Resources)
     evaluation: Evaluation = Field(default_factory=Evaluation)
+    priority: int = Field(
+        0, ge=-100, le=100, description="Among the jobs of your project that wait, a higher one starts first."
+    )
     metadata: Metadata = Field(default_factory=dict)
     serve: bool = Field(True, description="Put base and aligned model on vLLM when the job succeeds.")
 
@@ -107,6 +110,10 @@ class AlignmentJob(SpecModel):
                 raise ValueError("`resources.reference_placement: policy`: the job has no reference pass, leave it out")
             if self.reference:
                 raise ValueError("`resources.reference_placement: policy` scores with `model`: leave out `reference`")
+            if self.resources.reference != PoolRequest():  # stored jobs have the defaults filled in
+                raise ValueError(
+                    "`resources.reference_placement: policy` starts no scorers: leave out `resources.reference`"
+                )
         if self.evaluation.kl_budget and not self.needs_reference:
             raise ValueError(
                 f"`evaluation.kl_budget` is measured against a reference, which none of the losses {', '.join(kinds)} "

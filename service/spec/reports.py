@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.spec.job import AlignmentJob
 from service.spec.stages import Stage
 
+MAX_COUNT = 2**53  # what a float, and so any reader of JSON, holds exactly
+
 
 class WireModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,16 +61,16 @@ class ProgressReport(WireModel):
 
     kind: Literal["progress"] = "progress"
     stage: Stage
-    done: int = Field(ge=0)
-    total: int = Field(ge=0)
-    unit: str = Field(examples=["rows", "pairs", "steps", "bytes"])
+    done: int = Field(ge=0, le=MAX_COUNT)
+    total: int = Field(ge=0, le=MAX_COUNT)
+    unit: str = Field(max_length=40, examples=["rows", "pairs", "steps", "bytes"])
 
 
 class OutcomeReport(WireModel):
     """The attempt's last word."""
 
     kind: Literal["outcome"] = "outcome"
-    result: Literal["succeeded", "failed", "cancelled"]
+    result: Literal["succeeded", "failed", "paused", "cancelled"]
     failure: Failure | None = Field(None, description="Set exactly when the result is `failed`.")
 
 
@@ -86,6 +88,7 @@ class ReportBatch(WireModel):
 class ReportAck(WireModel):
     last_seq: int = Field(description="Number of the last report that is stored; send from the next one on.")
     cancel: bool = Field(description="The job is to be cancelled: stop, and report `cancelled`.")
+    pause: bool = Field(False, description="The job is to be paused: save a checkpoint, stop, and report `paused`.")
 
 
 class AttemptBrief(WireModel):
@@ -96,11 +99,20 @@ class AttemptBrief(WireModel):
     job_id: str
     spec: AlignmentJob
     storage: str = Field(description="Root of the cluster's storage; see service.spec.layout.")
+    reference_store: str = Field("reference", description="Directory of the reference store, under that root.")
     train_file: str | None = Field(
         description="Path of the training file, under that root or absolute; null if the attempt is to fetch "
         "`spec.data.train`."
     )
+    validation_file: str | None = Field(None, description="Path of the validation file, if there is one; as above.")
+    data_roots: list[str] = Field(
+        default_factory=list, description="Directories that a training file named by its path must lie in."
+    )
     allow_private_urls: list[str] = Field(
         default_factory=list, description="Private networks that https:// sources may lie in."
+    )
+    allowed_urls: list[str] = Field(
+        default_factory=lambda: ["*"],
+        description="Patterns of scheme://host that https:// sources must match, after a redirect too.",
     )
     heartbeat_every_s: float

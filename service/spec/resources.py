@@ -43,3 +43,10 @@ class Resources(SpecModel):
     max_failures: int = Field(
         3, ge=0, le=100, description="Lost training workers tolerated; each resumes from the last checkpoint."
     )
+    max_gpu_hours: float | None = Field(
+        None,
+        gt=0,
+        le=1e7,
+        description="Budget: a job whose attempts have held its GPUs for so long saves a checkpoint and pauses until "
+        "it is resumed with a higher one. A worker without `gpus_per_worker` counts as one GPU.",
+    )

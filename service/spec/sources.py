@@ -1,8 +1,10 @@
 """Where training rows come from: what `data.train` may say, taken apart."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
 _FILE_ID = re.compile(r"file-[0-9a-f]{21}")
@@ -65,6 +67,13 @@ def hub_source(train: str) -> HubSource:
     if match is None or ".." in train:
         raise ValueError("must be hf:owner/name[@revision], then /path of a file or directory, or :split")
     return HubSource(**match.groupdict())
+
+
+def may_be_fetched(url: str, patterns: Sequence[str]) -> bool:
+    """Whether `scheme://host` (or bucket) of the URL matches one of the patterns, as file names match in a shell."""
+    parts = urlsplit(url)
+    place = f"{parts.scheme}://{parts.hostname or ''}".lower()
+    return any(fnmatchcase(place, pattern.lower()) for pattern in patterns)
 
 
 def _check_url(url: str) -> None:

@@ -37,7 +37,7 @@ async def test_an_attempt_is_told_what_to_do_and_reports_until_its_end(
     assert (brief["attempt_id"], brief["job_id"]) == (attempt.id, attempt.job_id)
 
     ack = await client.post(f"{path}/reports", json=batch(1, EVENT), headers=token)
-    assert ack.json() == {"last_seq": 1, "cancel": False}
+    assert ack.json() == {"last_seq": 1, "cancel": False, "pause": False}
     outcome = {"kind": "outcome", "result": "succeeded"}
     await client.post(f"{path}/reports", json=batch(2, outcome), headers=token)
     assert (await client.get(f"/v1/jobs/{attempt.job_id}")).json()["state"] == "succeeded"

@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from api.cli import home
-from api.cli.client import Client
 from api.cli.control_plane import ControlPlane
 from api.cli.local_key import local_key
 from api.cli.main import app
 from api.cli.processes import free_port
+from api.client import Client
 from service.db.migrate import upgrade
 from service.settings import Settings
 from tests.service.conftest import make_model

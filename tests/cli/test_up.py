@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from api.cli.client import Client
 from api.cli.processes import free_port
+from api.client import Client
 
 PLUMBLINE = Path(sys.executable).parent / "plumbline"
 
@@ -62,7 +62,7 @@ def test_it_says_where_the_dashboard_is_with_a_key_that_works(up: Up) -> None:
     found = re.search(r"(http://127\.0\.0\.1:\d+)/#key=(pk-\S+)", up.said)
     assert found is not None
     with Client(found[1], found[2]) as client:
-        assert client.jobs()["data"] == []
+        assert client.jobs.list().data == []
     assert (up.home / "api-key").read_text() == found[2]
 
 

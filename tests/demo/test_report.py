@@ -8,16 +8,19 @@ from api.cli.demo.jobs import align_job, learn_job
 from api.cli.demo.report import Answered, answered, render, shares
 from api.cli.demo.run import _require_shift
 from api.cli.errors import CliError
+from api.views import Comparison
 from service.ids import new_id
 from service.spec import AlignmentJob
 
 
-def comparison(base: str, aligned: str, finish_reason: str = "stop") -> dict[str, object]:
-    return {
-        "base": {"text": base, "finish_reason": finish_reason, "usage": {}},
-        "aligned": {"text": aligned, "finish_reason": finish_reason, "usage": {}},
-        "seed": 0,
-    }
+def comparison(base: str, aligned: str, finish_reason: str = "stop") -> Comparison:
+    return Comparison.model_validate(
+        {
+            "base": {"text": base, "finish_reason": finish_reason, "usage": {}},
+            "aligned": {"text": aligned, "finish_reason": finish_reason, "usage": {}},
+            "seed": 0,
+        }
+    )
 
 
 def answers(kind_from: int) -> list[Answered]:

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.cli.client import Client
 from api.cli.local_ray import LocalRay
 from api.cli.processes import end, free_port, spawn
 from api.cli.stack import TWO_POOLS
+from api.client import Client
 
 PLUMBLINE = Path(sys.executable).parent / "plumbline"
 START_TIMEOUT_S = 60

@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx
 
-from api.cli.client import Client
 from api.cli.local_ray import LocalRay
+from api.client import Client
+from api.client.jobs import Split
 
 Json = dict[str, Any]
 
@@ -36,20 +37,19 @@ def spec(model: Path, file_id: str, **training: Any) -> Json:
 
 
 def state(client: Client, job_id: str) -> str:
-    found: str = client.job(job_id)["state"]
-    return found
+    return client.jobs.get(job_id).state
 
 
 def finished(client: Client, job_id: str) -> Json:
     """The job, when it has ended. Fails with its error if it did not succeed."""
-    job = wait_for("the end of the job", lambda: (j := client.job(job_id))["finished_at"] and j)
-    assert job["state"] == "succeeded", job["error"]
-    return job
+    job = wait_for("the end of the job", lambda: (j := client.jobs.get(job_id)).finished_at and j)
+    assert job.state == "succeeded", job.error
+    found: Json = job.model_dump(mode="json")
+    return found
 
 
 def events(client: Client, job_id: str) -> list[Json]:
-    found: list[Json] = client.event_page(job_id, limit=1000)["data"]
-    return found
+    return [one.model_dump(mode="json") for one in client.jobs.list_events(job_id, limit=1000).data]
 
 
 def event(client: Client, job_id: str, kind: str) -> Json:
@@ -57,9 +57,8 @@ def event(client: Client, job_id: str, kind: str) -> Json:
     return [one for one in events(client, job_id) if one["type"] == kind][-1]
 
 
-def metrics(client: Client, job_id: str, split: str = "train") -> list[Json]:
-    found: list[Json] = client.metric_page(job_id, limit=1000, split=split)["data"]
-    return found
+def metrics(client: Client, job_id: str, split: Split = "train") -> list[Json]:
+    return [one.model_dump(mode="json") for one in client.jobs.list_metrics(job_id, split=split).data]
 
 
 def reached(client: Client, job_id: str, step: int) -> None:

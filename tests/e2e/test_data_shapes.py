@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.cli.client import Client
+from api.client import Client
 from tests.e2e.conftest import Plumbline
 from tests.e2e.scenario import event, finished, metrics, spec
 from tests.models import make_model
@@ -29,10 +29,10 @@ def test_kto_and_bco_learn_from_labelled_answers(
         for i in range(32):
             rows.writerow([f"What is {i}?", f"It is {i}.", "true", 1])
             rows.writerow([f"What is {i}?", "No.", "false", 2])
-    asked = spec(model, client.upload(path)["id"], max_steps=6, checkpoint_every=2)
+    asked = spec(model, client.files.upload(path).id, max_steps=6, checkpoint_every=2)
     asked["losses"] = [{"type": "kto"}, {"type": "bco", "weight": 0.5}, {"type": "sft", "weight": 0.1}]
     asked["evaluation"] = {"every": 3}
-    job = finished(client, client.submit(asked)["id"])
+    job = finished(client, client.jobs.create(asked).id)
 
     steps = metrics(client, job["id"])
     assert steps[0]["values"]["loss/kto"] == pytest.approx(0.5, abs=1e-4)  # the policy is its reference
@@ -54,9 +54,9 @@ def test_rankings_are_learnt_with_a_reference_that_follows_the_policy(
     path = tmp_path / "ranked.jsonl"
     ranked = [{"prompt": f"What is {i}?", "ranked": [f"It is {i}.", f"{i}", "No."][: 2 + i % 2]} for i in range(40)]
     path.write_text("".join(json.dumps(row) + "\n" for row in ranked))
-    asked = spec(model, client.upload(path)["id"], max_steps=5, reference_sync={"alpha": 0.5, "every": 2})
+    asked = spec(model, client.files.upload(path).id, max_steps=5, reference_sync={"alpha": 0.5, "every": 2})
     asked["losses"] = [{"type": "plackett_luce"}]
-    job = finished(client, client.submit(asked)["id"])
+    job = finished(client, client.jobs.create(asked).id)
 
     assert set(job["progress"]) == {"prepare", "train", "publish"}  # no reference pass
     steps = [metric["values"] for metric in metrics(client, job["id"])]

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from api.cli.client import Client
+from api.client import Client
 from tests.e2e.conftest import Plumbline
 from tests.e2e.scenario import (
     event,
@@ -38,14 +38,14 @@ def model(plumbline: Plumbline) -> Path:
 def file_id(plumbline: Plumbline, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = subset(tmp_path_factory.mktemp("data") / "pairs.jsonl.gz", 80)
     with Client(plumbline.url, plumbline.key) as client:
-        found: str = client.upload(path)["id"]
+        found: str = client.files.upload(path).id
         return found
 
 
 def test_api_and_controller_killed_in_mid_training_lose_nothing(
     plumbline: Plumbline, client: Client, model: Path, file_id: str
 ) -> None:
-    job_id = client.submit(spec(model, file_id, max_steps=STEPS, epochs=100))["id"]
+    job_id = client.jobs.create(spec(model, file_id, max_steps=STEPS, epochs=100)).id
     reached(client, job_id, 10)
     plumbline.controller.kill()
     plumbline.api.kill()
@@ -62,10 +62,10 @@ def test_api_and_controller_killed_in_mid_training_lose_nothing(
 
 
 def test_cancel_while_training_leaves_no_actor(plumbline: Plumbline, client: Client, model: Path, file_id: str) -> None:
-    job_id = client.submit(spec(model, file_id, max_steps=STEPS * 100, epochs=1000))["id"]
+    job_id = client.jobs.create(spec(model, file_id, max_steps=STEPS * 100, epochs=1000)).id
     reached(client, job_id, 3)
     assert living_actors(plumbline.ray)
-    client.cancel(job_id)
+    client.jobs.cancel(job_id)
     wait_for("the cancel", lambda: state(client, job_id) == "cancelled", timeout_s=15)
     assert living_actors(plumbline.ray) == []
     assert not (plumbline.home / "storage" / "models" / job_id).exists()
@@ -75,13 +75,13 @@ def test_one_of_two_workers_is_killed_and_both_go_on_from_their_checkpoint(
     plumbline: Plumbline, client: Client, model: Path, file_id: str
 ) -> None:
     asked = spec(model, file_id, max_steps=FEWER, epochs=100, checkpoint_every=20, parallelism="fsdp")
-    job_id = client.submit(asked | {"resources": {"policy": {"workers": 2}}})["id"]
+    job_id = client.jobs.create(asked | {"resources": {"policy": {"workers": 2}}}).id
     before, resumed = kill_one_worker(plumbline, client, job_id, count=2)
     after = {m["step"]: m["values"]["loss"] for m in metrics(client, job_id)}
     assert sorted(after) == list(range(1, FEWER + 1))
     repeated = [step for step in before if step > resumed]
     assert [after[step] for step in repeated] == [before[step] for step in repeated]  # to the bit
-    assert client.job(job_id)["attempts"] == 1
+    assert client.jobs.get(job_id).attempts == 1
     path = Path(event(client, job_id, "model.published")["data"]["path"])
     assert (path / "model-00001-of-00001.safetensors").exists()  # gathered from slices
 
@@ -90,11 +90,11 @@ def test_past_max_failures_the_attempt_ends_with_a_typed_error_and_the_next_one_
     plumbline: Plumbline, client: Client, model: Path, file_id: str
 ) -> None:
     asked = spec(model, file_id, max_steps=FEWER, epochs=100, checkpoint_every=20)
-    job_id = client.submit(asked | {"resources": {"max_failures": 0}})["id"]
+    job_id = client.jobs.create(asked | {"resources": {"max_failures": 0}}).id
     before, resumed = kill_one_worker(plumbline, client, job_id, count=1)
     after = {m["step"]: m["values"]["loss"] for m in metrics(client, job_id)}
     assert [after[step] for step in before if step > resumed] == [before[step] for step in before if step > resumed]
-    assert client.job(job_id)["attempts"] == 2
+    assert client.jobs.get(job_id).attempts == 2
     said = [one["data"].get("code") or one["message"] for one in events(client, job_id)]
     assert any("training_workers_failed" in one or "Training workers failed" in one for one in said), said
 
@@ -125,10 +125,11 @@ def test_a_failure_inside_the_attempt_reaches_the_job_with_its_stage_and_log(
     weights = load_file(broken / "model.safetensors")
     weights["model.norm.weight"].fill_(float("nan"))
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
-    job_id = client.submit(spec(broken, file_id) | {"losses": [{"type": "simpo"}]})["id"]
+    job_id = client.jobs.create(spec(broken, file_id) | {"losses": [{"type": "simpo"}]}).id
     wait_for("the failure", lambda: state(client, job_id) == "failed")
-    error = client.job(job_id)["error"]
-    assert (error["code"], error["stage"], error["fault"]) == ("non_finite_loss", "train", "user")
-    assert "at step 1" in error["message"]
-    assert error["log_tail"]
-    assert client.job(job_id)["attempts"] == 1  # nothing would be better the next time
+    error = client.jobs.get(job_id).error
+    assert error is not None
+    assert (error.code, error.stage, error.fault) == ("non_finite_loss", "train", "user")
+    assert "at step 1" in error.message
+    assert error.log_tail
+    assert client.jobs.get(job_id).attempts == 1  # nothing would be better the next time

@@ -89,7 +89,7 @@ async def test_a_failure_while_cancelling_ends_the_attempt_and_not_the_job(
         job = await JobRepository(session).get(job.id)
         assert (job.state, attempt.state) == (JobState.CANCELLING, AttemptState.FAILED)
 
-        await attempts.finish_cancelled(session, job, "Nothing is left on the cluster.")
+        await attempts.finish_leaving(session, job, "Nothing is left on the cluster.")
     assert job.state is JobState.CANCELLED
 
 
@@ -98,7 +98,7 @@ async def test_cancelling_ends_an_attempt_that_never_spoke(database: Database) -
         job = await add_job(session)
         attempt = await attempts.start_attempt(session, job)
         await transition(session, job, JobState.CANCELLING, reason="asked to")
-        await attempts.finish_cancelled(session, job, "Nothing is left on the cluster.")
+        await attempts.finish_leaving(session, job, "Nothing is left on the cluster.")
         assert (await AttemptRepository(session).get(attempt.id)).state is AttemptState.CANCELLED
         assert list(await AttemptRepository(session).active()) == []
 

@@ -56,6 +56,14 @@ def test_a_reference_pass_is_made_if_a_term_with_its_options_needs_one(
     assert job(losses=losses).needs_reference is needed
 
 
+def test_scorers_are_refused_where_the_policy_scores() -> None:
+    asked = {"reference_placement": "policy"}
+    placed = job(resources=asked)
+    assert AlignmentJob.model_validate_json(placed.model_dump_json()) == placed
+    with pytest.raises(ValidationError, match=r"leave out `resources\.reference`"):
+        job(resources=asked | {"reference": {"workers": 2}})
+
+
 def test_a_spec_survives_its_way_through_json() -> None:
     asked = job(losses=[{"type": "sigmoid", "beta": 0.3}, {"type": "sft", "weight": 0.5}], reference="hf:a/b")
     assert AlignmentJob.model_validate_json(asked.model_dump_json()) == asked

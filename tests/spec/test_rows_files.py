@@ -158,7 +158,12 @@ def test_an_xz_file_that_asks_for_gigabytes_is_refused(tmp_path: Path) -> None:
         (b"prompt,chosen,prompt\na,b,c\n", 1, "header_repeated"),
         (b'{"prompt": "' + b"x" * 9_000_000, 1, "row_too_long"),
         (b'[{"prompt": "' + b"x" * 9_000_000 + b'"}]', 1, "row_too_long"),
-        (b'prompt,chosen\n"' + b"x" * 9_000_000, 1, "csv_damaged"),
+        (b'prompt,chosen\n"' + b"x" * 9_000_000, 1, "row_too_long"),
+        (b"prompt,chosen\na,b\n" + b"," * 9_000_000, 2, "row_too_long"),
+        (b"prompt,chosen\n" + b'"\n",' * 2_200_000, 1, "row_too_long"),
+        (b"PK\x03\x04" + bytes(26), 1, "archive"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", 1, "archive"),
+        (gzip.compress(b"rows.jsonl".ljust(257, b"\0") + b"ustar\0" + bytes(249)), 1, "archive"),
     ],
 )
 def test_a_file_that_breaks_off_says_at_which_row(tmp_path: Path, content: bytes, row: int, code: str) -> None:
@@ -231,6 +236,38 @@ def test_parquet_cells_that_are_no_json_are_row_problems(tmp_path: Path) -> None
 def test_parquet_of_which_most_is_one_repeated_cell_is_given_up(tmp_path: Path) -> None:
     table = pa.table({"prompt": ["x" * 2**20] * 100, "chosen": ["b"] * 100, "rejected": ["c"] * 100})
     pq.write_table(table, tmp_path / "rows", compression="zstd", use_dictionary=False)
+    (problem,) = read_rows(tmp_path / "rows", PAIRS)
+    assert isinstance(problem, RowProblem)
+    assert problem.code == "compression_bomb"
+
+
+@pytest.mark.parametrize("stays_dictionary", [True, False])
+def test_parquet_that_says_one_cell_again_and_again_is_given_up(tmp_path: Path, stays_dictionary: bool) -> None:
+    cells: Any = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), ["x" * 2**18])
+    cells = cells if stays_dictionary else cells.dictionary_decode()
+    table = pa.table({"prompt": cells, "chosen": ["b"] * 400, "rejected": ["c"] * 400})
+    pq.write_table(table, tmp_path / "rows", compression="zstd")
+    assert (tmp_path / "rows").stat().st_size < 10_000
+    last = RowProblem(0, "", "")
+    for row in read_rows(tmp_path / "rows", PAIRS):
+        last = row if isinstance(row, RowProblem) else last
+    assert (last.code, last.row, last.fatal) == ("compression_bomb", 129, True)
+
+
+def test_parquet_with_a_row_that_is_too_long_is_given_up_there_in_little_memory(tmp_path: Path) -> None:
+    long = pa.DictionaryArray.from_arrays(pa.array([0, 1, 1, 1, 1, 1], pa.int32()), ["a", "x" * 9_000_000])
+    table = pa.table({"prompt": long, "chosen": ["b"] * 6, "rejected": ["c"] * 6})
+    pq.write_table(table, tmp_path / "rows", compression="zstd", dictionary_pagesize_limit=2**30)
+    first, second = read_rows(tmp_path / "rows", PAIRS)
+    assert isinstance(first, Row)
+    assert isinstance(second, RowProblem)
+    assert (second.row, second.code, second.fatal) == (2, "row_too_long", True)
+
+
+def test_parquet_of_endlessly_many_nulls_in_few_bytes_is_given_up(tmp_path: Path) -> None:
+    count = 70 * 2**20
+    table = pa.table({"prompt": pa.nulls(count, pa.int8())})
+    pq.write_table(table, tmp_path / "rows", compression="zstd", row_group_size=count)
     (problem,) = read_rows(tmp_path / "rows", PAIRS)
     assert isinstance(problem, RowProblem)
     assert problem.code == "compression_bomb"

@@ -82,7 +82,7 @@ def test_the_reference_store_tells_an_adapter_from_its_base_and_from_its_merger(
         for job in (FIRST, SECOND)
     ]
     weights = [Weights(model_path), Weights(house.storage.model(FIRST)), *on]
-    assert len({namespace(one, Precision.FLOAT32) for one in weights}) == len(weights)
+    assert len({namespace(one, Precision.FLOAT32, "cpu") for one in weights}) == len(weights)
 
 
 def test_a_given_reference_stays_the_reference(model_path: Path, pairs: list[Example], tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_scorer_scores_with_the_adapter_as_it_was(model_path: Path, pairs: lis
     house.run(make_job(model_path, SFT, lora()), FIRST, pairs, 3)
     weights = reference_weights(make_job(f"job:{FIRST}", method=lora(continue_adapter=True)), house.storage)
     write_examples(tmp_path / "pairs.parquet", pairs)
-    name = namespace(weights, Precision.FLOAT32)
+    name = namespace(weights, Precision.FLOAT32, "cpu")
     scorer = Scorer(ScorerConfig(weights, tmp_path / "pairs.parquet", tmp_path, name, Precision.FLOAT32, 1024))
     scorer.score(range(PAIRS))
     reader = ReferenceStore(tmp_path, name).reader([pair.key for pair in pairs])

@@ -145,16 +145,17 @@ def test_a_damaged_shard_is_seen_and_its_pairs_are_scored_again(
     assert planned(store, pairs, tmp_path) == [0, 1, 2, 3, 4]
 
 
-def test_the_namespace_changes_with_weights_and_precision_but_not_with_the_path(
+def test_the_namespace_changes_with_weights_precision_and_device_but_not_with_the_path(
     model_path: Path, tmp_path: Path
 ) -> None:
     copy = make_model(tmp_path / "other")
-    names = {namespace(Weights(model_path), Precision.FLOAT32), namespace(Weights(model_path), Precision.BF16)}
-    assert namespace(Weights(copy), Precision.FLOAT32) not in names
+    numerics = [(Precision.FLOAT32, "cpu"), (Precision.BF16, "cpu"), (Precision.BF16, "cuda")]
+    names = {namespace(Weights(model_path), *one) for one in numerics}
+    assert namespace(Weights(copy), Precision.FLOAT32, "cpu") not in names
     for source in model_path.iterdir():
         (copy / source.name).write_bytes(source.read_bytes())
-    assert namespace(Weights(copy), Precision.FLOAT32) in names
-    assert len(names) == 2
+    assert namespace(Weights(copy), Precision.FLOAT32, "cpu") in names
+    assert len(names) == 3
 
 
 def test_a_trainer_gets_scores_that_land_while_it_waits_and_none_after_a_failure(

@@ -22,6 +22,7 @@ class Api:
         self.answers: list[int] = []
         self.lose_answer = 0
         self.cancel = False
+        self.pause = False
         self.beat = threading.Event()
 
     def take(self, batch: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -31,7 +32,7 @@ class Api:
             self.beat.set()
         assert batch["first_seq"] <= len(self.taken) + 1
         self.taken += batch["reports"][len(self.taken) + 1 - batch["first_seq"] :]
-        return 200, {"last_seq": len(self.taken), "cancel": self.cancel}
+        return 200, {"last_seq": len(self.taken), "cancel": self.cancel, "pause": self.pause}
 
 
 @contextmanager
@@ -124,6 +125,24 @@ def test_a_cancel_in_the_acknowledgement_stops_the_attempt() -> None:
         say(reports, 1)
         assert stopped.wait(30)
         assert reports.cancelled.is_set()
+
+
+def test_a_pause_is_heard_once_and_a_cancel_after_it_too() -> None:
+    api, heard = Api(), threading.Semaphore(0)
+    api.pause = True
+    with (
+        serve(api) as server,
+        Reporter(f"http://127.0.0.1:{server.server_port}", "a", "token", on_stop=heard.release) as it,
+    ):
+        say(it, 1)
+        assert heard.acquire(timeout=30)
+        assert (it.paused.is_set(), it.cancelled.is_set()) == (True, False)
+        say(it, 1)
+        api.cancel = True
+        say(it, 1)
+        assert heard.acquire(timeout=30)
+        assert it.cancelled.is_set()
+    assert not heard.acquire(blocking=False)
 
 
 def test_an_attempt_whose_reports_are_refused_stops_and_sends_no_more() -> None:

@@ -16,11 +16,13 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
+from service.spec.paths import readable_file
 from service.spec.reports import AttemptBrief
 from service.spec.secrets import redact
 from service.spec.sources import SourceKind, hub_source, source_kind
 from service.spec.stages import Stage
 from workers.data.remote import buckets, https, hub
+from workers.errors import AttemptError
 from workers.reporting import Reporter
 
 _BLOCK = 2**20
@@ -57,12 +59,21 @@ def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> tup
     """The attempt's training file or directory of files, fetched into `run_dir` if it is not on the storage; and the
     name that means the same rows again.
 
-    Raises what `fetch` raises.
+    Raises what `fetch` raises, and AttemptError `source_refused` for a path that leads out of the data roots by now.
     """
+    storage = Path(brief.storage)
+    if brief.spec.data.source is SourceKind.PATH:
+        # Again, for a link may have been put in its place since the job was accepted
+        file = readable_file(brief.spec.data.train, [Path(root) for root in brief.data_roots], storage)
+        if file is None:
+            raise AttemptError(
+                "source_refused", f"{brief.spec.data.train} cannot be read any more, or leads out of the data roots."
+            )
+        return file, brief.spec.data.train
     if brief.train_file is not None:
-        return Path(brief.storage) / brief.train_file, brief.spec.data.train
+        return storage / brief.train_file, brief.spec.data.train
     networks = [ip_network(network) for network in brief.allow_private_urls]
-    path, fetched = fetch(brief.spec.data.train, run_dir / "fetched", networks)
+    path, fetched = fetch(brief.spec.data.train, run_dir / "fetched", networks, brief.allowed_urls)
     reporter.event(
         "data.fetched",
         f"{len(fetched.files)} files with {fetched.bytes} bytes from {fetched.source}",
@@ -75,11 +86,17 @@ def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> tup
     return path, fetched.pinned
 
 
-def fetch(train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Network]) -> tuple[Path, Fetched]:
+def validation_file(brief: AttemptBrief) -> Path | None:
+    return Path(brief.storage) / brief.validation_file if brief.validation_file is not None else None
+
+
+def fetch(
+    train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Network], patterns: Sequence[str] = ("*",)
+) -> tuple[Path, Fetched]:
     """The file, or the directory of files, that `read_rows` takes; and what is known of it.
 
     directory: where it is kept; whatever is whole there is taken instead of fetching again.
-    allowed: private networks that https:// sources may lie in.
+    allowed: private networks that https:// sources may lie in. patterns: of scheme://host, see `may_be_fetched`.
     Raises AttemptError `source_not_found`, `source_refused`, `source_unclear`, or `source_unreachable` (retried).
     """
     manifest = directory / "manifest.json"
@@ -90,7 +107,7 @@ def fetch(train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Netwo
         rows = temporary / "rows"
         rows.mkdir(parents=True)
         try:
-            commit = _download(train, rows, allowed)
+            commit = _download(train, rows, allowed, patterns)
             files = [_describe(path) for path in sorted(rows.iterdir())]
             (temporary / "manifest.json").write_text(json.dumps(asdict(Fetched(redact(train), commit, files))))
             temporary.rename(directory)
@@ -102,11 +119,13 @@ def fetch(train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Netwo
     return (rows / fetched.files[0].name if len(fetched.files) == 1 else rows), fetched
 
 
-def _download(train: str, rows: Path, allowed: Sequence[IPv4Network | IPv6Network]) -> str | None:
+def _download(
+    train: str, rows: Path, allowed: Sequence[IPv4Network | IPv6Network], patterns: Sequence[str]
+) -> str | None:
     if source_kind(train) is SourceKind.HUB:
         return hub.download(hub_source(train), rows)
     if train.startswith("https://"):
-        https.download(train, rows / "00000", allowed)
+        https.download(train, rows / "00000", allowed, patterns)
     else:
         buckets.download(train, rows / "00000")
     return None

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import NoReturn
 
 from service.spec.evaluation import KL_BUDGET
 from service.spec.reports import EventReport, MetricsReport, ProgressReport, Report
@@ -14,8 +15,10 @@ from workers.engine.checkpoint import Checkpoints
 from workers.engine.config import RunConfig
 from workers.engine.models import CausalLM
 from workers.engine.parallel import Rank
+from workers.engine.pause import PauseSignal
 from workers.engine.policy import load_live_reference, load_policy
 from workers.engine.trainer import Trainer
+from workers.errors import Paused
 from workers.export import export
 from workers.health import Alarm, HealthMonitor
 from workers.reference.handover import ScoreFeed
@@ -28,8 +31,13 @@ Tell = Callable[[Report], None]
 class TrainingRun:
     """One worker's part. `tell` takes its reports; the first worker alone speaks."""
 
-    def __init__(self, config: RunConfig, rank: Rank, tell: Tell) -> None:
-        """Loads the model and the newest checkpoint. Raises AttemptError."""
+    def __init__(
+        self, config: RunConfig, rank: Rank, tell: Tell, pause_asked: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Loads the model and the newest checkpoint. Raises AttemptError.
+
+        pause_asked: whether training is to stop; the first worker's answer counts.
+        """
         job = config.job
         self._config = config
         self._rank = rank
@@ -47,16 +55,20 @@ class TrainingRun:
         self._checkpoints = Checkpoints(
             config.checkpoints, job.training.checkpoints_to_keep, rank, partial(_tell_saved, self._tell)
         )
+        self._pause = PauseSignal(pause_asked, rank)
         self._done, seen = self._checkpoints.load_newest(self._trainer)
         self._health = HealthMonitor(job.evaluation.kl_budget or KL_BUDGET, self._order.num_steps, seen)
         workers = "1 worker" if rank.count == 1 else f"{rank.count} workers ({job.training.parallelism})"
         self._tell(_started(self._policy.lm, self._order.num_steps, self._done, f"{workers}, {device.type}", rank))
 
     def run(self) -> None:
-        """To the last step and the exported model. Raises AttemptError."""
+        """To the last step and the exported model. Raises AttemptError, and Paused when the first worker was asked to
+        pause: then the checkpoint of this very step is on the disk."""
         training = self._config.job.training
         evaluate_every = self._config.job.evaluation.every or self._order.num_steps
         while self._done < self._order.num_steps:
+            if self._pause.given():
+                self._save_and_leave()
             self._step()
             is_last = self._done == self._order.num_steps
             if len(self._order.held_out) and (is_last or self._done % evaluate_every == 0):
@@ -65,6 +77,12 @@ class TrainingRun:
                 self._checkpoints.save(self._trainer, self._health, self._done)
         self._checkpoints.wait()
         export(self._policy.model, self._config.start.model, self._config.export, self._rank)
+
+    def _save_and_leave(self) -> NoReturn:
+        if self._done % self._config.job.training.checkpoint_every:  # else it was saved after the step
+            self._checkpoints.save(self._trainer, self._health, self._done)
+        self._checkpoints.wait()
+        raise Paused(f"after step {self._done}")
 
     def _score(self) -> None:
         assert self._config.store_root is not None

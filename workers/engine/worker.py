@@ -3,6 +3,7 @@
 import logging
 from datetime import timedelta
 
+import ray
 import ray.train
 from torch import distributed
 
@@ -11,25 +12,29 @@ from workers.device import hide_other_gpus
 from workers.engine.config import WorkerConfig
 from workers.engine.loop import TrainingRun
 from workers.engine.parallel import Rank
-from workers.errors import AttemptError
+from workers.errors import AttemptError, Paused
 
 _STOP_TIMEOUT = timedelta(seconds=30)
 
 logger = logging.getLogger(__name__)
 
 
-def train(config: WorkerConfig) -> AttemptError | None:
-    """The train loop. A failure that a retry would only repeat is returned, not raised: Ray retries what is raised."""
+def train(config: WorkerConfig) -> AttemptError | Paused | None:
+    """The train loop. A failure that a retry would only repeat is returned, not raised: Ray retries what is raised. So
+    is a pause, for which all workers stop at the same step."""
     context = ray.train.get_context()
     rank = Rank(context.get_world_rank(), context.get_world_size())
 
     def tell(report: Report) -> None:
         config.mailbox.put.remote(report)
 
+    pause = config.mailbox.until_pause.remote()
     hide_other_gpus()
     together = distributed.new_group(backend="gloo") if rank.count > 1 else None
     try:
-        TrainingRun(config.run, rank, tell).run()
+        TrainingRun(config.run, rank, tell, lambda: bool(ray.wait([pause], timeout=0)[0])).run()
+    except Paused as paused:
+        return paused.with_traceback(None)  # as below
     except AttemptError as error:
         logger.error("training stops: %s", error)
         if together and not _all_stop(together):

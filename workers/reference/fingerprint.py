@@ -8,16 +8,19 @@ from workers.sources import Weights
 _NUMERICS = 4  # raise when the scoring code, its kernels included, changes the numbers it gives
 
 
-def namespace(weights: Weights, precision: Precision) -> str:
-    """Name of the part of the reference store that holds this model's log-probs under this numeric policy."""
-    return f"{fingerprint(weights)[:32]}-{precision}-v{_NUMERICS}"
+def namespace(weights: Weights, precision: Precision, device: str) -> str:
+    """Name of the part of the reference store that holds this model's log-probs under this numeric policy.
+
+    device: torch's type of device that computes them, `cpu` or `cuda`: each has kernels of its own.
+    """
+    return f"{fingerprint(weights)[:32]}-{precision}-{device}-v{_NUMERICS}"
 
 
 def fingerprint(weights: Weights) -> str:
     """SHA-256 over the names and contents of the configuration and the weight files, and of those of the adapter."""
     digest = hashlib.sha256()
     model = weights.model
-    files = sorted(model.glob("*.safetensors")) or sorted(model.glob("pytorch_model*.bin"))
+    files = sorted(model.glob("*.safetensors"))
     if weights.adapter is not None:
         files += [weights.adapter / "adapter_config.json", *sorted(weights.adapter.glob("*.safetensors"))]
     for path in [model / "config.json", *files]:

@@ -1,7 +1,6 @@
 """What the demo prints about the answers: a table to look at, and shares to believe."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -9,6 +8,7 @@ from rich.text import Text
 
 from api.cli.demo.facts import Fact
 from api.cli.demo.judge import MAX_WORDS, Verdict, judge
+from api.views import Comparison
 
 _EXAMPLES = 8
 
@@ -34,15 +34,15 @@ class Shares:
     right: float
 
 
-def answered(fact: Fact, question: str, comparison: dict[str, Any]) -> Answered:
+def answered(fact: Fact, question: str, comparison: Comparison) -> Answered:
     """Judge a comparison as the API answers it."""
-    base, aligned = comparison["base"], comparison["aligned"]
+    base, aligned = comparison.base, comparison.aligned
     return Answered(
         question,
-        base["text"].strip(),
-        aligned["text"].strip(),
-        judge(base["text"], fact, finished=base["finish_reason"] == "stop"),
-        judge(aligned["text"], fact, finished=aligned["finish_reason"] == "stop"),
+        base.text.strip(),
+        aligned.text.strip(),
+        judge(base.text, fact, finished=base.finish_reason == "stop"),
+        judge(aligned.text, fact, finished=aligned.finish_reason == "stop"),
     )
 
 

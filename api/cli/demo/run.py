@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.rule import Rule
 
-from api.cli.client import Client
 from api.cli.demo.data import Row, answer_rows, preference_rows, texts, write_rows
 from api.cli.demo.facts import Fact, held_out_questions
 from api.cli.demo.jobs import align_job, learn_job
@@ -23,7 +22,9 @@ from api.cli.demo.model import write_model
 from api.cli.demo.report import Answered, answered, render, shares
 from api.cli.errors import CliError
 from api.cli.stack import TWO_POOLS, Stack, running_stack
-from api.cli.watch import StageBars, duration, event_line, report_end
+from api.cli.watch import StageBars, duration, report_end
+from api.client import Client
+from api.views import EventView
 from service.jobs.states import DeploymentState, JobState
 from service.settings import Settings
 
@@ -73,24 +74,20 @@ def _upload(client: Client, rows: list[Row], name: str) -> str:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / name
         write_rows(path, rows)
-        file_id: str = client.upload(path)["id"]
-    return file_id
+        return client.files.upload(path).id
 
 
 def _run(client: Client, spec: dict[str, Any], console: Console) -> str:
     """Submit the job and show it to its end; returns its ID."""
-    job_id: str = client.submit(spec)["id"]
+    job_id = client.jobs.create(spec).id
     console.print(f"{job_id}  {spec['name']}")
     with StageBars(console) as bars:
-        for frame in client.events(job_id):
-            if frame.event == "job":
-                bars.update(frame.data)
-            elif frame.event == "event":
-                bars.console.print(event_line(frame.data))
-                if frame.data["type"] in _ENDED:
-                    break
-    job = client.job(job_id)
-    if job["state"] != JobState.SUCCEEDED:
+        for news in client.jobs.events(job_id):
+            bars.show(news)
+            if isinstance(news, EventView) and news.type in _ENDED:
+                break
+    job = client.jobs.get(job_id)
+    if job.state is not JobState.SUCCEEDED:
         raise typer.Exit(report_end(job, console))
     return job_id
 
@@ -98,13 +95,13 @@ def _run(client: Client, spec: dict[str, Any], console: Console) -> str:
 def _wait_until_served(client: Client, job_id: str, stack: Stack, console: Console) -> None:
     started = time.monotonic()
     with console.status("") as status:
-        while (deployment := client.deployment(job_id))["state"] != DeploymentState.READY:
+        while (deployment := client.deployments.get(job_id)).state is not DeploymentState.READY:
             stack.control_plane.check()
             stack.ray.check()
             waited = time.monotonic() - started
-            if deployment["state"] == DeploymentState.FAILED or waited > _SERVE_PATIENCE_S:
+            if deployment.state is DeploymentState.FAILED or waited > _SERVE_PATIENCE_S:
                 raise CliError(
-                    f"After {duration(waited)} the models are {deployment['state']}: {deployment['message'] or '-'}. "
+                    f"After {duration(waited)} the models are {deployment.state}: {deployment.message or '-'}. "
                     f"The logs are in {stack.settings.home}/logs."
                 )
             status.update(f"two vLLM engines are starting: {duration(waited)}")
@@ -117,7 +114,7 @@ def _ask(client: Client, job_id: str, console: Console) -> list[Answered]:
 
     def ask(asked: tuple[Fact, str]) -> Answered:
         fact, question = asked
-        comparison = client.compare(job_id, question, max_tokens=_MAX_TOKENS, temperature=0.0, seed=0)
+        comparison = client.comparisons.create(job_id, question, max_tokens=_MAX_TOKENS)
         return answered(fact, question, comparison)
 
     with ThreadPoolExecutor(_ASK_AT_ONCE) as pool:

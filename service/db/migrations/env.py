@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from service.db.tables import Base
+from service.db.tenant_tables import Project
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=Project.metadata,
     transactional_ddl=True,
     render_as_batch=True,  # SQLite cannot alter a column in place
 )

@@ -90,7 +90,7 @@ async def test_a_file_that_a_live_job_needs_is_not_deleted(
         assert job.id in refused.value.message
         await cancel(database, "ada", job.id)  # asked for, not done
     async with database.transaction() as session:
-        await attempts.finish_cancelled(session, await JobRepository(session).get(job.id), "The cluster is clean.")
+        await attempts.finish_leaving(session, await JobRepository(session).get(job.id), "The cluster is clean.")
     assert (await openai.files.delete(pairs)).deleted
     with pytest.raises(package_errors.BadRequestError) as gone:
         await openai.fine_tuning.jobs.create(model=model, training_file=pairs, method={"type": "dpo"})

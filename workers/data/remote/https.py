@@ -13,6 +13,7 @@ import httpx
 
 from service.spec.addresses import refused
 from service.spec.reports import Fault
+from service.spec.sources import may_be_fetched
 from workers.errors import AttemptError
 
 _MAX_REDIRECTS = 5
@@ -20,7 +21,9 @@ _BLOCK = 2**20
 _TIMEOUT_S = 60.0  # of silence
 
 
-def download(url: str, target: Path, allowed: Sequence[IPv4Network | IPv6Network]) -> None:
+def download(
+    url: str, target: Path, allowed: Sequence[IPv4Network | IPv6Network], patterns: Sequence[str] = ("*",)
+) -> None:
     """Stream the file to `target`, as it is stored: no Content-Encoding is undone.
 
     Raises AttemptError `source_not_found`, `source_refused` or `source_unreachable`.
@@ -28,6 +31,11 @@ def download(url: str, target: Path, allowed: Sequence[IPv4Network | IPv6Network
     at = httpx.URL(url)
     with httpx.Client(timeout=_TIMEOUT_S) as client:
         for _ in range(_MAX_REDIRECTS + 1):
+            if not may_be_fetched(str(at), patterns):
+                raise AttemptError(
+                    "source_refused",
+                    f"The data would be fetched from {at.host}, which PLUMBLINE_ALLOWED_URLS rules out.",
+                )
             request = _request(client, at, allowed)
             try:
                 response = client.send(request, stream=True)

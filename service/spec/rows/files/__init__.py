@@ -17,6 +17,14 @@ from service.spec.rows.row import RowProblem
 
 __all__ = ["MAX_ROW_BYTES", "ReaderMissing", "Record", "parse_line", "records"]
 
+_ARCHIVES = {
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",  # an empty one
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!\x1a\x07": "rar",
+    b"ustar": "tar",  # at byte 257
+}
+
 
 def records(path: Path) -> Iterator[Record | RowProblem]:
     """The values of a file, or of the files of a directory by name, numbered through; the last may be a fatal problem.
@@ -39,6 +47,13 @@ def records(path: Path) -> Iterator[Record | RowProblem]:
 def _read(path: Path) -> Iterator[Record | RowProblem]:
     with open_bytes(path) as file:
         start = file.peek().removeprefix(b"\xef\xbb\xbf").lstrip()
+        for magic, archive in _ARCHIVES.items():
+            if start.startswith(magic) or (archive == "tar" and start[257:262] == magic):
+                raise FileDamage(
+                    "archive",
+                    f"this is a {archive} archive and not a file of rows: unpack it, and compress the file itself, "
+                    "with gzip, zstd, bzip2 or xz, if it is large",
+                )
         if not start.startswith(MAGIC):
             if start.startswith(b"["):
                 yield from read_json_array(file)

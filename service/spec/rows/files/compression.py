@@ -16,6 +16,7 @@ from service.spec.rows.files.streams import Streams
 
 _MAX_RATIO = 200  # of decompressed to compressed; dialogues reach 20
 _ALWAYS_ALLOWED = 64 * 2**20
+_NEVER_ALLOWED = 16 * 2**30  # of a compressed file, however large: reading it would hold up everyone else
 _MAX_WINDOW = 2**28  # bytes of history that xz and zstd may ask us to keep; their highest usual levels need 2**27
 _BUFFER = 2**20
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -35,7 +36,7 @@ class _Bounded(io.RawIOBase):
         data = self._inner.read(len(buffer))
         self._left -= len(data)
         if self._left < 0:
-            raise FileDamage("compression_bomb", f"the file holds {_MAX_RATIO} times more than its own size")
+            raise bomb()
         buffer[: len(data)] = data
         return len(data)
 
@@ -59,7 +60,16 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
 
 def bytes_allowed(path: Path) -> int:
     """How many bytes the file may hold once it is decompressed."""
-    return max(_MAX_RATIO * path.stat().st_size, _ALWAYS_ALLOWED)
+    size = path.stat().st_size
+    return max(size, min(max(_MAX_RATIO * size, _ALWAYS_ALLOWED), _NEVER_ALLOWED))
+
+
+def bomb() -> FileDamage:
+    return FileDamage(
+        "compression_bomb",
+        f"decompressed, the file holds more than {_MAX_RATIO} times its own size, or more than "
+        f"{_NEVER_ALLOWED // 2**30} GiB: split it",
+    )
 
 
 def compression(path: Path) -> str | None:

@@ -39,16 +39,20 @@ def is_csv(first_line: bytes) -> bool:
 
 
 def read_csv(file: BinaryIO) -> Iterator[Record | RowProblem]:
-    """Raises FileDamage for a header with a name twice and where quotes do not end."""
+    """Raises FileDamage for a header with a name twice, where quotes do not end, and for a row of more than
+    MAX_ROW_BYTES characters."""
     # broken UTF-8 becomes lone surrogates, which are refused in any text that a row keeps
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(text, strict=True)
+    lines = _Lines(text)
+    reader = csv.reader(lines, strict=True)
     number = 0
     try:
         header = next(reader)
         if len(set(header)) < len(header):
             raise FileDamage("header_repeated", "the header of the CSV file has a column twice")
+        lines.begin_row()
         for cells in reader:
+            lines.begin_row()
             if not cells:
                 continue  # a blank line
             number += 1
@@ -59,6 +63,30 @@ def read_csv(file: BinaryIO) -> Iterator[Record | RowProblem]:
             yield Record(number, {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True)})
     except csv.Error as error:
         raise FileDamage("csv_damaged", f"not CSV: {error}; quotes within a quoted cell are doubled") from error
+
+
+class _Lines:
+    """The lines of a text, as long as those of one row are not too many characters: a row may have any number of cells
+    and of lines, and `csv` limits the length of a cell alone."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self._left = MAX_ROW_BYTES
+
+    def begin_row(self) -> None:
+        self._left = MAX_ROW_BYTES
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(self._left + 1)
+        self._left -= len(line)
+        if self._left < 0:
+            raise FileDamage("row_too_long", f"the row is longer than {MAX_ROW_BYTES} characters")
+        if not line:
+            raise StopIteration
+        return line
 
 
 def _cell(name: str, cell: str) -> Any:

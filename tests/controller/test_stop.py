@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from service.controller import cancel, start
+from service.controller import start, stop
 from service.controller.context import Controller
 from service.jobs import service as jobs
 from service.jobs.attempts import start_attempt
@@ -17,7 +17,7 @@ async def _cancelled(controller: Controller, job_id: str) -> None:
     await jobs.cancel(controller.database, "ada", job_id)
 
     async def reached() -> bool:
-        await cancel.reconcile(controller)
+        await stop.reconcile(controller)
         async with controller.database.reading() as session:
             return (await JobRepository(session).get(job_id)).state is JobState.CANCELLED
 

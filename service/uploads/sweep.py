@@ -1,0 +1,30 @@
+"""Removes what no upload needs any more: bytes of those that have ended, and what killed processes left."""
+
+import asyncio
+from datetime import timedelta
+
+from service.clock import utc_now
+from service.db.session import Database
+from service.files import service as files
+from service.settings import Settings
+from service.spec import Storage
+from service.uploads.repository import UploadRepository
+from service.uploads.service import remove_bytes
+
+_REMEMBERED = timedelta(days=7)  # after its expiry, an upload that is asked for can still say what became of it
+
+
+async def sweep(database: Database, settings: Settings) -> int:
+    """Returns the number of uploads whose bytes were removed. Safe to run twice at once and beside every request."""
+    await asyncio.to_thread(files.sweep_parts, settings)
+    await files.sweep_unrecorded(database, settings)
+    directory = Storage(settings.storage_root).uploads
+    held = await asyncio.to_thread(lambda: {path.name.partition(".")[0] for path in directory.glob("upload-*")})
+    now = utc_now()
+    async with database.reading() as session:  # after the look at the disk, so that no new upload is missed
+        ended = held - await UploadRepository(session).pending(now)
+    for upload_id in ended:
+        await asyncio.to_thread(remove_bytes, settings, upload_id)
+    async with database.transaction() as session:
+        await UploadRepository(session).forget(now - _REMEMBERED)
+    return len(ended)

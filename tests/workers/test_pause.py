@@ -1,0 +1,74 @@
+"""A run that is paused stops between two steps, and goes on as if it had not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from service.spec.reports import Report
+from tests.workers.training_runs import STEPS, make_job, make_run, metrics_of, on_workers, trained
+from workers.engine.config import RunConfig
+from workers.engine.loop import TrainingRun
+from workers.engine.parallel import Rank
+from workers.errors import Paused
+
+EVERY = 3  # steps between checkpoints
+
+
+def paused_before(config: RunConfig, step: int, rank: Rank | None = None) -> list[Report]:
+    """Train until the first worker is asked to pause, when `step` steps are done."""
+    torch.set_num_threads(1)
+    reports: list[Report] = []
+    rank = rank or Rank()
+
+    def asked() -> bool:
+        assert rank.index == 0, "only the first worker is asked"
+        return len(metrics_of(reports)) == step
+
+    with pytest.raises(Paused, match=f"after step {step}"):
+        TrainingRun(config, rank, reports.append, asked).run()
+    return reports
+
+
+@pytest.mark.parametrize(
+    ("step", "options"),
+    [
+        (4, {}),
+        (EVERY, {}),  # where a checkpoint has just been saved
+        (5, {"method": {"type": "lora", "rank": 4, "dropout": 0.2}}),
+        (5, {"reference_sync": {"alpha": 0.6, "every": 2}}),
+    ],
+)
+def test_a_paused_run_goes_on_with_the_same_losses_to_the_bit(
+    step: int, options: dict[str, Any], model_path: Path, tmp_path: Path
+) -> None:
+    job = make_job(checkpoint_every=EVERY, **options)
+    whole = trained(make_run(tmp_path / "whole", model_path, job))
+    config = make_run(tmp_path / "paused", model_path, job)
+    first = metrics_of(paused_before(config, step))
+    assert sorted(path.name for path in config.checkpoints.iterdir())[-1] == f"step-{step:08}"
+    assert not config.export.exists()
+    assert first | trained(config) == whole
+
+
+def test_a_run_paused_before_its_first_step_leaves_nothing(model_path: Path, tmp_path: Path) -> None:
+    config = make_run(tmp_path / "run", model_path, make_job())
+    paused_before(config, 0)
+    assert not config.checkpoints.exists()
+    assert len(trained(config)) == STEPS
+
+
+def _both_pause(rank: Rank, config: RunConfig) -> None:
+    if rank.index == 0:
+        paused_before(config, 4, rank)
+    else:
+        with pytest.raises(Paused, match="after step 4"):
+            TrainingRun(config, rank, lambda _: None, lambda: False).run()
+
+
+def test_all_workers_pause_at_the_step_of_the_first(model_path: Path, tmp_path: Path) -> None:
+    config = make_run(tmp_path / "run", model_path, make_job(checkpoint_every=EVERY))
+    on_workers(2, tmp_path, _both_pause, config)
+    assert (config.checkpoints / "step-00000004" / "run.json").exists()
+    assert sorted(trained(config)) == [5, 6, 7, 8]
