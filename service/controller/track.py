@@ -47,7 +47,11 @@ class Track:
             and_(TrackerRun.closed.is_(False), or_(Job.last_metric > TrackerRun.last_metric, Job.state.in_(TERMINAL))),
         )
         query = select(Job, TrackerRun).join(TrackerRun, of_job, isouter=True)
-        query = query.where(Job.id >= oldest_id, Job.last_metric > 0, untold).order_by(Job.id).limit(_JOBS)
+        query = (
+            query.where(Job.id >= oldest_id, Job.last_metric > 0, Job.deleted_at.is_(None), untold)
+            .order_by(Job.id)
+            .limit(_JOBS)
+        )
         async with controller.database.reading() as session:
             return [(job, run) for job, run in await session.execute(query)]
 
@@ -61,7 +65,7 @@ class Track:
             metrics = await LogRepository(session).metrics_after({job.id: run.last_metric}, split=None, limit=_PORTION)
         await asyncio.to_thread(self.tracker.send, run.run_id, metrics)
         last = metrics[-1].number if metrics else run.last_metric
-        closed = job.state.terminal and last == job.last_metric
+        closed = job.state.terminal and len(metrics) < _PORTION
         if closed:
             await asyncio.to_thread(self.tracker.close, run.run_id, job)
         async with controller.database.transaction() as session:
