@@ -57,8 +57,9 @@ async def submit_job(
 ) -> JobView:
     """Queue a job. Its file's rows and its models are checked first; a job that is accepted can run."""
     job, replayed = await jobs.submit(database, settings, project_id, spec, idempotency_key)
-    if replayed:
-        response.headers["Idempotent-Replayed"] = "true"
+    if not replayed:
+        return JobView.of(job, None)
+    response.headers["Idempotent-Replayed"] = "true"
     async with database.reading() as session:
         return JobView.of(job, await deployments.find(session, job))
 
