@@ -78,8 +78,9 @@ async def submit_job(
         report = await dry_runs.dry_run(database, settings, project_id, spec, await queue.now())
         return Response(DryRunView.model_validate(report).model_dump_json(), media_type="application/json")
     job, replayed = await jobs.submit(database, settings, project_id, spec, idempotency_key)
-    if replayed:
-        response.headers["Idempotent-Replayed"] = "true"
+    if not replayed:
+        return JobView.of(job, None)
+    response.headers["Idempotent-Replayed"] = "true"
     async with database.reading() as session:
         return JobView.of(job, await deployments.find(session, job))
 

@@ -1,17 +1,21 @@
 """Connections and transactions: one `Database` per process, over SQLite or PostgreSQL."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InvalidatePoolError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 SQLITE_BUSY_MS = 30_000  # how long a writer waits for another process's transaction
 # A process that stands still in a transaction loses it after so long, and with it the locks that others wait for.
 POSTGRESQL_IDLE_MS = 10_000
+_PING_AFTER_S = 1.0
 
 
 class Database:
@@ -22,15 +26,18 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        options: dict[str, Any] = {}
-        if make_url(url).get_backend_name() == "postgresql":
-            timeout = {"idle_in_transaction_session_timeout": str(POSTGRESQL_IDLE_MS)}
-            options = {"pool_pre_ping": True, "connect_args": {"server_settings": timeout}}
-        self.engine = create_async_engine(url, **options)
-        self._read_engine = self.engine.execution_options(postgresql_readonly=True, sqlite_begin="BEGIN")
-        if self.is_sqlite:
+        if make_url(url).get_backend_name() == "sqlite":
+            self.engine = create_async_engine(url)
             event.listen(self.engine.sync_engine, "connect", _configure_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+            self._read_engine = self.engine.execution_options(sqlite_begin="BEGIN")
+        else:
+            timeout = {"idle_in_transaction_session_timeout": str(POSTGRESQL_IDLE_MS)}
+            self.engine = _postgresql_engine(url, timeout)
+            # Each statement of a reader sees what is committed, in a transaction or not; without one there is nothing
+            # to begin and to end, which is most of what a short query costs.
+            read_only = {"default_transaction_read_only": "on"}
+            self._read_engine = _postgresql_engine(url, read_only, isolation_level="AUTOCOMMIT")
 
     @property
     def is_sqlite(self) -> bool:
@@ -55,6 +62,8 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        if self._read_engine is not self.engine:
+            await self._read_engine.dispose()
 
 
 async def _connect(session: AsyncSession) -> None:
@@ -62,6 +71,27 @@ async def _connect(session: AsyncSession) -> None:
         await session.connection()
     except OSError as error:  # which PostgreSQL's driver lets through, when nobody listens
         raise OperationalError(None, None, error) from error
+
+
+def _postgresql_engine(url: str, server_settings: dict[str, str], **options: Any) -> AsyncEngine:
+    """With a pool that asks whether a connection still lives, if it has lain idle."""
+    engine = create_async_engine(url, connect_args={"server_settings": server_settings}, **options)
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def checkin(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def checkout(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
+        idle_s = time.monotonic() - record.info.get("idle_since", time.monotonic())
+        if idle_s < _PING_AFTER_S:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error  # the others have gone as well: the pool connects anew
+
+    return engine
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

@@ -34,6 +34,10 @@ from service.spec.sources import hub_source, may_be_fetched, source_kind
 
 SHOWN_ROWS = 20
 
+# Uploads whose rows were found good, and for what: their bytes never change, and a sweep posts many jobs on one.
+_good: dict[tuple[Path, RowNeeds, int], JobSize] = {}
+_MAX_GOOD = 10_000
+
 
 async def check(
     database: Database, settings: Settings, project_id: str, spec: AlignmentJob, *, data: JobSize | None = None
@@ -42,8 +46,9 @@ async def check(
     what the cluster has not, PoolMissing, PoolTooSmall or DoesNotFitMemory; naming the field or the rows and the way
     out.
 
-    Reads the whole training and validation files, in a thread and with no transaction open. data: for a job whose rows
-    have just been read for another one that needs the same of them, their size.
+    Reads the whole training and validation files, in a thread and with no transaction open; an upload that was good
+    for the same needs is not read again by this process. data: for a job whose rows have just been read for another
+    one that needs the same of them, their size.
     """
     models = await check_models(database, settings, project_id, spec)
     if data is None:
@@ -69,13 +74,22 @@ async def _check_file(
     source = await _find_data(database, settings, project_id, field, name)
     if source is None:
         return JobSize()
+    checked = source[0], RowNeeds.of(spec), spec.data.max_bad_rows
+    if checked in _good:
+        return _good[checked]
     try:
-        size = await asyncio.to_thread(lambda: source[0].stat().st_size)
-        return JobSize(rows=await asyncio.to_thread(check_rows, source[0], source[1], spec, field), bytes=size)
+        num_bytes = await asyncio.to_thread(lambda: source[0].stat().st_size)
+        rows = await asyncio.to_thread(check_rows, source[0], source[1], spec, field)
     except FileNotFoundError as error:
         raise DatasetInvalid(
             f"The file '{source[1]}' has just been deleted: upload it again, or correct the path.", field=field
         ) from error
+    size = JobSize(rows=rows, bytes=num_bytes)
+    if source_kind(name) is SourceKind.FILE:
+        _good[checked] = size
+        if len(_good) > _MAX_GOOD:
+            del _good[next(iter(_good))]
+    return size
 
 
 async def check_cluster(

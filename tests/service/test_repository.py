@@ -138,7 +138,7 @@ async def test_the_controllers_questions(database: Database) -> None:
 
 
 async def test_the_database_is_set_up_for_several_processes(database: Database) -> None:
-    async with database.reading() as session:
+    async with database.transaction() as session:
         if database.is_sqlite:
             assert (await session.execute(text("PRAGMA journal_mode"))).scalar_one() == "wal"
             assert (await session.execute(text("PRAGMA foreign_keys"))).scalar_one() == 1
