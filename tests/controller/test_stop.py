@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 from service.controller import start, stop
 from service.controller.context import Controller
+from service.jobs import lifecycle
 from service.jobs import service as jobs
 from service.jobs.attempts import start_attempt
 from service.jobs.repository import JobRepository
@@ -11,6 +12,41 @@ from tests.controller.conftest import SLEEPS, SUCCEEDS, look, queue, ray_job, st
 Make = Callable[..., Controller]
 
 HANGS_ON = "python -c 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)'"
+
+
+async def _paused(controller: Controller, job_id: str) -> None:
+    await lifecycle.pause(controller.database, "ada", job_id)
+
+    async def reached() -> bool:
+        await stop.reconcile(controller)
+        async with controller.database.reading() as session:
+            return (await JobRepository(session).get(job_id)).state is JobState.PAUSED
+
+    await until(reached)
+
+
+async def test_a_paused_driver_that_does_not_listen_is_killed_and_followed_by_another(make: Make) -> None:
+    controller = make(HANGS_ON, pause_grace_s=0.5)
+    job = await queue(controller)
+    await start_and_speak(controller, job)
+    await _paused(controller, job.id)
+    left = await ray_job(controller, job)
+    assert left is not None
+    assert left.status.terminal
+    await lifecycle.resume(controller.database, "ada", job.id)
+    await start_and_speak(controller, job)
+    assert (await look(controller, job))[0].num_attempts == 2
+    await _cancelled(controller, job.id)
+
+
+async def test_a_job_that_is_cancelled_while_it_pauses_is_cancelled(make: Make) -> None:
+    controller = make(SLEEPS, pause_grace_s=600)
+    job = await queue(controller)
+    await start_and_speak(controller, job)
+    await lifecycle.pause(controller.database, "ada", job.id)
+    await stop.reconcile(controller)
+    assert (await look(controller, job))[0].state is JobState.PAUSING  # it has ten minutes
+    await _cancelled(controller, job.id)
 
 
 async def _cancelled(controller: Controller, job_id: str) -> None:

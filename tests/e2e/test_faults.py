@@ -61,10 +61,19 @@ def test_api_and_controller_killed_in_mid_training_lose_nothing(
     assert [metric["step"] for metric in metrics(client, job_id)] == list(range(1, STEPS + 1))
 
 
-def test_cancel_while_training_leaves_no_actor(plumbline: Plumbline, client: Client, model: Path, file_id: str) -> None:
+def test_pause_and_cancel_while_training_leave_no_actor(
+    plumbline: Plumbline, client: Client, model: Path, file_id: str
+) -> None:
     job_id = client.jobs.create(spec(model, file_id, max_steps=STEPS * 100, epochs=1000)).id
     reached(client, job_id, 3)
     assert living_actors(plumbline.ray)
+    client.jobs.pause(job_id)
+    wait_for("the pause", lambda: state(client, job_id) == "paused", timeout_s=60)
+    assert living_actors(plumbline.ray) == []
+    paused_at = max(one["step"] for one in metrics(client, job_id))
+    client.jobs.resume(job_id)
+    reached(client, job_id, paused_at + 1)
+    assert event(client, job_id, "train.started")["data"]["resumed_from_step"] == paused_at
     client.jobs.cancel(job_id)
     wait_for("the cancel", lambda: state(client, job_id) == "cancelled", timeout_s=15)
     assert living_actors(plumbline.ray) == []
