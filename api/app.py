@@ -64,6 +64,7 @@ from service.errors import (
     Unavailable,
 )
 from service.files import service as files_service
+from service.files.bucket import bucket
 from service.jobs import deletion, published
 from service.keys.rate_limit import RateLimiter
 from service.keys.uses import WRITE_EVERY_S, KeyUses
@@ -84,7 +85,8 @@ DASHBOARD = Path(__file__).parent / "dashboard"
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application; its database must have been upgraded. Raises ValueError if `settings.secret` is not set.
+    """The application; its database must have been upgraded. Raises ValueError if `settings.secret` is not set, or
+    `settings.files_url` needs a package that is not there.
 
     settings: by default from the environment.
     """
@@ -100,6 +102,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,  # the redirect would repeat whatever Host a client sent
         lifespan=_lifespan(settings),
     )
+    if settings.files_url is not None:
+        bucket(settings.files_url)  # what it lacks is said now, not at the first upload
     app.state.settings = settings
     app.state.rate_limiter = RateLimiter(settings.requests_per_minute)
     app.state.open_streams = Counter()  # by project; see api.sse

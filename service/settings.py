@@ -20,6 +20,11 @@ class Settings(BaseSettings):
     # Where things are
     home: Path = Field(default_factory=_home, description="Local data of `plumbline up`: database, key, storage.")
     storage: Path | None = Field(None, description="Root shared with the cluster; by default `home`/storage.")
+    files_url: str | None = Field(
+        None,
+        pattern=r"^s3://[^/]+(/.*)?$",
+        description="Object store for uploads, such as s3://bucket/plumbline; by default they are in `storage`/files.",
+    )
     database_url: str | None = Field(None, description="SQLAlchemy async URL; by default SQLite in `home`.")
     model_roots: list[Path] = Field(
         default_factory=list, description="Directories that models may be named in, besides the storage root."
@@ -155,6 +160,10 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="Port on `host` where the controller answers GET /metrics; asks for no token."
     )
+
+    # Experiment trackers
+    mlflow_url: str | None = Field(None, description="MLflow tracking URI that the controller tells of jobs.")
+    mlflow_experiment: str = Field("plumbline", min_length=1, description="The experiment that its runs are in.")
 
     # Serving
     serving_device: Literal["cpu", "gpu"] | None = Field(

@@ -24,6 +24,7 @@ from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
 
 Split = Literal["train", "held_out"]
+Patch = Mapping[str, Any]
 Spec = AlignmentJob | Mapping[str, Any]
 
 
@@ -78,9 +79,7 @@ def _retry(job_id: str, *, max_gpu_hours: float | None = None) -> Call[JobView]:
     return Call("POST", f"/v1/jobs/{job_id}/retry", JobView, json=given(max_gpu_hours=max_gpu_hours))
 
 
-def _clone(
-    job_id: str, changes: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
-) -> Call[JobView]:
+def _clone(job_id: str, changes: Patch | None = None, *, idempotency_key: str | None = None) -> Call[JobView]:
     """A new job from this one's specification. changes: a JSON Merge Patch (RFC 7396) on it."""
     path, headers = f"/v1/jobs/{job_id}/clone", once(idempotency_key)
     return Call("POST", path, JobView, json=dict(changes or {}), headers=headers, repeatable=True)

@@ -257,6 +257,18 @@ class Deployment(Base):
     updated_at: Mapped[datetime]
 
 
+class TrackerRun(Base):
+    """How far a job's metrics have been told to an experiment tracker (service.controller.track)."""
+
+    __tablename__ = "tracker_runs"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    tracker: Mapped[str] = mapped_column(String(20), primary_key=True)
+    run_id: Mapped[str] = mapped_column(String(200))  # the tracker's name for it
+    last_metric: Mapped[int] = mapped_column(Integer)  # the number of the last one told
+    closed: Mapped[bool]  # the tracker knows that the job has ended
+
+
 class Call(Base):
     """A client's wish for a job, sent without an Idempotency-Key (service.jobs.calls). Its ID is the job's key."""
 

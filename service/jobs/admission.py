@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.db.session import Database
 from service.db.tables import File
 from service.errors import DatasetInvalid, NotFound
+from service.files.contents import local_path
 from service.files.repository import FileRepository
 from service.jobs.data_file import find_data_file
 from service.jobs.model_admission import ModelShapes, check_models, hold_models, is_allowed_on_hub, not_allowed_on_hub
@@ -124,7 +125,7 @@ async def _find_data(
         case SourceKind.FILE:
             async with database.reading() as session:
                 file = await _find_file(session, project_id, field, name)
-            return Storage(settings.storage_root).files / file.id, file.filename
+            return await local_path(settings, file.id), file.filename
         case SourceKind.PATH:
             path = await asyncio.to_thread(
                 find_data_file, name, settings.data_roots, Storage(settings.storage_root).root, field

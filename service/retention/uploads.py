@@ -10,7 +10,7 @@ from service.db.session import Database
 from service.db.tables import File, Job
 from service.errors import InvalidState, NotFound
 from service.files import service as files
-from service.ids import is_id
+from service.files.contents import named_in
 from service.jobs.states import LIVE
 from service.settings import Settings
 
@@ -41,5 +41,5 @@ async def _needed_since(session: AsyncSession, before: datetime) -> set[str]:
     jobs = select(Job.spec["data"]).where(or_(Job.state.in_(LIVE), Job.finished_at >= before))
     needed: set[str] = set()
     async for data in await session.stream_scalars(jobs):
-        needed |= {value for value in data.values() if isinstance(value, str) and is_id("file", value)}
+        needed |= named_in(data)
     return needed

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from service.clock import utc_now
 from service.db.session import Database
-from service.files import service as files
+from service.files import contents
 from service.settings import Settings
 from service.spec import Storage
 from service.uploads.repository import UploadRepository
@@ -16,8 +16,8 @@ _REMEMBERED = timedelta(days=7)  # after its expiry, an upload that is asked for
 
 async def sweep(database: Database, settings: Settings) -> int:
     """Returns the number of uploads whose bytes were removed. Safe to run twice at once and beside every request."""
-    await asyncio.to_thread(files.sweep_parts, settings)
-    await files.sweep_unrecorded(database, settings)
+    await asyncio.to_thread(contents.sweep_parts, settings)
+    await contents.sweep_unrecorded(database, settings)
     directory = Storage(settings.storage_root).uploads
     held = await asyncio.to_thread(lambda: {path.name.partition(".")[0] for path in directory.glob("upload-*")})
     now = utc_now()

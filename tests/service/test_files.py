@@ -10,8 +10,9 @@ import pytest
 from service.clock import utc_now
 from service.db.session import Database
 from service.errors import DatasetInvalid, InvalidState, NotFound, TooLarge
+from service.files.contents import sweep_parts
 from service.files.repository import FileRepository
-from service.files.service import clean_filename, delete, finish_deletions, open_content, store, sweep_parts
+from service.files.service import clean_filename, delete, finish_deletions, open_content, store
 from service.jobs.admission import hold
 from service.jobs.service import submit
 from service.settings import Settings

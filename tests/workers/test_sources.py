@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
@@ -28,6 +27,7 @@ from service.spec.reports import AttemptBrief, EventReport
 from service.spec.rows import Row, RowNeeds, read_rows
 from service.spec.shapes import DataShape
 from service.spec.sources import HubSource
+from tests.s3_server import credentials, free_port, s3_server
 from tests.workers.hub_server import COMMIT, hub
 from workers.data.remote.hub import choose_files
 from workers.data.sources import fetch, training_file
@@ -256,34 +256,15 @@ def silent() -> Reporter:
     return Reporter("http://127.0.0.1:9", "a", "token", on_stop=lambda: None)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def s3_endpoint() -> Iterator[str]:
-    port = _free_port()
-    command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while server.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
 def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    settings = {"AWS_ENDPOINT_URL": s3_endpoint, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
-    for name, value in (settings | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
+    for name, value in credentials(s3_endpoint).items():
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
     client.create_bucket(Bucket="team")
@@ -307,14 +288,14 @@ def test_what_is_no_file_in_a_bucket_is_not_found(tmp_path: Path, bucket: str, k
 def test_a_bucket_that_does_not_answer_is_our_trouble(
     tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{_free_port()}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     error = error_of(f"{bucket}/data/rows[1].jsonl.gz", tmp_path / "fetched")
     assert (error.code, error.fault) == ("source_unreachable", "system")
 
 
 def test_a_file_in_a_bucket_of_google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = _free_port()
+    port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
     with create_server("127.0.0.1", port, in_memory=True, default_bucket="team"):
@@ -386,7 +367,7 @@ try:
 except AttemptError as error:
     print(error.code)
 """
-    environment = os.environ | {"HF_ENDPOINT": f"http://127.0.0.1:{_free_port()}", "HF_HUB_OFFLINE": "0"}
+    environment = os.environ | {"HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-c", script, str(tmp_path)]
     output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     assert output.strip() == "model_not_found"
