@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import DatabaseDep, IdempotencyKeyDep, ProjectDep, SettingsDep
+from api.deps import DatabaseDep, IdempotencyKeyDep, ProjectDep, QueueDep, SettingsDep
 from api.openai import objects
 from api.openai.errors import errors
 from api.openai.objects import FineTuningCheckpoint, FineTuningEvent, FineTuningJob
@@ -32,6 +32,7 @@ from service.jobs import calls, lifecycle
 from service.jobs import service as jobs
 from service.jobs.log import LogRepository
 from service.jobs.repository import AttemptRepository, JobRepository
+from service.queue.view import QueueNow
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["OpenAI"])
 
@@ -99,20 +100,29 @@ async def create_job(
 
 @router.get("", responses=errors(InvalidRequest))
 async def list_jobs(
-    http: Request, project_id: ProjectDep, database: DatabaseDep, after: After = None, limit: Limit = 20
+    http: Request,
+    project_id: ProjectDep,
+    database: DatabaseDep,
+    queue: QueueDep,
+    after: After = None,
+    limit: Limit = 20,
 ) -> JobList:
     """Your jobs, those of the native API too, newest first. `metadata[NAME]=VALUE` leaves only those so labelled,
     `metadata=null` only those without labels."""
     async with database.reading() as session:
         page, more = await JobRepository(session).page(project_id, limit=limit, cursor=after, metadata=_labels(http))
-        return JobList(data=await _job_objects(session, page), has_more=more is not None)
+    seen = await queue.about(page)
+    async with database.reading() as session:
+        return JobList(data=await _job_objects(session, page, seen), has_more=more is not None)
 
 
 @router.get("/{job_id}", responses=errors(NotFound))
-async def get_job(job_id: str, project_id: ProjectDep, database: DatabaseDep) -> FineTuningJob:
+async def get_job(job_id: str, project_id: ProjectDep, database: DatabaseDep, queue: QueueDep) -> FineTuningJob:
     async with database.reading() as session:
         job = await JobRepository(session).get_in_project(job_id, project_id)
-        return (await _job_objects(session, [job]))[0]
+    seen = await queue.about([job])
+    async with database.reading() as session:
+        return (await _job_objects(session, [job], seen))[0]
 
 
 @router.post("/{job_id}/cancel", responses=errors(NotFound, InvalidState))
@@ -170,9 +180,9 @@ async def list_checkpoints(
     return CheckpointList(data=found[:limit], first_id=ends, last_id=ends, has_more=False)
 
 
-async def _job_objects(session: AsyncSession, page: list[Job]) -> list[FineTuningJob]:
+async def _job_objects(session: AsyncSession, page: list[Job], queue: QueueNow | None = None) -> list[FineTuningJob]:
     running = await AttemptRepository(session).running([job.id for job in page if not job.state.terminal])
-    return [objects.job_object(job, attempt_runs=job.id in running) for job in page]
+    return [objects.job_object(job, attempt_runs=job.id in running, queue=queue) for job in page]
 
 
 def _labels(request: Request) -> dict[str, str] | None:

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from api.queue_views import EtaView, WaitingView
 from api.views import JobView, StageProgress
 from service.db.tables import Event, Job, Metric
 from service.jobs.progress import eta_s
 from service.jobs.states import JobState
+from service.queue.view import QueueNow
 from service.serving.models import model_name
 from service.spec import AlignmentJob, LossKind, Stage
 from service.spec.losses import SigmoidLoss
@@ -69,6 +71,9 @@ class FineTuningJob(BaseModel):
     state: JobState = Field(description="The native state, which also knows `starting`, `pausing`, `paused`...")
     stage: Stage | None
     progress: dict[Stage, StageProgress]
+    queue_position: int | None = Field(description="1 is next; null unless it waits, and in answers to a POST.")
+    waiting: WaitingView | None = Field(description="Why it waits, as in the native API; null as `queue_position` is.")
+    eta: EtaView | None = Field(description="When it is expected to start and finish, as in the native API.")
     attempts: int
     spec: dict[str, Any] = Field(description="The AlignmentJob that the request came to.")
 
@@ -96,8 +101,8 @@ class FineTuningCheckpoint(BaseModel):
     metrics: dict[str, float | None]
 
 
-def job_object(job: Job, *, attempt_runs: bool) -> FineTuningJob:
-    view = JobView.of(job, None)
+def job_object(job: Job, *, attempt_runs: bool, queue: QueueNow | None = None) -> FineTuningJob:
+    view = JobView.of(job, None, queue)
     spec = _spec(job)
     return FineTuningJob(
         id=job.id,
@@ -119,6 +124,9 @@ def job_object(job: Job, *, attempt_runs: bool) -> FineTuningJob:
         state=job.state,
         stage=view.stage,
         progress=view.progress,
+        queue_position=view.waiting.position if view.waiting is not None else None,
+        waiting=view.waiting,
+        eta=view.eta,
         attempts=job.num_attempts,
         spec=view.spec,
     )

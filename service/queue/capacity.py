@@ -54,13 +54,18 @@ class Capacity:
     observed_at: datetime
 
     @cached_property
+    def demands(self) -> "dict[Needs, Demand]":
+        """What `Needs.demand` has worked out for this cluster."""
+        return {}
+
+    @cached_property
     def _by_label(self) -> dict[str, Amount]:
         sums: dict[str, Amount] = {}
         for node in self.nodes:
             sums[node.label] = sums.get(node.label, Amount()) + Amount(node.gpus, node.cpus)
         return sums
 
-    @property
+    @cached_property
     def labels(self) -> frozenset[str]:
         return frozenset(self._by_label)
 
@@ -124,6 +129,14 @@ class Needs:
         return asked
 
     def demand(self, capacity: Capacity | None) -> Demand:
+        """What a job with these needs holds. Worked out once for each observation of the cluster."""
+        if capacity is None:
+            return self._demand(None)
+        if (known := capacity.demands.get(self)) is None:
+            known = capacity.demands[self] = self._demand(capacity)
+        return known
+
+    def _demand(self, capacity: Capacity | None) -> Demand:
         """Workers without `gpus_per_worker` take a GPU each where their pool has any, and none where it is not known.
 
         Scorers count as held to the job's end, although they leave at the end of their pass; and only as many of them

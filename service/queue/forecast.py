@@ -9,7 +9,7 @@ from service.queue.estimate import Interval
 from service.queue.plan import OnCluster, plan
 from service.queue.snapshot import Snapshot
 
-HORIZON = 100  # jobs that are looked ahead for: the first in the plan's order
+HORIZON = 40  # jobs that are looked ahead for: the first in the plan's order
 
 
 @dataclass(frozen=True)

@@ -122,52 +122,82 @@ def plan(
     capacity: None where it is not known, or grows on demand: only `rules.max_running` then limits.
     used: GPU-seconds of each project within the operator's window.
     """
-    claims = {job.id: job.needs.demand(capacity) for job in sorted(on_cluster, key=lambda job: job.id)}
-    running: list[OnCluster | Queued] = list(on_cluster)
+    step = _Step(capacity, rules)
+    for one in sorted(on_cluster, key=lambda job: job.id):
+        step.place(one, one.needs.demand(capacity))
     starts: list[str] = []
     waits: dict[str, Wait] = {}
-    reserved: dict[str, Demand] = {}  # of aged jobs that wait
     for job, demand in _in_order(queued, capacity, used, rules, now):
-        if shortage := _over_quota(job, running, rules):
-            wait: Wait | None = Wait(WaitCode.QUOTA, demand, held=shortage.message.capitalize() + ".")
-        else:
-            wait = _why_not(job, demand, claims, reserved, capacity, rules)
+        wait = step.why_not(job, demand)
         if wait is None:
-            claims[job.id] = demand
-            running.append(job)
+            step.place(job, demand)
             starts.append(job.id)
             continue
         waits[job.id] = replace(wait, position=len(waits) + 1)
         if _is_aged(job, rules, now) and wait.code in (WaitCode.POOL_FULL, WaitCode.BEHIND_AGED_JOB):
-            reserved[job.id] = demand
+            step.reserve(job, demand)
     return Plan(tuple(starts), waits)
 
 
-def _why_not(
-    job: Queued,
-    demand: Demand,
-    claims: Mapping[str, Demand],
-    reserved: Mapping[str, Demand],
-    capacity: Capacity | None,
-    rules: Rules,
-) -> Wait | None:
-    if job.held is not None:
-        return Wait(WaitCode.HELD, demand, held=job.held)
-    if capacity is not None and (missing := shortfall(demand, capacity)):
-        return Wait(WaitCode.NEVER_FITS, demand, missing)
-    if len(claims) >= rules.max_running:
-        return Wait(WaitCode.MAX_RUNNING_JOBS, demand, holders=tuple(claims))
-    if capacity is None:
-        return None
-    taken = sum(claims.values(), demand)
-    for ahead, its in reserved.items():
-        if _would_delay(demand, its, sum(reserved.values(), taken), capacity):
+_Source = tuple[str, str]  # a kind of resource, and a label of nodes that give it
+
+
+class _Step:
+    """What is taken and reserved so far in one plan, added up as it goes."""
+
+    def __init__(self, capacity: Capacity | None, rules: Rules) -> None:
+        self._capacity = capacity
+        self._rules = rules
+        self._placed: list[OnCluster | Queued] = []
+        self._claims: dict[str, Demand] = {}
+        self._taken = Demand()
+        self._reserved = Demand()  # by aged jobs that wait
+        self._first: dict[_Source, str] = {}  # of those jobs, the first that may draw on it
+
+    def place(self, job: OnCluster | Queued, demand: Demand) -> None:
+        self._placed.append(job)
+        self._claims[job.id] = demand
+        self._taken += demand
+
+    def reserve(self, job: Queued, demand: Demand) -> None:
+        self._reserved += demand
+        if self._capacity is not None:
+            for source in _sources(demand, self._capacity):
+                self._first.setdefault(source, job.id)
+
+    def why_not(self, job: Queued, demand: Demand) -> Wait | None:
+        """None if the job may be placed."""
+        if job.held is not None:
+            return Wait(WaitCode.HELD, demand, held=job.held)
+        if shortage := _over_quota(job, self._placed, self._rules):
+            return Wait(WaitCode.QUOTA, demand, held=shortage.message.capitalize() + ".")
+        capacity = self._capacity
+        if capacity is not None and (missing := shortfall(demand, capacity)):
+            return Wait(WaitCode.NEVER_FITS, demand, missing)
+        if len(self._claims) >= self._rules.max_running:
+            return Wait(WaitCode.MAX_RUNNING_JOBS, demand, holders=tuple(self._claims))
+        if capacity is None:
+            return None
+        if ahead := self._delayed_by(demand, capacity):
             return Wait(WaitCode.BEHIND_AGED_JOB, demand, ahead=ahead)
-    if missing := shortfall(taken, capacity):
-        holders = [id for id, held in claims.items() if _drawn_on(held, capacity) & _drawn_on(demand, capacity)]
-        largest = sorted(holders, key=lambda id: (-claims[id].gpus, id))
-        return Wait(WaitCode.POOL_FULL, demand, missing, holders=tuple(largest))
-    return None
+        if missing := shortfall(self._taken + demand, capacity):
+            return Wait(WaitCode.POOL_FULL, demand, missing, holders=self._holders(demand, capacity))
+        return None
+
+    def _delayed_by(self, demand: Demand, capacity: Capacity) -> str | None:
+        """The first aged job that may have to wait for what `demand` takes: where the two draw on the same, of which
+        there is not enough for all that runs, goes ahead and asks."""
+        if not self._first:
+            return None
+        missing = shortfall(self._taken + self._reserved + demand, capacity).values()
+        scarce = {kind for kind in ("gpus", "cpus") if any(getattr(amount, kind) for amount in missing)}
+        sources = sorted(source for source in _sources(demand, capacity) if source[0] in scarce)
+        return next((self._first[source] for source in sources if source in self._first), None)
+
+    def _holders(self, demand: Demand, capacity: Capacity) -> tuple[str, ...]:
+        wanted = _sources(demand, capacity)
+        holders = [id for id, held in self._claims.items() if _sources(held, capacity) & wanted]
+        return tuple(sorted(holders, key=lambda id: (-self._claims[id].gpus, id)))
 
 
 def _over_quota(job: Queued, running: Sequence[OnCluster | Queued], rules: Rules) -> Shortage | None:
@@ -216,16 +246,8 @@ def _is_aged(job: Queued, rules: Rules, now: datetime) -> bool:
     return now - job.queued_at > timedelta(seconds=rules.patience_s)
 
 
-def _would_delay(demand: Demand, ahead: Demand, everything: Demand, capacity: Capacity) -> bool:
-    """Whether `ahead` may have to wait for what `demand` takes: where the two draw on the same, of which there is not
-    enough for `everything` that runs, goes ahead and asks."""
-    missing = shortfall(everything, capacity).values()
-    scarce = {kind for kind in ("gpus", "cpus") if any(getattr(amount, kind) for amount in missing)}
-    return any(kind in scarce for kind, _ in _drawn_on(demand, capacity) & _drawn_on(ahead, capacity))
-
-
-def _drawn_on(demand: Demand, capacity: Capacity) -> set[tuple[str, str]]:
-    """Kinds of resource and labels of the nodes that may have to give them."""
+def _sources(demand: Demand, capacity: Capacity) -> set[_Source]:
+    """All that may have to give something of the demand."""
     return {
         (kind, label)
         for pool in demand.pools

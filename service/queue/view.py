@@ -25,6 +25,7 @@ from service.spec import AlignmentJob
 HISTORY = 200  # succeeded jobs that estimates are made from: the newest
 _FRESH_S = 2.0
 _AT_ONCE_S = 0.2
+_REST = 10
 _HISTORY_FRESH_S = 30.0
 
 _LEAVING = (JobState.PAUSING, JobState.CANCELLING)
@@ -112,12 +113,14 @@ async def read_history(session: AsyncSession) -> list[Run]:
 
 class QueueViews:
     """The queue for the readers of one process. One reader at a time looks, when the last look is `_FRESH_S` old or
-    older than a job that is asked about, so that a page of jobs or many clients cost one look."""
+    older than a job that is asked about, so that a page of jobs or many clients cost one look; and no sooner than
+    `_REST` times what the last look took, so that a long queue leaves the process to its other work."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
         self._seen: QueueNow | None = None
+        self._took_s = 0.0
         self._history: tuple[float, list[Run]] | None = None
         self._looking = asyncio.Lock()
 
@@ -130,13 +133,15 @@ class QueueViews:
         """jobs: that must have been seen, unless they were queued within `_AT_ONCE_S`."""
         async with self._looking:
             if self._seen is None or self._is_old(self._seen, jobs):
+                begun = time.monotonic()
                 self._seen = await self._look()
+                self._took_s = time.monotonic() - begun
             return self._seen
 
     def _is_old(self, seen: QueueNow, jobs: Sequence[Job]) -> bool:
         age = (utc_now() - seen.snapshot.now).total_seconds()
         new = any(job.created_at > seen.snapshot.now for job in jobs)
-        return age > (_AT_ONCE_S if new else _FRESH_S)
+        return age > max(_AT_ONCE_S if new else _FRESH_S, _REST * self._took_s)
 
     async def _look(self) -> QueueNow:
         async with self._database.reading() as session:

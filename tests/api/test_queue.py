@@ -180,3 +180,12 @@ async def test_a_cluster_that_nobody_has_looked_at_is_told_so(client: httpx.Asyn
     told = (await client.get("/v1/queue")).json()
     assert (told["labels"], told["observed_at"]) == ([], None)
     assert "No controller" in told["trouble"]
+
+
+async def test_openais_surface_tells_the_place_in_the_queue_too(client: httpx.AsyncClient, database: Database) -> None:
+    await see(database, POLICY, SHARED)
+    job = await add(database, 9)
+    told = (await client.get(f"/v1/fine_tuning/jobs/{job.id}")).json()
+    listed = (await client.get("/v1/fine_tuning/jobs")).json()["data"][0]
+    for one in (told, listed):
+        assert (one["status"], one["queue_position"], one["waiting"]["code"]) == ("queued", 1, "never_fits")
