@@ -37,6 +37,10 @@ test: setup lint ## lint, unit, repository and end-to-end tests
 test-unit: setup ## the tests that start no cluster
 	$(BIN)/python -m pytest tests --ignore tests/e2e
 
+.PHONY: test-fuzz
+test-fuzz: setup ## requests made up from the OpenAPI document, many more than the tests make, other ones each time
+	PLUMBLINE_FUZZ_EXAMPLES=$${EXAMPLES:-300} $(BIN)/python -m pytest tests/api/test_openapi_fuzz.py
+
 .PHONY: lint
 lint: setup ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -1,12 +1,14 @@
 """The HTTP API as an ASGI application.
 
-Nothing is kept in memory between requests but how many each key has sent, so replicas need not know of each other.
-`uvicorn --factory api.app:create_app` runs one; `plumbline up` runs the controller beside it.
+Nothing that matters is kept in memory between requests, so replicas need not know of each other; each counts for itself
+how many requests a key has sent. `uvicorn --factory api.app:create_app` runs one; `plumbline up` runs the controller
+beside it.
 """
 
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +24,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
 from api.audit import AuditTrail
+from api.authentication import AuthenticateFirst
+from api.feeds import Feeds
 from api.limits import RateLimitHeaders
 from api.middleware import BodyLimit, SecurityHeaders
 from api.openai import fine_tuning, generation, models, uploads
@@ -38,21 +42,42 @@ from api.routes import (
     lifecycle,
     losses,
     members,
+    metrics,
     projects,
+    queue,
     streams,
+    sweeps,
     webhooks,
 )
+from api.slow_bodies import Pace, SlowBodies
+from api.telemetry import Telemetry
 from service.db.migrate import is_current
 from service.db.session import Database
-from service.errors import Forbidden, InvalidRequest, RateLimited, Unauthorized
+from service.errors import (
+    Forbidden,
+    InvalidRequest,
+    RateLimited,
+    ServiceError,
+    TooLarge,
+    TooSlow,
+    Unauthorized,
+    Unavailable,
+)
 from service.files import service as files_service
 from service.files.bucket import bucket
 from service.jobs import deletion, published
 from service.keys.rate_limit import RateLimiter
 from service.keys.uses import WRITE_EVERY_S, KeyUses
+from service.queue.view import QueueViews
 from service.settings import Settings
+from service.telemetry.database_metrics import DatabaseMetrics
 
 log = logging.getLogger(__name__)
+
+OWN = (
+    *(jobs, lifecycle, sweeps, queue, streams, deployments, files, comparisons, losses),
+    *(projects, members, keys, audit_log, webhooks),
+)
 
 REPORT_BYTES = 16 * 2**20  # of one batch of an attempt's reports, at most
 STREAMED = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")  # paths whose bodies are files
@@ -81,12 +106,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         bucket(settings.files_url)  # what it lacks is said now, not at the first upload
     app.state.settings = settings
     app.state.rate_limiter = RateLimiter(settings.requests_per_minute)
+    app.state.open_streams = Counter()  # by project; see api.sse
     app.state.key_uses = KeyUses()
     problems.install(app)
     app.include_router(health.router)
-    of_every_route = problems.problems(Unauthorized, Forbidden, RateLimited, InvalidRequest)
-    tenancy = (projects, members, keys, audit_log)
-    for resource in (jobs, lifecycle, streams, deployments, files, comparisons, losses, webhooks, *tenancy):
+    app.include_router(metrics.router)
+    of_every_route = problems.problems(
+        Unauthorized, Forbidden, RateLimited, InvalidRequest, TooLarge, TooSlow, Unavailable, ServiceError
+    )
+    for resource in OWN:
         app.include_router(resource.router, prefix="/v1", responses=of_every_route)
     for resource in (fine_tuning, models, uploads, generation):
         app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
@@ -98,9 +126,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         internal_max_bytes=max(REPORT_BYTES, settings.max_body_bytes),
         streamed=STREAMED,
     )
+    app.add_middleware(SlowBodies, pace=Pace(silence_s=settings.body_silence_s))
+    app.add_middleware(AuthenticateFirst)
     app.add_middleware(AuditTrail)
     app.add_middleware(RateLimitHeaders)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Telemetry)  # the last one added is the outermost
     _document_problems(app)
     return app
 
@@ -110,10 +141,13 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = Database(settings.sqlalchemy_url)
         await _finish_deletions(database, settings)
+        app.state.feeds = Feeds(database)
         # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
-        async with httpx.AsyncClient(trust_env=False) as serve_client:
+        async with httpx.AsyncClient(trust_env=False) as serve_client, app.state.feeds.kept_up_to_date():
             app.state.database, app.state.serve_client = database, serve_client
+            app.state.queue = QueueViews(database, settings)
             writer = asyncio.create_task(_write_key_uses(app.state.key_uses, database))
+            app.state.database_metrics = DatabaseMetrics(database)
             yield
             writer.cancel()
             await asyncio.wait([writer])
@@ -170,8 +204,8 @@ def _document_problems(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        document["components"]["schemas"].setdefault("Problem", schema)
+        schema = problems.ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].setdefault("ProblemDetails", schema)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way

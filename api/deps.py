@@ -8,18 +8,20 @@ import time
 from typing import Annotated
 
 import httpx
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api.feeds import Feeds
 from service import audit
 from service.db.session import Database
-from service.errors import Forbidden, NotFound, RateLimited, Unauthorized
-from service.jobs.tokens import is_token_of
+from service.errors import Forbidden, InvalidRequest, NotFound, RateLimited
 from service.keys.rate_limit import RateLimiter
 from service.keys.roles import Role
-from service.keys.service import Caller, verify_key
+from service.keys.service import Caller
 from service.keys.uses import KeyUses
+from service.queue.view import QueueViews
 from service.settings import Settings
+from service.telemetry import context
 from service.text import storable
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="`Authorization: Bearer KEY`")
@@ -37,22 +39,33 @@ def _database(request: Request) -> Database:
     return database
 
 
+def _feeds(request: Request) -> Feeds:
+    feeds: Feeds = request.app.state.feeds
+    return feeds
+
+
 def _serve_client(request: Request) -> httpx.AsyncClient:
     client: httpx.AsyncClient = request.app.state.serve_client
     return client
 
 
+def _queue(request: Request) -> QueueViews:
+    queue: QueueViews = request.app.state.queue
+    return queue
+
+
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
+FeedsDep = Annotated[Feeds, Depends(_feeds)]
+QueueDep = Annotated[QueueViews, Depends(_queue)]
 ServeClientDep = Annotated[httpx.AsyncClient, Depends(_serve_client)]
+# What it holds was looked at before the request got here (api.authentication); here it is for the OpenAPI document.
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-async def _caller(request: Request, database: DatabaseDep, credentials: Credentials) -> Caller:
-    if credentials is None:
-        raise Unauthorized
-    async with database.reading() as session:
-        caller = await verify_key(session, credentials.credentials)
+async def _caller(request: Request, _: Credentials) -> Caller:
+    caller: Caller = request.state.caller
+    context.add(project_id=caller.project_id, key_id=caller.key_id)
     _spend(request, caller.key_id)
     if (act := audit.current()) is not None:
         route = request.scope["route"]
@@ -114,11 +127,26 @@ async def _administered(
     return project or ""
 
 
-async def _attempt_id(attempt_id: str, settings: SettingsDep, credentials: Credentials) -> str:
-    if credentials is None or not is_token_of(settings, attempt_id, credentials.credentials):
-        raise Unauthorized
+async def _attempt_id(attempt_id: str, _: Credentials) -> str:
+    context.add(attempt_id=attempt_id)
     return attempt_id
+
+
+async def _idempotency_key(
+    request: Request,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="Makes it safe to send the request again: the same key and body get the same job, with the "
+            "header `Idempotent-Replayed: true`; another body with the key is refused.",
+        ),
+    ] = None,
+) -> str | None:
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise InvalidRequest("The request has several Idempotency-Keys: send one.", field="Idempotency-Key")
+    return idempotency_key
 
 
 AdministeredDep = Annotated[str, Depends(_administered)]
 AttemptIdDep = Annotated[str, Depends(_attempt_id)]
+IdempotencyKeyDep = Annotated[str | None, Depends(_idempotency_key)]

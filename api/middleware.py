@@ -1,4 +1,4 @@
-"""What holds for every request: how large a JSON body may be, and what a browser may do with an answer."""
+"""What holds for every request: what a JSON body may be, and what a browser may do with an answer."""
 
 import re
 
@@ -6,8 +6,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.json_bodies import check_json
 from api.problems import error_response
-from service.errors import TooLarge
+from service.errors import InvalidRequest, TooLarge
 
 _CSP = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 # Swagger UI starts itself with an inline script; nothing of ours is on that page.
@@ -15,7 +16,8 @@ _CSP_DOCS = f"{_CSP}; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsaf
 
 
 class BodyLimit:
-    """Reads a body before the app does, and answers 413 past the limit, whether or not a Content-Length announced it.
+    """Reads a body before the app does, and answers 413 past the limit, whether or not a Content-Length announced it,
+    and 422 for JSON that `check_json` refuses.
 
     Bodies are JSON and small, so they are held; paths whose bodies are streams count for themselves.
     """
@@ -30,10 +32,11 @@ class BodyLimit:
         if scope["type"] != "http" or self._streamed.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
-        limit = self._internal_max_bytes if scope["path"].startswith("/internal/") else self._max_bytes
+        is_internal = scope["path"].startswith("/internal/")
+        limit = self._internal_max_bytes if is_internal else self._max_bytes
         announced = Headers(scope=scope).get("content-length", "0")
         messages: list[Message] = []
-        size = int(announced) if announced.isdecimal() else 0
+        size = int(announced[:20]) if announced.isdecimal() else 0
         if size <= limit:
             size = 0
             more = True
@@ -48,6 +51,12 @@ class BodyLimit:
             too_large = TooLarge(f"This body may have {limit} bytes at most.")
             await error_response(Request(scope), too_large)(scope, receive, send)
             return
+        if not is_internal:  # attempts report what their libraries say, such as a loss that is NaN
+            try:
+                check_json(b"".join(message.get("body", b"") for message in messages))
+            except InvalidRequest as error:
+                await error_response(Request(scope), error)(scope, receive, send)
+                return
 
         async def replay() -> Message:
             return messages.pop(0) if messages else await receive()
@@ -71,6 +80,7 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
+                headers["Cross-Origin-Resource-Policy"] = "same-origin"
                 headers["Content-Security-Policy"] = _CSP_DOCS if scope["path"] == "/docs" else _CSP
                 # The dashboard's files are asked for again with their ETag, so that an upgrade is seen at once.
                 is_ours = scope["path"].startswith(("/v1/", "/internal/"))

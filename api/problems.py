@@ -15,7 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from api.openai import errors as openai
-from service.errors import InvalidRequest, RateLimited, ServiceError, Unauthorized, Unavailable
+from api.telemetry import HEADER, request_id
+from service.errors import InvalidRequest, RateLimited, ServiceError, TooManyStreams, Unauthorized, Unavailable
+from service.spec.secrets import redacted
 from service.validation import explain
 
 log = logging.getLogger(__name__)
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 
-class Problem(BaseModel):
+class ProblemDetails(BaseModel):
     """What went wrong (RFC 9457). Further members depend on `code`: `errors`, `rows`, `field`, `expected_seq`..."""
 
     model_config = ConfigDict(extra="allow")
@@ -33,6 +35,11 @@ class Problem(BaseModel):
     status: int = Field(examples=[404])
     detail: str = Field(description="What happened and what to do.", examples=["There is no such job among yours."])
     code: str = Field(description="Stable identifier.", examples=["not_found"])
+    request_id: str | None = Field(
+        None,
+        description="As in the header X-Request-Id and in the server's log.",
+        examples=["req-019316f0a6b2f3c1d4e5a"],
+    )
 
 
 def problem(error: ServiceError) -> dict[str, Any]:
@@ -50,8 +57,12 @@ def problem_of(status: int, code: str, title: str, detail: str) -> dict[str, Any
 
 
 def problem_response(request: Request, content: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """In the form that the one who asks expects."""
+    """In the form that the one who asks expects; a secret that was sent in the wrong place is not sent back."""
     request.state.problem_code = content["code"]
+    content = redacted(content)
+    if id := request_id(request.scope):
+        content |= {"request_id": id}
+        headers = {**(headers or {}), HEADER: id}  # no middleware sees the answer to an unexpected error
     if openai.is_expected(request):
         return openai.error_response(content, headers)
     # What a client sent may be echoed, so this must be able to say anything: lone surrogates as "?".
@@ -67,6 +78,8 @@ def error_response(request: Request, error: ServiceError) -> Response:
         headers["Retry-After"] = "2"
     if isinstance(error, RateLimited):
         headers["Retry-After"] = str(error.extra["retry_after_s"])
+    if isinstance(error, TooManyStreams):
+        headers["Retry-After"] = "10"
     return problem_response(request, problem(error), headers)
 
 
@@ -74,7 +87,7 @@ def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """For `responses=` of a route: what it may answer, by status, with an example for each code."""
     documented: dict[int | str, dict[str, Any]] = {}
     for error in errors:
-        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}}
+        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "examples": {}}}
         answer = documented.setdefault(error.status, {"description": "", "content": content})
         answer["description"] += f"{'; or ' if answer['description'] else ''}{error.title}"
         answer["content"][MEDIA_TYPE]["examples"][error.code] = {
@@ -88,8 +101,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(OperationalError, _database_error)
-    app.add_exception_handler(InterfaceError, _database_error)
+    app.add_exception_handler(OperationalError, database_error)
+    app.add_exception_handler(InterfaceError, database_error)
     app.add_exception_handler(Exception, _our_bug)
 
 
@@ -131,7 +144,7 @@ def _methods_at(request: Request) -> list[str]:
     return sorted({method for route in found for method in route.methods or ()})
 
 
-async def _database_error(request: Request, error: Exception) -> Response:
+async def database_error(request: Request, error: Exception) -> Response:
     log.error("the database does not answer", exc_info=error)
     return error_response(
         request, Unavailable("The database does not answer, or lacks its `plumbline db upgrade`: try again shortly.")

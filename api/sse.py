@@ -1,22 +1,22 @@
-"""Server-sent events: frames, and streams that follow the database until there is nothing more to come.
+"""Server-sent events: frames, and streams that follow something until there is nothing more to come."""
 
-Streams poll. An API replica knows nothing of what another one wrote, and half a second is soon enough for people.
-"""
-
-import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import Request
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
-from service.errors import InvalidRequest
+from api.problems import error_response
+from service.errors import InvalidRequest, TooManyStreams
+from service.keys.service import Caller
+from service.settings import Settings
+from service.telemetry.metrics import OPEN_STREAMS
 
-POLL_EVERY_S = 0.5
 KEEP_ALIVE_S = 15.0
 MAX_NUMBER = 2**31 - 1
 
@@ -25,11 +25,20 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-str
 
 @dataclass(frozen=True)
 class News:
-    """What one poll found. `more`: ask again at once. `ended`: nothing can come any more."""
+    """What has come since the last time. `more`: ask again at once. `ended`: nothing can come any more."""
 
     frames: list[bytes] = field(default_factory=list)
     more: bool = False
     ended: bool = False
+
+
+class Source(Protocol):
+    """What a stream follows."""
+
+    async def news(self) -> News: ...
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until there may be news since `news` was last asked, or for `timeout_s` seconds."""
 
 
 def frame(event: str, data: str = "{}", number: int | None = None) -> bytes:
@@ -56,35 +65,59 @@ def resume_after(request: Request, after: int) -> int:
 
 class EventStream(StreamingResponse):
     """Closes its frames as soon as the client has gone, wherever they had got to; Starlette leaves that to the
-    garbage collector."""
+    garbage collector. One stream too many for its project becomes the answer 429 instead."""
 
     def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
         super().__init__(frames, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         self._frames = frames
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller: Caller | None = scope.get("state", {}).get("caller")
+        if caller is None:  # of an application without projects
+            await super().__call__(scope, receive, send)
+            return
+        project_id = caller.project_id
+        settings: Settings = scope["app"].state.settings
+        open_streams: Counter[str] = scope["app"].state.open_streams
+        if open_streams[project_id] >= settings.max_streams:
+            await self._frames.aclose()
+            refused = TooManyStreams(
+                f"{settings.max_streams} event streams of your project are open: close some, or ask again later."
+            )
+            await error_response(Request(scope), refused)(scope, receive, send)
+            return
+        open_streams[project_id] += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            open_streams[project_id] -= 1
+            if not open_streams[project_id]:
+                del open_streams[project_id]
+
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._frames):
-            await super().stream_response(send)
+            with OPEN_STREAMS.track_inprogress():
+                await super().stream_response(send)
 
 
-async def follow(poll: Callable[[], Awaitable[News]], *, lifetime_s: float) -> AsyncGenerator[bytes, None]:
-    """Frames of successive polls; then `end`, or `reconnect` after `lifetime_s` seconds."""
-    started = last_sent = time.monotonic()
-    while True:
-        # Shielded: a reader that goes away in the middle of a query must not tear down a connection of the pool.
-        news = await asyncio.shield(asyncio.ensure_future(poll()))
-        for one in news.frames:
-            yield one
-            last_sent = time.monotonic()
-        if news.ended:
-            yield frame("end")
-            return
-        now = time.monotonic()
-        if now - started >= lifetime_s:
-            yield frame("reconnect")
-            return
-        if now - last_sent >= KEEP_ALIVE_S:
-            yield b": keep-alive\n\n"
-            last_sent = now
-        if not news.more:
-            await asyncio.sleep(POLL_EVERY_S)
+async def follow(opened: AbstractContextManager[Source], *, lifetime_s: float) -> AsyncGenerator[bytes, None]:
+    """The source's frames; then `end`, or `reconnect` after `lifetime_s` seconds."""
+    with opened as source:
+        started = last_sent = time.monotonic()
+        while True:
+            news = await source.news()
+            for one in news.frames:
+                yield one
+                last_sent = time.monotonic()
+            if news.ended:
+                yield frame("end")
+                return
+            now = time.monotonic()
+            if now - started >= lifetime_s:
+                yield frame("reconnect")
+                return
+            if now - last_sent >= KEEP_ALIVE_S:
+                yield b": keep-alive\n\n"
+                last_sent = now
+            if not news.more:
+                await source.wait(min(started + lifetime_s, last_sent + KEEP_ALIVE_S) - now)

@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.queue_views import EtaView, Place, WaitingView
 from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
 from service.spec import Stage
 from service.spec.reports import Failure
+from service.spec.secrets import shown_spec
 
 if TYPE_CHECKING:  # the client reads answers by these models, and needs no database
     from service.db import tables
+    from service.queue.view import QueueNow
 
 
 class View(BaseModel):
@@ -52,32 +55,41 @@ class JobView(View):
     )
     gpu_hours: float = Field(description="Held by the attempts that have ended; see `resources.max_gpu_hours`.")
     cloned_from: str | None = Field(description="The job whose specification it began with.")
+    sweep_id: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     deployment: DeploymentView | None
+    waiting: WaitingView | None = Field(description="Why it waits; null unless it is queued, and in event streams.")
+    eta: EtaView | None = Field(description="Null if nothing is known, when it has ended, and in event streams.")
 
     @classmethod
-    def of(cls, job: "tables.Job", deployment: "tables.Deployment | None") -> "JobView":
+    def of(
+        cls, job: "tables.Job", deployment: "tables.Deployment | None", queue: "QueueNow | None" = None
+    ) -> "JobView":
+        place = Place.of(job, queue)
         return cls(
             id=job.id,
-            name=job.spec["name"],
+            name=job.spec.get("name"),
             state=job.state,
             stage=Stage(job.stage) if job.stage else None,
             progress={
                 Stage(stage): StageProgress.model_validate(entry | {"eta_s": eta_s(entry)})
                 for stage, entry in job.progress.items()
             },
-            spec=job.spec,
+            spec=shown_spec(job.spec),
             error=Failure.model_validate(job.error) if job.error else None,
             attempts=job.num_attempts,
             next_attempt_at=job.not_before,
             gpu_hours=job.gpu_seconds / 3600,
             cloned_from=job.cloned_from,
+            sweep_id=job.sweep_id,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
             deployment=DeploymentView.model_validate(deployment) if deployment else None,
+            waiting=place.waiting,
+            eta=place.eta,
         )
 
 
@@ -139,6 +151,21 @@ class MetricPage(View):
     data: list[MetricView]
     next_after: int | None = Field(description="`after` of the next page; null when there is no more yet.")
     removed_to: int = _REMOVED_TO
+
+
+class CurvePointView(View):
+    """Neighbouring steps. Metrics without a finite value in them are left out."""
+
+    first_step: int
+    last_step: int
+    num_steps: int
+    mean: dict[str, float]
+    low: dict[str, float]
+    high: dict[str, float]
+
+
+class Curve(View):
+    data: list[CurvePointView]
 
 
 class FileView(View):

@@ -40,6 +40,25 @@ class ModelUnusable(InvalidRequest):
     title = "The model cannot be used as it is"
 
 
+class PoolMissing(InvalidRequest):
+    """`extra["pools"]`: those that no node is labelled for."""
+
+    code = "pool_missing"
+    title = "The cluster has no node for this"
+
+
+class PoolTooSmall(InvalidRequest):
+    code = "pool_too_small"
+    title = "The cluster is too small for this"
+
+
+class DoesNotFitMemory(InvalidRequest):
+    """`extra`: `needed_gib` at least, and `gpu_gib` of the pool's largest GPU."""
+
+    code = "does_not_fit_memory"
+    title = "The model does not fit the GPUs"
+
+
 class DatasetInvalid(InvalidRequest):
     """`extra["rows"]`: at most 20 of `{row, code, message, field}`; `extra["bad_rows"]`: how many there are."""
 
@@ -130,6 +149,18 @@ class TooLarge(ServiceError):
     status = 413
     code = "too_large"
     title = "The body is over the limit"
+
+
+class TooSlow(ServiceError):
+    status = 408
+    code = "too_slow"
+    title = "The body did not come in time"
+
+
+class TooManyStreams(ServiceError):
+    status = 429
+    code = "too_many_streams"
+    title = "Too many event streams are open"
 
 
 class UploadIncomplete(ServiceError):

@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -73,6 +73,10 @@ class Settings(BaseSettings):
         24 * 3600, ge=60, description="From the creation of an upload in parts to its expiry."
     )
     max_body_bytes: int = Field(2**20, ge=1024, description="JSON bodies.")
+    body_silence_s: float = Field(30, gt=0, description="Seconds without a byte of a request's body before it ends.")
+    max_streams: int = Field(
+        2000, ge=1, description="Event streams that one project may have open, on each process of the API."
+    )
     max_running_jobs: int = Field(1, ge=1, description="Jobs on the cluster at one time; the others queue.")
     requests_per_minute: int = Field(
         12_000,
@@ -82,12 +86,36 @@ class Settings(BaseSettings):
     max_attempts: int = Field(
         3, ge=1, description="Failures on our side in a row, without a checkpoint between them, that end a job."
     )
+    queue_patience_s: float = Field(
+        4 * 3600,
+        gt=0,
+        description="A job that has waited longer goes first, and nothing passes it that would delay it.",
+    )
+    fair_share_window_s: float = Field(
+        24 * 3600, gt=0, description="The project that used the fewest GPU-seconds within this time has the next turn."
+    )
+    project_shares: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Shares of projects, by ID: one with 2 may use twice as much as one with 1."
+    )
+    autoscaling: bool = Field(
+        False, description="Nodes are added on demand: a pool without room or nodes keeps no job from being started."
+    )
+    gpu_memory_gib: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="Memory of GPU types, by Ray's name of them, besides those that are known."
+    )
 
     # Rhythm of the controller and the attempts, in seconds
     reconcile_every_s: float = Field(1.0, gt=0)
+    lease_s: float = Field(
+        6, ge=1, description="A controller that the database has not heard of for so long is replaced by another one."
+    )
     heartbeat_every_s: float = Field(2.0, gt=0)
     heartbeat_timeout_s: float = Field(
         300, gt=0, description="Silence of a running attempt, while the API is reachable, before it is stopped."
+    )
+    cluster_view_every_s: float = Field(10, gt=0, description="Between two looks at the cluster's nodes.")
+    cluster_view_max_age_s: float = Field(
+        120, gt=0, description="What was seen longer ago counts as unknown: then only `max_running_jobs` limits."
     )
     start_timeout_s: float = Field(900, gt=0, description="From submission to the attempt's first word.")
     retry_backoff_s: float = Field(
@@ -122,6 +150,16 @@ class Settings(BaseSettings):
     )
     keep_deliveries_days: float | None = Field(30, ge=7, description="The delivery log of webhooks.")
     retention_every_s: float = Field(600, gt=0, description="Between two looks for what is to be removed.")
+
+    # What operators see (docs/observability.md)
+    log_format: Literal["json", "text"] | None = Field(None, description="By default JSON in production.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    metrics_token: SecretStr | None = Field(
+        None, description="What GET /metrics of the API asks for; in production there are no metrics without it."
+    )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Port on `host` where the controller answers GET /metrics; asks for no token."
+    )
 
     # Serving
     serving_device: Literal["cpu", "gpu"] | None = Field(

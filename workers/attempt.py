@@ -27,7 +27,7 @@ from service.spec.training import Parallelism
 from workers.data.example_file import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.data.prepare import prepare, require_usable
-from workers.data.sources import training_file
+from workers.data.sources import training_file, validation_file
 from workers.data.tokenizer import load_tokenizer
 from workers.engine.config import RunConfig, WorkerConfig
 from workers.mailbox import Forwarder
@@ -41,6 +41,7 @@ from workers.reference.plan import plan
 from workers.reference.store import ReferenceStore
 from workers.reporting import Reporter
 from workers.sources import Weights, check_model, policy_weights, reference_weights
+from workers.tensorboard import EventFiles
 
 
 class Attempt:
@@ -55,6 +56,7 @@ class Attempt:
         self._pass_state = self._run_dir / "reference.state"
         self._checkpoints = self._storage.checkpoints(brief.job_id)
         self._export = self._run_dir / "export"
+        self._curves = self._run_dir / "tensorboard"
         self._stop_scoring = threading.Event()
         self._forwarder: Forwarder | None = None
         self._publishes = threading.Event()
@@ -68,7 +70,10 @@ class Attempt:
         target = self._storage.model(self._brief.job_id)
         if not target.exists() and not self._export.exists():
             ray.init(address=os.environ["RAY_ADDRESS"])
-            with Forwarder(self._reporter) as forwarder:
+            with (
+                EventFiles(self._curves) as curves,
+                Forwarder(self._reporter, curves.put) as forwarder,
+            ):
                 self._forwarder = forwarder
                 config = RunConfig(self._job, self._start, self._examples, self._checkpoints, self._export)
                 if self._job.needs_reference_pass:
@@ -80,7 +85,7 @@ class Attempt:
                     self._train(config, forwarder.mailbox)
         self._publishes.set()
         with self._during(Stage.PUBLISH):
-            size = publish(self._export, target, self._brief.job_id, self._pinned_job, report)
+            size = publish(self._export, target, self._brief.job_id, self._pinned_job, report, self._curves)
             self._reporter.progress(Stage.PUBLISH, size, size, "bytes")
             self._reporter.event(
                 "model.published", f"The model is at {target}", Stage.PUBLISH, path=str(target), bytes=size
@@ -117,6 +122,7 @@ class Attempt:
             self._examples,
             tokenizer,
             lambda rows: self._reporter.progress(Stage.PREPARE, rows, 0, "rows"),
+            validation=validation_file(self._brief),
         )
         self._reporter.progress(Stage.PREPARE, report.rows, report.rows, "rows")
         self._reporter.event(
@@ -125,7 +131,7 @@ class Attempt:
             Stage.PREPARE,
             **report.model_dump(mode="json"),
         )
-        require_usable(report, self._job.data.max_bad_rows)
+        require_usable(report, self._job.data.max_bad_rows, validated=self._job.data.validation is not None)
         return report
 
     def _score_and_train(self, config: RunConfig, mailbox: Any) -> None:

@@ -43,7 +43,7 @@ def export(model: nn.Module, source: Path, target: Path, rank: Rank | None = Non
     elif writes:
         whole.to(dtype=dtype).save_pretrained(temporary)
     if writes:
-        AutoTokenizer.from_pretrained(source).save_pretrained(temporary)
+        AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(temporary)
         if (source / "generation_config.json").exists():
             GenerationConfig.from_pretrained(source).save_pretrained(temporary)
         for path in temporary.rglob("*"):

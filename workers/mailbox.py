@@ -3,6 +3,7 @@ asks the workers to pause."""
 
 import asyncio
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -50,8 +51,10 @@ class Mailbox:
 class Forwarder:
     """Starts a Mailbox beside the driver and forwards what comes, until the end of the block empties it."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, also: Callable[[Report], None]) -> None:
+        """also: called with every report as well, from the forwarder's thread; must not raise."""
         self._reporter = reporter
+        self._also = also
         node_id = ray.get_runtime_context().get_node_id()
         self.mailbox: Any = (
             ray.remote(Mailbox)
@@ -80,5 +83,6 @@ class Forwarder:
                 self._reporter.put(report)
                 if isinstance(report, EventReport) and report.type == "train.started":
                     self.trains.set()
+                self._also(report)
             if closing and not reports:
                 return

@@ -1,5 +1,6 @@
 """The publish stage: the exported model gets its card and is moved to where the job's result is looked for."""
 
+import shutil
 from pathlib import Path
 
 from service.spec import AlignmentJob
@@ -7,9 +8,14 @@ from service.spec.data_report import DataReport
 from workers.durable import sync
 
 
-def publish(exported: Path, target: Path, job_id: str, job: AlignmentJob, report: DataReport) -> int:
-    """Move the model into place by one rename; return its size in bytes. A second call finds it done."""
+def publish(exported: Path, target: Path, job_id: str, job: AlignmentJob, report: DataReport, curves: Path) -> int:
+    """Move the model into place by one rename; return its size in bytes. A second call finds it done.
+
+    curves: a directory of TensorBoard files that goes with it, if it is there.
+    """
     if not target.exists():
+        if curves.is_dir():
+            shutil.copytree(curves, exported / "tensorboard", dirs_exist_ok=True)
         (exported / "README.md").write_text(model_card(job_id, job, report))
         sync(exported / "README.md")
         target.parent.mkdir(parents=True, exist_ok=True)

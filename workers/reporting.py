@@ -50,6 +50,7 @@ class Reporter:
         self._on_stop = on_stop
         self._every_s = 2.0  # until the brief says
         self._pending: deque[Report] = deque()
+        self._put_at: deque[float] = deque()  # of each pending report, by the monotonic clock
         self._first_seq = 1  # number of the oldest pending report
         self._changed = threading.Condition()
         self._closing = False
@@ -105,6 +106,7 @@ class Reporter:
             logger.info("%s: %s", report.type, report.message)
         with self._changed:
             self._pending.append(report)
+            self._put_at.append(time.monotonic())
             self._changed.notify_all()
 
     def _deliver(self) -> None:
@@ -118,6 +120,7 @@ class Reporter:
                 batch = ReportBatch(
                     first_seq=self._first_seq,
                     reports=[self._pending[i] for i in range(min(_BATCH, len(self._pending)))],
+                    waited_s=time.monotonic() - self._put_at[0] if self._put_at else 0,
                 )
             try:
                 ack = self._send(batch)
@@ -137,6 +140,7 @@ class Reporter:
             with self._changed:
                 for _ in range(ack.last_seq + 1 - self._first_seq):
                     self._pending.popleft()
+                    self._put_at.popleft()
                 self._first_seq = ack.last_seq + 1
             for asked, heard in ((ack.pause, self.paused), (ack.cancel, self.cancelled)):
                 if asked and not heard.is_set():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from service.spec.reports import Failure, Fault, OutcomeReport
 from workers.errors import AttemptError, Paused
+from workers.logs import Lines, configure
 from workers.reporting import Reporter
 
 if TYPE_CHECKING:
@@ -38,17 +39,17 @@ class LogTail(logging.Handler):
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    attempt_id, token = os.environ["PLUMBLINE_ATTEMPT_ID"], os.environ["PLUMBLINE_ATTEMPT_TOKEN"]
+    configure(attempt_id, token)
     tail = LogTail()
-    tail.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    tail.setFormatter(Lines("%(levelname)s %(name)s: %(message)s", token))
     logging.getLogger().addHandler(tail)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
 
     changed = threading.Event()
     reporter = Reporter(
         os.environ["PLUMBLINE_API_URL"],
-        os.environ["PLUMBLINE_ATTEMPT_ID"],
-        os.environ["PLUMBLINE_ATTEMPT_TOKEN"],
+        attempt_id,
+        token,
         on_stop=changed.set,
     )
     brief = reporter.brief()

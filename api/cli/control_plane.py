@@ -11,9 +11,11 @@ import uvicorn
 from api.app import create_app
 from api.cli.errors import CliError
 from api.cli.processes import port_is_free
+from api.http_server import http_server
 from service.controller.loop import run
 from service.db.session import Database
 from service.settings import Settings
+from service.telemetry.exposition import served
 
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 20
@@ -91,15 +93,7 @@ class ControlPlane:
 
 
 def _server(settings: Settings) -> uvicorn.Server:
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,  # what the process has set up
-        access_log=False,
-        timeout_graceful_shutdown=3,  # event streams would hold it up for minutes; their readers reconnect
-    )
-    return uvicorn.Server(config)
+    return http_server(create_app(settings), host=settings.host, port=settings.port)
 
 
 async def _controller_until_signal(settings: Settings) -> None:
@@ -108,7 +102,8 @@ async def _controller_until_signal(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     database = Database(settings.sqlalchemy_url)
     try:
-        await run(settings, database, stop)
+        with served(settings):
+            await run(settings, database, stop)
     finally:
         await database.close()
 

@@ -1,5 +1,6 @@
 """`plumbline submit`: a job from a YAML file."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from rich.console import Console
 from api.cli.connection import Url, connect
 from api.cli.errors import CliError
 from api.cli.watch import follow
+from api.client import ApiError, Client
 
 _ELSEWHERE = re.compile(r"file-[0-9a-f]{21}$|hf:|\w+://")
 
@@ -32,18 +34,22 @@ def submit(
     ] = None,
     url: Url = None,
 ) -> None:
-    """Submit a job. Where `data.train` is the path of a file, relative to FILE.yaml, the file is uploaded first and
-    its ID takes the path's place."""
+    """Submit a job. Where `data.train` is the path of a file, relative to FILE.yaml, the file is uploaded first, unless
+    its bytes are there already, and its ID takes the path's place."""
     console = Console(highlight=False, soft_wrap=True)
     spec = read_spec(file)
     with connect(url) as client:
         training_file = local_training_file(spec, file)
+        uploaded = None
         if training_file is not None:
-            with console.status(f"uploading {training_file.name}"):
-                uploaded = client.files.upload(training_file)
-            console.print(f"uploaded {training_file.name} as {uploaded.id}", style="dim")
-            spec["data"] = spec["data"] | {"train": uploaded.id}
-        job = client.jobs.create(spec, idempotency_key=idempotency_key)
+            file_id, uploaded = _place(client, training_file, console)
+            spec["data"] = spec["data"] | {"train": file_id}
+        try:
+            job = client.jobs.create(spec, idempotency_key=idempotency_key)
+        except ApiError as error:
+            if uploaded is not None and error.status < 500:  # for nothing: there is no job that needs it
+                client.files.delete(uploaded)
+            raise
         console.print(job.id)
         if watch:
             raise typer.Exit(follow(client, job.id, console))
@@ -79,3 +85,19 @@ def local_training_file(spec: dict[str, Any], spec_path: Path) -> Path | None:
             return None
         raise CliError(f"data.train: there is no file {path}, and '{named}' is not the ID of an uploaded one.")
     return path
+
+
+def _place(client: Client, path: Path, console: Console) -> tuple[str, str | None]:
+    """The ID of the file among those of the project, and again if it was uploaded now.
+
+    The same bytes get the same ID: so a job that is submitted again under one key is the same job, byte for byte.
+    """
+    with path.open("rb") as file, console.status(f"looking for {path.name} among your files"):
+        found = client.files.list(sha256=hashlib.file_digest(file, "sha256").hexdigest(), order="asc", limit=1).data
+    if found:
+        console.print(f"{path.name} is there already as {found[0].id}", style="dim")
+        return found[0].id, None
+    with console.status(f"uploading {path.name}"):
+        uploaded = client.files.upload(path)
+    console.print(f"uploaded {path.name} as {uploaded.id}", style="dim")
+    return uploaded.id, uploaded.id

@@ -3,7 +3,6 @@
 The server is imported in the functions: the other commands should not wait for it.
 """
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,17 +14,16 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from api.cli.stack import Stack
 
-_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
 
 def up() -> None:
     """Start Plumbline on this machine: Ray, API, controller and dashboard. Ctrl-C stops them all."""
     from api.cli.stack import running_stack
+    from service.telemetry import logs
 
     console = Console(highlight=False)
     settings = home.prepare(Settings())
     log_file = settings.home / "logs" / "plumbline.log"
-    _log_to(log_file)
+    logs.configure(settings, log_file)
     status = console.status("starting")
     try:
         with status, running_stack(settings, say=status.update) as stack:
@@ -39,26 +37,31 @@ def up() -> None:
 def demo() -> None:
     """Show the whole product on this machine: train, align, serve and compare a tiny model."""
     from api.cli.demo.run import run_demo
+    from service.telemetry import logs
 
     settings = home.prepare(Settings())
-    _log_to(settings.home / "logs" / "plumbline.log")
+    logs.configure(settings, settings.home / "logs" / "plumbline.log")
     run_demo(settings, Console(highlight=False))
 
 
 def api() -> None:
     """Serve the API alone, as in production. Its settings are PLUMBLINE_... variables."""
     from api.cli.control_plane import run_api
+    from service.telemetry import logs
 
-    _log_to_console()
-    run_api(home.settings_for_server())
+    settings = home.settings_for_server()
+    logs.configure(settings)
+    run_api(settings)
 
 
 def controller() -> None:
     """Run the controller alone, as in production. Its settings are PLUMBLINE_... variables."""
     from api.cli.control_plane import run_controller
+    from service.telemetry import logs
 
-    _log_to_console()
-    run_controller(home.settings_for_server())
+    settings = home.settings_for_server()
+    logs.configure(settings)
+    run_controller(settings)
 
 
 def _welcome(stack: "Stack", log_file: Path) -> str:
@@ -74,13 +77,3 @@ def _welcome(stack: "Stack", log_file: Path) -> str:
   look        plumbline jobs
 
 Ctrl-C stops it."""
-
-
-def _log_to(path: Path) -> None:
-    logging.basicConfig(level=logging.INFO, format=_FORMAT, filename=path)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
-def _log_to_console() -> None:
-    logging.basicConfig(level=logging.INFO, format=_FORMAT)
-    logging.getLogger("httpx").setLevel(logging.WARNING)

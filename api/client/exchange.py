@@ -62,6 +62,8 @@ def read(call: Call[T], response: httpx.Response) -> T:
     check(response)
     if call.answer is bytes:
         return response.content  # type: ignore[return-value]  # T is bytes
+    if call.answer is type(None):
+        return None
     try:
         return TypeAdapter(call.answer).validate_json(response.content)
     except ValidationError as error:

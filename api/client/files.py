@@ -1,6 +1,7 @@
 """Uploaded files."""
 
 from pathlib import Path
+from typing import Literal
 
 from api.client.call import Call, Operation, Resource, SenderT, given
 from api.views import FileDeleted, FilePage, FileView
@@ -15,9 +16,17 @@ def _get(file_id: str) -> Call[FileView]:
     return Call("GET", f"/v1/files/{file_id}", FileView, repeatable=True)
 
 
-def _list(*, limit: int = 20, cursor: str | None = None) -> Call[FilePage]:
-    """One page, newest first. cursor: `next_cursor` of the page before."""
-    return Call("GET", "/v1/files", FilePage, params=given(limit=limit, cursor=cursor), repeatable=True)
+def _list(
+    *,
+    limit: int = 20,
+    cursor: str | None = None,
+    sha256: str | None = None,
+    order: Literal["asc", "desc"] | None = None,
+) -> Call[FilePage]:
+    """One page, newest first. cursor: `next_cursor` of the page before. sha256: only files of these bytes. order: `asc`
+    for the oldest first."""
+    params = given(limit=limit, cursor=cursor, sha256=sha256, order=order)
+    return Call("GET", "/v1/files", FilePage, params=params, repeatable=True)
 
 
 def _content(file_id: str) -> Call[bytes]:

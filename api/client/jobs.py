@@ -7,7 +7,18 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from api.client.call import Call, Operation, Resource, SenderT, StreamCall, Streaming, given
-from api.views import EventPage, EventView, JobPage, JobView, MetricPage, MetricView
+from api.queue_views import DryRunView
+from api.views import (
+    CheckpointPage,
+    Curve,
+    EventPage,
+    EventView,
+    JobDeleted,
+    JobPage,
+    JobView,
+    MetricPage,
+    MetricView,
+)
 from service.jobs.states import JobState
 from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
@@ -41,9 +52,53 @@ def _list(*, limit: int = 20, cursor: str | None = None, state: JobState | str |
     return Call("GET", "/v1/jobs", JobPage, params=params, repeatable=True)
 
 
+def _dry_run(spec: Spec) -> Call[DryRunView]:
+    """What would become of the job: every check, its cost, and when it would start and finish. Nothing is written."""
+    return Call("POST", "/v1/jobs", DryRunView, params={"dry_run": True}, json=body(spec), repeatable=True)
+
+
 def _cancel(job_id: str) -> Call[JobView]:
     """Ask the job to stop; asking again is harmless."""
     return Call("POST", f"/v1/jobs/{job_id}/cancel", JobView, repeatable=True)
+
+
+def _pause(job_id: str) -> Call[JobView]:
+    """Have the job save a checkpoint and leave the cluster; it keeps its place in the queue."""
+    return Call("POST", f"/v1/jobs/{job_id}/pause", JobView, repeatable=True)
+
+
+def _resume(job_id: str, *, max_gpu_hours: float | None = None) -> Call[JobView]:
+    """Go on from the last checkpoint. max_gpu_hours: the job's budget from now on, what it has used included."""
+    path, budget = f"/v1/jobs/{job_id}/resume", given(max_gpu_hours=max_gpu_hours)
+    return Call("POST", path, JobView, json=budget, repeatable=True)
+
+
+def _retry(job_id: str, *, max_gpu_hours: float | None = None) -> Call[JobView]:
+    """Queue a failed or cancelled job again; it goes on from its last checkpoint, if it has one."""
+    return Call("POST", f"/v1/jobs/{job_id}/retry", JobView, json=given(max_gpu_hours=max_gpu_hours))
+
+
+def _clone(
+    job_id: str, changes: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+) -> Call[JobView]:
+    """A new job from this one's specification. changes: a JSON Merge Patch (RFC 7396) on it."""
+    path, headers = f"/v1/jobs/{job_id}/clone", once(idempotency_key)
+    return Call("POST", path, JobView, json=dict(changes or {}), headers=headers, repeatable=True)
+
+
+def _delete(job_id: str) -> Call[JobDeleted]:
+    """Delete a job that has ended, with its model, checkpoints and log."""
+    return Call("DELETE", f"/v1/jobs/{job_id}", JobDeleted)
+
+
+def _checkpoints(job_id: str) -> Call[CheckpointPage]:
+    return Call("GET", f"/v1/jobs/{job_id}/checkpoints", CheckpointPage, repeatable=True)
+
+
+def _curve(job_id: str, *, points: int = 500, split: Split = "train") -> Call[Curve]:
+    """The whole curve of every metric in at most `points` points: means, lows and highs of neighbouring steps."""
+    params = {"points": points, "split": split}
+    return Call("GET", f"/v1/jobs/{job_id}/metrics/curve", Curve, params=params, repeatable=True)
 
 
 def _data_report(job_id: str) -> Call[DataReport]:
@@ -87,6 +142,14 @@ class Jobs(Resource[SenderT]):
     get = Operation(_get)
     list = Operation(_list)
     cancel = Operation(_cancel)
+    dry_run = Operation(_dry_run)
+    pause = Operation(_pause)
+    resume = Operation(_resume)
+    retry = Operation(_retry)
+    clone = Operation(_clone)
+    delete = Operation(_delete)
+    checkpoints = Operation(_checkpoints)
+    curve = Operation(_curve)
     data_report = Operation(_data_report)
     list_events = Operation(_list_events)
     list_metrics = Operation(_list_metrics)

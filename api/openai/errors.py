@@ -13,8 +13,9 @@ from service.errors import ServiceError
 
 _OWN_PATHS = ("/v1/fine_tuning/", "/v1/models", "/v1/uploads", "/v1/chat/", "/v1/completions")
 _SHARED_PATHS = ("/v1/files",)
-# RFC 9457's members, and those that have a place of their own in OpenAI's object.
-_TRANSLATED = frozenset({"type", "title", "status", "detail", "code", "field"})
+# RFC 9457's members, and those that have a place of their own in OpenAI's object; the request's ID is in the header
+# where their packages look for it.
+_TRANSLATED = frozenset({"type", "title", "status", "detail", "code", "field", "request_id"})
 
 
 class ErrorObject(BaseModel):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import DatabaseDep, ProjectDep, SettingsDep
+from api.deps import DatabaseDep, IdempotencyKeyDep, ProjectDep, SettingsDep
 from api.openai import objects
 from api.openai.errors import errors
 from api.openai.objects import FineTuningCheckpoint, FineTuningEvent, FineTuningJob
@@ -74,10 +74,10 @@ async def create_job(
     database: DatabaseDep,
     settings: SettingsDep,
     response: Response,
+    idempotency_key: IdempotencyKeyDep,
     x_stainless_retry_count: Annotated[
         int, Header(description="Above 0 the request repeats one that may have been received.", ge=0)
     ] = 0,
-    idempotency_key: Annotated[str | None, Header(description="As in POST /v1/jobs.")] = None,
 ) -> FineTuningJob:
     """Queue a job. A request that the package repeats gets the job that the first one made, with the header
     `Idempotent-Replayed: true`."""

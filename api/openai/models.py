@@ -81,7 +81,7 @@ def _model(job: Job, side: Side) -> Model:
         created=seconds(job.finished_at),
         owned_by=job.project_id,
         base=job.spec["model"]["source"],
-        name=job.spec["name"],
+        name=job.spec.get("name"),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from api.views import JobView, StageProgress
 from service.db.tables import Event, Job, Metric
@@ -29,9 +29,11 @@ class JobError(BaseModel):
 
 
 class UsedHyperparameters(BaseModel):
-    batch_size: int
-    learning_rate_multiplier: float
-    n_epochs: float
+    """All null for a job of another version, whose options this one does not take."""
+
+    batch_size: int | None = None
+    learning_rate_multiplier: float | None = None
+    n_epochs: float | None = None
     beta: float | None = None
 
 
@@ -52,7 +54,7 @@ class FineTuningJob(BaseModel):
         description="What the next job's `model` may say; null unless the job has succeeded and its model is kept."
     )
     training_file: str
-    validation_file: None = None
+    validation_file: str | None
     organization_id: str = Field(description="The project_id of the API key.")
     seed: int
     hyperparameters: UsedHyperparameters = Field(description="As they are used, with `auto` filled in.")
@@ -96,28 +98,29 @@ class FineTuningCheckpoint(BaseModel):
 
 def job_object(job: Job, *, attempt_runs: bool) -> FineTuningJob:
     view = JobView.of(job, None)
-    spec = AlignmentJob.model_validate(job.spec)
+    spec = _spec(job)
     return FineTuningJob(
         id=job.id,
         created_at=seconds(job.created_at),
         finished_at=seconds(job.finished_at) if job.finished_at else None,
         status=_status(job.state, attempt_runs=attempt_runs),
-        model=spec.model.source,
+        model=_text(job, "model", "source"),
         fine_tuned_model=model_name(job.id) if has_model(job) else None,
-        training_file=spec.data.train,
+        training_file=_text(job, "data", "train"),
+        validation_file=_text(job, "data", "validation") or None,
         organization_id=job.project_id,
-        seed=spec.training.seed,
-        hyperparameters=_hyperparameters(spec),
-        method=_method(spec),
-        suffix=spec.name,
-        metadata=spec.metadata or None,
+        seed=spec.training.seed if spec else 0,
+        hyperparameters=_hyperparameters(spec) if spec else UsedHyperparameters(),
+        method=_method(spec) if spec else None,
+        suffix=view.name,
+        metadata=job.spec.get("metadata") or None,
         error=_error(view.error),
         estimated_finish=_estimated_finish(job),
         state=job.state,
         stage=view.stage,
         progress=view.progress,
         attempts=job.num_attempts,
-        spec=job.spec,
+        spec=view.spec,
     )
 
 
@@ -165,6 +168,18 @@ def event_id(job_id: str, number: int) -> str:
 
 def seconds(time: datetime) -> int:
     return int(time.timestamp())
+
+
+def _spec(job: Job) -> AlignmentJob | None:
+    """What the job asked for; None if that is an earlier or later version's, which must not hide the other jobs."""
+    try:
+        return AlignmentJob.model_validate(job.spec)
+    except ValidationError:
+        return None
+
+
+def _text(job: Job, part: str, member: str) -> str:
+    return str(job.spec.get(part, {}).get(member) or "")
 
 
 def _status(state: JobState, *, attempt_runs: bool) -> Status:

@@ -77,7 +77,9 @@ class FineTuningRequest(SpecModel):
     suffix: str | None = Field(None, min_length=1, max_length=64, description="The job's `name`.")
     seed: int | None = Field(None, description="`training.seed`.")
     metadata: Metadata | None = None
-    validation_file: None = Field(None, description="Not taken: see `plumbline.evaluation.held_out_fraction`.")
+    validation_file: str | None = Field(
+        None, max_length=2000, description="`data.validation`; without one a share of the training rows is held out."
+    )
     integrations: None = Field(None, description="Not taken.")
     plumbline: dict[str, Any] | None = Field(
         None,
@@ -93,15 +95,6 @@ class FineTuningRequest(SpecModel):
         if ours := given & (AlignmentJob.model_fields.keys() - cls.model_fields.keys()):
             raise ValueError(f"{', '.join(sorted(ours))}: give this in `plumbline`, by the package's `extra_body`")
         return value
-
-    @field_validator("validation_file", mode="before")
-    @classmethod
-    def _no_validation_file(cls, value: Any) -> None:
-        if value is not None:
-            raise ValueError(
-                "a file of its own for validation is not supported: leave it out, and have a share of the rows held "
-                "out with `plumbline.evaluation.held_out_fraction`"
-            )
 
     @field_validator("integrations", mode="before")
     @classmethod

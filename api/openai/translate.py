@@ -92,6 +92,11 @@ def _given(request: FineTuningRequest, ours: dict[str, Any]) -> tuple[dict[str, 
         body["training"] = training
     if request.suffix is not None:
         body["name"], given["name"] = request.suffix, "suffix"
+    if request.validation_file is not None:
+        body["data"]["validation"], given["data.validation"] = request.validation_file, "validation_file"
+        for name in ("held_out_fraction", "held_out_max"):
+            if _value(ours, ("evaluation", name)) is not None:
+                _refuse_conflict(f"plumbline.evaluation.{name}", "validation_file")
     if request.metadata:
         body["metadata"], given["metadata"] = request.metadata, "metadata"
 

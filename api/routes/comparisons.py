@@ -15,7 +15,7 @@ from api.views import Answer, Comparison
 from service.comparisons import service as comparisons
 from service.comparisons.request import ComparisonRequest
 from service.comparisons.stream import Broken, Delta, Done, Part, ask_both
-from service.errors import InvalidRequest, NotFound, ServingUnavailable
+from service.errors import InvalidRequest, NotFound, RateLimited, ServingUnavailable, TooManyStreams
 from service.serving.models import Side
 
 router = APIRouter(prefix="/comparisons", tags=["serving"])
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/comparisons", tags=["serving"])
 @router.post(
     "",
     response_model=Comparison,
-    responses=sse.DOCUMENTED | problems(NotFound, ServingUnavailable, InvalidRequest),
+    responses=sse.DOCUMENTED | problems(NotFound, ServingUnavailable, InvalidRequest, RateLimited, TooManyStreams),
 )
 async def compare(
     http: Request,

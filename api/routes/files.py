@@ -64,6 +64,9 @@ async def list_files(
     limit: Annotated[int | None, Query(ge=1, le=MAX_PAGE, description="Default: 20; for OpenAI's package all.")] = None,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     after: Annotated[str | None, Query(description="The same, by the name that OpenAI's package gives it.")] = None,
+    sha256: Annotated[
+        str | None, Query(pattern="^[0-9a-f]{64}$", description="Only files whose bytes have this SHA-256.")
+    ] = None,
     order: Literal["asc", "desc"] = "desc",
     purpose: Annotated[
         str | None, Query(description=f"All files are for '{PURPOSE}'; for others there are none.")
@@ -79,6 +82,7 @@ async def list_files(
             project_id,
             limit=limit or (MAX_PAGE if by_package else 20),
             cursor=cursor or after,
+            sha256=sha256,
             oldest_first=order == "asc",
         )
     return FilePage(

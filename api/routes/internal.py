@@ -4,14 +4,29 @@ from fastapi import APIRouter
 
 from api.deps import AttemptIdDep, DatabaseDep, SettingsDep
 from api.problems import problems
-from service.errors import AttemptSuperseded, InvalidRequest, NotFound, ReportGap, Unauthorized
+from service.errors import (
+    AttemptSuperseded,
+    InvalidRequest,
+    InvalidState,
+    NotFound,
+    ReportGap,
+    ServiceError,
+    TooLarge,
+    TooSlow,
+    Unauthorized,
+    Unavailable,
+)
 from service.jobs import reports
 from service.spec.reports import AttemptBrief, ReportAck, ReportBatch
 
-router = APIRouter(prefix="/internal/attempts/{attempt_id}", tags=["internal"], responses=problems(Unauthorized))
+router = APIRouter(
+    prefix="/internal/attempts/{attempt_id}",
+    tags=["internal"],
+    responses=problems(Unauthorized, InvalidRequest, TooLarge, TooSlow, Unavailable, ServiceError),
+)
 
 
-@router.get("", responses=problems(NotFound, AttemptSuperseded))
+@router.get("", responses=problems(NotFound, AttemptSuperseded, InvalidState))
 async def get_brief(attempt_id: AttemptIdDep, database: DatabaseDep, settings: SettingsDep) -> AttemptBrief:
     """Everything the attempt needs to know."""
     async with database.reading() as session:

@@ -2,25 +2,30 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 
-from api.deps import DatabaseDep, ProjectDep, SettingsDep
+from api.deps import DatabaseDep, IdempotencyKeyDep, ProjectDep, QueueDep, SettingsDep
 from api.examples import JOBS
 from api.problems import problems
+from api.queue_views import DryRunView
 from api.views import JobPage, JobView
 from service.deployments import service as deployments
 from service.errors import (
     DataReportMissing,
     DatasetInvalid,
+    DoesNotFitMemory,
     IdempotencyConflict,
     InvalidRequest,
     InvalidState,
     ModelNotFound,
     ModelUnusable,
     NotFound,
+    PoolMissing,
+    PoolTooSmall,
     TooLarge,
     UnknownLoss,
 )
+from service.jobs import dry_run as dry_runs
 from service.jobs import service as jobs
 from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
@@ -31,14 +36,28 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 _REPLAYED = {"schema": {"const": "true"}, "description": "An earlier request with this Idempotency-Key made the job."}
 SUBMITTED: dict[int | str, dict[str, Any]] = {201: {"headers": {"Idempotent-Replayed": _REPLAYED}}}
+_DRY_RUN: dict[int | str, dict[str, Any]] = {
+    200: {"model": DryRunView, "description": "With `dry_run`: what would become of the job. Nothing was written."},
+}
 
 
 @router.post(
     "",
     status_code=201,
+    response_model=JobView,
     responses=SUBMITTED
+    | _DRY_RUN
     | problems(
-        IdempotencyConflict, TooLarge, InvalidRequest, UnknownLoss, ModelNotFound, ModelUnusable, DatasetInvalid
+        IdempotencyConflict,
+        TooLarge,
+        InvalidRequest,
+        UnknownLoss,
+        ModelNotFound,
+        ModelUnusable,
+        DatasetInvalid,
+        PoolMissing,
+        PoolTooSmall,
+        DoesNotFitMemory,
     ),
 )
 async def submit_job(
@@ -46,16 +65,18 @@ async def submit_job(
     project_id: ProjectDep,
     database: DatabaseDep,
     settings: SettingsDep,
+    queue: QueueDep,
     response: Response,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            description="Makes it safe to send the request again: the same key and body get the same job, with the "
-            "header `Idempotent-Replayed: true`; another body with the key is refused.",
-        ),
-    ] = None,
-) -> JobView:
-    """Queue a job. Its file's rows and its models are checked first; a job that is accepted can run."""
+    idempotency_key: IdempotencyKeyDep,
+    dry_run: Annotated[
+        bool, Query(description="Only say what would become of the job: every check, cost and time. Needs no key.")
+    ] = False,
+) -> JobView | Response:
+    """Queue a job. Its file's rows, its models and the cluster's pools are checked first; a job that is accepted can
+    run."""
+    if dry_run:
+        report = await dry_runs.dry_run(database, settings, project_id, spec, await queue.now())
+        return Response(DryRunView.model_validate(report).model_dump_json(), media_type="application/json")
     job, replayed = await jobs.submit(database, settings, project_id, spec, idempotency_key)
     if replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -67,6 +88,7 @@ async def submit_job(
 async def list_jobs(
     project_id: ProjectDep,
     database: DatabaseDep,
+    queue: QueueDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     state: JobState | None = None,
@@ -75,14 +97,17 @@ async def list_jobs(
     async with database.reading() as session:
         page, next_cursor = await JobRepository(session).page(project_id, limit=limit, cursor=cursor, state=state)
         deployed = await deployments.find_many(session, [job.id for job in page])
-    return JobPage(data=[JobView.of(job, deployed.get(job.id)) for job in page], next_cursor=next_cursor)
+    seen = await queue.about(page)
+    return JobPage(data=[JobView.of(job, deployed.get(job.id), seen) for job in page], next_cursor=next_cursor)
 
 
 @router.get("/{job_id}", responses=problems(NotFound))
-async def get_job(job_id: str, project_id: ProjectDep, database: DatabaseDep) -> JobView:
+async def get_job(job_id: str, project_id: ProjectDep, database: DatabaseDep, queue: QueueDep) -> JobView:
+    """One of your jobs; while it waits, with why and until when."""
     async with database.reading() as session:
         job = await JobRepository(session).get_in_project(job_id, project_id)
-        return JobView.of(job, await deployments.find(session, job))
+        deployment = await deployments.find(session, job)
+    return JobView.of(job, deployment, await queue.about([job]))
 
 
 @router.get("/{job_id}/data-report", responses=problems(NotFound, DataReportMissing))

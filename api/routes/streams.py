@@ -7,24 +7,21 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import StreamingResponse
 
 from api import sse
-from api.deps import DatabaseDep, ProjectDep, SettingsDep
+from api.deps import DatabaseDep, FeedsDep, ProjectDep, SettingsDep
+from api.log_frames import Channel
 from api.problems import problems
-from api.views import EventPage, EventView, JobView, MetricPage, MetricView
-from service.db.session import Database
-from service.deployments import service as deployments
-from service.errors import InvalidRequest, NotFound
+from api.views import Curve, CurvePointView, EventPage, EventView, MetricPage, MetricView
+from service.errors import InvalidRequest, NotFound, RateLimited, TooManyStreams
+from service.jobs.curve import curve
 from service.jobs.log import LogRepository, Split
 from service.jobs.repository import JobRepository
-from service.jobs.states import DeploymentState
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"])
-
-_BATCH = 500  # frames of one poll
 
 After = Annotated[int, Query(ge=0, le=sse.MAX_NUMBER, description="Only what has a higher number.")]
 # Read by `sse.resume_after`, which says what is wrong with a malformed one; declared for the documentation.
 LastEventId = Annotated[str | None, Header(description="For a stream: the `id` of the last frame received.")]
-_RESPONSES = sse.DOCUMENTED | problems(NotFound, InvalidRequest)
+_RESPONSES = sse.DOCUMENTED | problems(NotFound, InvalidRequest, RateLimited, TooManyStreams)
 
 
 @router.get("/events", response_model=EventPage, responses=_RESPONSES)
@@ -34,6 +31,7 @@ async def job_events(
     project_id: ProjectDep,
     database: DatabaseDep,
     settings: SettingsDep,
+    feeds: FeedsDep,
     after: After = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     last_event_id: LastEventId = None,  # noqa: ARG001 - see LastEventId
@@ -47,8 +45,8 @@ async def job_events(
             events = await LogRepository(session).events(job_id, after=after, limit=limit + 1)
             views = [EventView.model_validate(event) for event in events[:limit]]
             return EventPage(data=views, next_after=_next_after(events, limit), removed_to=job.events_removed_to)
-    poll = _EventPoll(database, job_id, sse.resume_after(request, after))
-    return sse.EventStream(sse.follow(poll.news, lifetime_s=settings.stream_lifetime_s))
+    following = feeds.following(Channel("events"), job, sse.resume_after(request, after))
+    return sse.EventStream(sse.follow(following, lifetime_s=settings.stream_lifetime_s))
 
 
 @router.get("/metrics", response_model=MetricPage, responses=_RESPONSES)
@@ -58,6 +56,7 @@ async def job_metrics(
     project_id: ProjectDep,
     database: DatabaseDep,
     settings: SettingsDep,
+    feeds: FeedsDep,
     after: After = 0,
     limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
     split: Split | None = None,
@@ -68,69 +67,29 @@ async def job_metrics(
     async with database.reading() as session:
         job = await JobRepository(session).get_in_project(job_id, project_id)
         if not sse.wanted(request):
-            metrics = await LogRepository(session).metrics(
-                job_id, after=after, limit=limit + 1, split=split, superseded=False
-            )
+            metrics = await LogRepository(session).metrics(job_id, after=after, limit=limit + 1, split=split)
             views = [MetricView.model_validate(metric) for metric in metrics[:limit]]
             return MetricPage(data=views, next_after=_next_after(metrics, limit), removed_to=job.metrics_removed_to)
-    poll = _MetricPoll(database, job_id, sse.resume_after(request, after), split)
-    return sse.EventStream(sse.follow(poll.news, lifetime_s=settings.stream_lifetime_s))
+    following = feeds.following(Channel("metrics", split), job, sse.resume_after(request, after))
+    return sse.EventStream(sse.follow(following, lifetime_s=settings.stream_lifetime_s))
+
+
+@router.get("/metrics/curve", responses=problems(NotFound, InvalidRequest))
+async def job_curve(
+    job_id: str,
+    project_id: ProjectDep,
+    database: DatabaseDep,
+    points: Annotated[int, Query(ge=1, le=2000, description="At most so many.")] = 500,
+    split: Split = "train",
+) -> Curve:
+    """All steps of the job in few points: a job with more steps than `points` gets means, lows and highs of buckets of
+    neighbouring steps, the same number of steps in each."""
+    async with database.reading() as session:
+        job = await JobRepository(session).get_in_project(job_id, project_id)
+        return Curve(
+            data=[CurvePointView.model_validate(point) for point in await curve(session, job.id, split, points)]
+        )
 
 
 def _next_after(rows: Sequence[Any], limit: int) -> int | None:
     return rows[limit - 1].number if len(rows) > limit else None
-
-
-def _removed(to: int) -> bytes:
-    """To a reader whose `Last-Event-ID` is lower. Its number goes on from there, so it is said once."""
-    return sse.frame("removed", f'{{"to":{to},"reason":"retention"}}', to)
-
-
-class _EventPoll:
-    def __init__(self, database: Database, job_id: str, after: int) -> None:
-        self._database, self._job_id, self._after = database, job_id, after
-        self._last_job = ""
-
-    async def news(self) -> sse.News:
-        async with self._database.reading() as session:
-            # In this order: whatever is in the job's state is then in the events too, at any isolation level.
-            job = await JobRepository(session).get(self._job_id)
-            deployment = await deployments.find(session, job)
-            events = await LogRepository(session).events(job.id, after=self._after, limit=_BATCH)
-        frames = []
-        view = JobView.of(job, deployment).model_dump_json()
-        if view != self._last_job:
-            frames.append(sse.frame("job", view))
-            self._last_job = view
-        # What is removed between the two queries above shows in the numbers, which have no gaps.
-        removed_to = events[0].number - 1 if events else job.events_removed_to
-        if removed_to > self._after:
-            frames.append(_removed(removed_to))
-            self._after = removed_to
-        for event in events:
-            frames.append(sse.frame("event", EventView.model_validate(event).model_dump_json(), event.number))
-            self._after = event.number
-        more = len(events) == _BATCH
-        settled = deployment is None or deployment.state is not DeploymentState.DEPLOYING
-        return sse.News(frames, more=more, ended=job.state.terminal and settled and not more)
-
-
-class _MetricPoll:
-    def __init__(self, database: Database, job_id: str, after: int, split: Split | None) -> None:
-        self._database, self._job_id, self._after, self._split = database, job_id, after, split
-
-    async def news(self) -> sse.News:
-        async with self._database.reading() as session:
-            job = await JobRepository(session).get(self._job_id)
-            metrics = await LogRepository(session).metrics(
-                job.id, after=self._after, limit=_BATCH, split=self._split, superseded=True
-            )
-        frames = []
-        if job.metrics_removed_to > self._after:
-            frames.append(_removed(job.metrics_removed_to))
-            self._after = job.metrics_removed_to
-        for metric in metrics:
-            frames.append(sse.frame("metric", MetricView.model_validate(metric).model_dump_json(), metric.number))
-            self._after = metric.number
-        more = len(metrics) == _BATCH
-        return sse.News(frames, more=more, ended=job.state.terminal and not more)

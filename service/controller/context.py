@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from service.cluster.jobs import RayJobs
+from service.cluster.nodes import RayNodes
 from service.cluster.serve import RayServe
 from service.db.session import Database
 from service.settings import Settings
@@ -23,6 +24,7 @@ class Controller:
     settings: Settings
     database: Database
     jobs: RayJobs
+    nodes: RayNodes
     serve: RayServe
     code: ClusterCode
 
@@ -50,4 +52,4 @@ def make_controller(
     """client: from `service.cluster.http.connect`."""
     port = httpx.URL(settings.serve_url).port or 80
     serve = RayServe(client, host=settings.serve_host, port=port)
-    return Controller(settings, database, RayJobs(client), serve, code or ClusterCode())
+    return Controller(settings, database, RayJobs(client), RayNodes(client), serve, code or ClusterCode())

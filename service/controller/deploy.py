@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from service.cluster.serve import Application, AppStatus, ServedApplication
 from service.controller.context import Controller
 from service.db.tables import Deployment, Job
@@ -101,6 +103,9 @@ def _applications(
             app = application(row.job_id, AlignmentJob.model_validate(jobs[row.job_id].spec), controller)
         except NotServable as error:
             failures[row.job_id] = str(error)
+            continue
+        except ValidationError:
+            failures[row.job_id] = "The job was accepted by another version, and this one does not take its options."
             continue
         if held is not None and held.status is AppStatus.DEPLOY_FAILED:
             failures[row.job_id] = held.message or "Serve gave no reason."

@@ -1,16 +1,17 @@
 """The controller's loops: one follows attempts through start, watch, budget and stop in this order, one follows Serve,
-one delivers webhooks, one sweeps the storage and removes what has been kept for long enough.
+one sweeps the storage, one keeps forecasts, one delivers webhooks, one removes what has been kept for long enough.
 
-Each takes a step every `settings.reconcile_every_s`. What is known to go wrong is logged and tried again at the next
-step, and keeps no other reconciler from its own; anything else is a bug and ends the controller.
+They run in one controller at a time, the leader (`service.controller.leader`). Each takes a step every
+`settings.reconcile_every_s`. What is known to go wrong is logged and tried again at the next step, and keeps no other
+reconciler from its own; anything else is a bug and ends the controller.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+import httpx
 
 from service.cluster.http import ClusterError, connect
 from service.controller import budget, start
@@ -18,40 +19,55 @@ from service.controller import stop as stopping
 from service.controller.context import ClusterCode, Controller, make_controller
 from service.controller.deliver import Deliver
 from service.controller.deploy import Deploy
+from service.controller.foretell import Foretell
+from service.controller.leader import DATABASE_TROUBLE, LeasedDatabase, lead, wait
 from service.controller.retain import Retain
 from service.controller.sweep import Sweep
 from service.controller.watch import Watch
 from service.db.session import Database
 from service.errors import InvalidState, Unavailable
+from service.leases import Lease
 from service.settings import Settings
+from service.telemetry import context, metrics
 
 log = logging.getLogger(__name__)
 
-# OSError: drivers raise it bare when the database's address does not answer
-_TROUBLE = (ClusterError, InvalidState, Unavailable, DBAPIError, PoolTimeout, OSError)
+_TROUBLE = (ClusterError, InvalidState, Unavailable, *DATABASE_TROUBLE)
 
 Reconcile = Callable[[Controller], Awaitable[None]]
 
 
 async def run(settings: Settings, database: Database, stop: asyncio.Event, code: ClusterCode | None = None) -> None:
-    """Reconcile until `stop` is set. Nothing is lost by being killed at any point instead.
+    """Reconcile, or stand by while another controller does, until `stop` is set. Nothing is lost by being killed at any
+    point instead.
 
     code: what the cluster is told to run, if not the product's own.
     """
-    client = connect(settings)
-    try:
-        controller = make_controller(settings, database, client, code)
-        async with asyncio.TaskGroup() as loops:
-            # one after the other, so that nothing is submitted while its cancel is being finished
-            follow = (start.reconcile, Watch().reconcile, budget.reconcile, stopping.reconcile)
-            loops.create_task(_repeat(controller, stop, follow))
-            # apart, because Serve may take long to answer
-            loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
-            # apart, because removing many gigabytes takes long too
-            loops.create_task(_repeat(controller, stop, (Sweep().reconcile, Retain().reconcile)))
-            loops.create_task(_deliver(controller, stop))
-    finally:
-        await client.aclose()
+
+    async def reconcile(lease: Lease) -> None:
+        async def still_held(_request: httpx.Request) -> None:
+            lease.check()
+
+        async with connect(settings) as client:
+            client.event_hooks["request"].append(still_held)
+            await _reconcile(make_controller(settings, LeasedDatabase(database, lease), client, code), stop)
+
+    await lead(settings, database, stop, reconcile)
+
+
+async def _reconcile(controller: Controller, stop: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as loops:
+        # one after the other, so that nothing is submitted while its cancel is being finished
+        follow = (start.reconcile, Watch().reconcile, budget.reconcile, stopping.reconcile)
+        loops.create_task(_repeat(controller, stop, follow))
+        # apart, because Serve may take long to answer
+        loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
+        # apart, because removing many gigabytes takes long too
+        loops.create_task(_repeat(controller, stop, (Sweep().reconcile,)))
+        # apart, because it may compute for a moment
+        loops.create_task(_repeat(controller, stop, (Foretell().reconcile,)))
+        loops.create_task(_deliver(controller, stop))
+        loops.create_task(_repeat(controller, stop, (Retain().reconcile,)))
 
 
 async def _deliver(controller: Controller, stop: asyncio.Event) -> None:
@@ -64,21 +80,24 @@ async def _repeat(controller: Controller, stop: asyncio.Event, reconcilers: Sequ
     while not stop.is_set():
         for reconcile in reconcilers:
             await _step(controller, reconcile, troubles)
-        try:
-            await asyncio.wait_for(stop.wait(), controller.settings.reconcile_every_s)
-        except TimeoutError:
-            continue
+        await wait(stop, controller.settings.reconcile_every_s)
 
 
 async def _step(controller: Controller, reconcile: Reconcile, troubles: dict[str, str]) -> None:
     """One pass. The same trouble is logged once, not at every step."""
     name = reconcile.__module__.rpartition(".")[2]
+    started = time.perf_counter()
     try:
-        await reconcile(controller)
+        with context.bound(reconciler=name):
+            await reconcile(controller)
     except _TROUBLE as error:
+        metrics.RECONCILE_TROUBLES.labels(name).inc()
         if troubles.get(name) != str(error):
             log.warning("%s: %s", name, error)
         troubles[name] = str(error)
     else:
         if troubles.pop(name, None):
             log.info("%s: all well again", name)
+        metrics.RECONCILED_AT.labels(name).set_to_current_time()
+    finally:
+        metrics.RECONCILE_SECONDS.labels(name).observe(time.perf_counter() - started)

@@ -1,10 +1,8 @@
-"""Starts queued jobs, oldest first, while fewer than `settings.max_running_jobs` are on the cluster.
-
-A project whose oldest job waits for a quota lets the jobs of others pass.
-"""
+"""Starts the queued jobs that the plan (`service.queue.plan`) gives a place on the cluster."""
 
 from contextlib import suppress
 
+from service.clock import utc_now
 from service.controller.context import Controller
 from service.db.tables import Attempt
 from service.errors import Unavailable
@@ -13,8 +11,10 @@ from service.jobs.attempts import start_attempt
 from service.jobs.repository import AttemptRepository, JobRepository
 from service.jobs.states import AttemptState, JobState
 from service.jobs.tokens import attempt_token
-from service.projects import usage
+from service.queue import observation
+from service.queue.snapshot import take
 from service.spec.pools import Pool
+from service.telemetry import context
 
 
 async def reconcile(controller: Controller) -> None:
@@ -26,7 +26,9 @@ async def reconcile(controller: Controller) -> None:
     await _lease(controller)
     trouble: Unavailable | None = None
     for attempt in await _pending(controller):
-        if await controller.jobs.get(attempt.id) is None:
+        with context.bound(job_id=attempt.job_id, attempt_id=attempt.id):
+            if await controller.jobs.get(attempt.id) is not None:
+                continue
             try:
                 await _bring_files(controller, attempt)
             except Unavailable as error:  # others may need nothing of the object store
@@ -39,19 +41,14 @@ async def reconcile(controller: Controller) -> None:
 
 async def _lease(controller: Controller) -> None:
     async with controller.database.reading() as session:
-        if not await JobRepository(session).oldest_queued(1):
-            return
-    async with controller.database.transaction() as session:
         jobs = JobRepository(session)
-        room = controller.settings.max_running_jobs - await jobs.count_on_cluster()
-        held: set[str] = set()
-        while room > 0 and (queued := await jobs.oldest_queued(1, not_of=held)):
-            job = queued[0]
-            if await usage.waits_for(session, job):
-                held.add(job.project_id)
-            else:
-                await start_attempt(session, job)
-                room -= 1
+        if not await jobs.oldest_queued(1) or await jobs.count_on_cluster() >= controller.settings.max_running_jobs:
+            return  # the plan would start nothing
+    await observation.observe(controller.database, controller.nodes, controller.settings)
+    async with controller.database.transaction() as session:
+        snapshot = await take(session, controller.settings, utc_now(), lock=True)
+        for job_id in snapshot.plan().starts:
+            await start_attempt(session, snapshot.jobs[job_id])
 
 
 async def _pending(controller: Controller) -> list[Attempt]:

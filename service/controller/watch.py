@@ -20,6 +20,7 @@ from service.jobs.repository import AttemptRepository, JobRepository
 from service.jobs.states import AttemptState, JobState
 from service.settings import Settings
 from service.spec.reports import Failure, Fault
+from service.telemetry import context
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +43,11 @@ class Watch:
         for since in (self.gone, self.silent):
             since.keep_only({attempt.id for attempt in attempts})
         for attempt in attempts:
-            ray_job = await controller.jobs.get(attempt.id)
-            failure = self._interrupted(attempt, ray_job) or await self._timed_out(controller, attempt, ray_job)
-            if failure is not None:
-                await _fail(controller, attempt, failure)
+            with context.bound(job_id=attempt.job_id, attempt_id=attempt.id):
+                ray_job = await controller.jobs.get(attempt.id)
+                failure = self._interrupted(attempt, ray_job) or await self._timed_out(controller, attempt, ray_job)
+                if failure is not None:
+                    await _fail(controller, attempt, failure)
 
     def _interrupted(self, attempt: Attempt, ray_job: RayJob | None) -> Failure | None:
         if ray_job is None and attempt.state is AttemptState.PENDING:  # not submitted yet

@@ -10,6 +10,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 SQLITE_BUSY_MS = 30_000  # how long a writer waits for another process's transaction
+# A process that stands still in a transaction loses it after so long, and with it the locks that others wait for.
+POSTGRESQL_IDLE_MS = 10_000
 
 
 class Database:
@@ -20,11 +22,19 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        options: dict[str, Any] = {}
+        if make_url(url).get_backend_name() == "postgresql":
+            timeout = {"idle_in_transaction_session_timeout": str(POSTGRESQL_IDLE_MS)}
+            options = {"pool_pre_ping": True, "connect_args": {"server_settings": timeout}}
+        self.engine = create_async_engine(url, **options)
         self._read_engine = self.engine.execution_options(postgresql_readonly=True, sqlite_begin="BEGIN")
-        if make_url(url).get_backend_name() == "sqlite":
+        if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _configure_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

@@ -160,18 +160,46 @@ class Job(Base):
     pause_requested_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    sweep_id: Mapped[str | None] = mapped_column(ForeignKey("sweeps.id"), index=True)
+    sweep_index: Mapped[int | None]
+    # of jobs whose reference pass does the same work: one goes first, the others wait until it has scored
+    reference_group: Mapped[str | None] = mapped_column(String(80), index=True)
     model_deleted_at: Mapped[datetime | None]  # what it published is not to be used any more
     gpus: Mapped[float | None] = mapped_column(Float)  # it holds at most at one time; none: from before quotas
     model_bytes: Mapped[int | None] = mapped_column(BigInteger)  # of what it published, once that was measured
     deleted_at: Mapped[datetime | None]  # no one sees it from then on; the row stays as a record
     purged_at: Mapped[datetime | None]  # its files, events and metrics are gone
+    priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # the spec's, for the queue's query
+    size: Mapped[dict[str, Any] | None]  # service.queue.size.JobSize: what admission knew; null before there was one
+
+
+class Sweep(Base):
+    """Jobs that were made together. `changes`: what each of them changes, by its `sweep_index`."""
+
+    __tablename__ = "sweeps"
+    __table_args__ = (
+        UniqueConstraint("project_id", "idempotency_key"),
+        Index("ix_sweeps_project_id_id", "project_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(200))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str | None] = mapped_column(String(200))
+    changes: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    created_at: Mapped[datetime]
 
 
 class Attempt(Base):
     """One try at a job. Its ID is also Ray's submission ID."""
 
     __tablename__ = "attempts"
-    __table_args__ = (UniqueConstraint("job_id", "number"), Index("ix_attempts_state", "state"))
+    __table_args__ = (
+        UniqueConstraint("job_id", "number"),
+        Index("ix_attempts_state", "state"),
+        Index("ix_attempts_finished_at", "finished_at"),
+    )
 
     id: Mapped[str] = mapped_column(String(50), primary_key=True)  # {job_id}-{number}
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
@@ -244,3 +272,41 @@ class Call(Base):
     first_heard_by_retry: Mapped[bool]  # and no first request has come for it since
     created_at: Mapped[datetime]
     heard_at: Mapped[datetime]  # when the newest of its requests came
+
+
+class Lease(Base):
+    """Who alone may do something for now (service.leases)."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(200))  # for people
+    term: Mapped[int]  # a new one each time the lease is taken: what a holder before cannot know
+    expires_at: Mapped[datetime]  # by the database's clock
+
+
+class ClusterView(Base):
+    """What a controller last saw of the cluster's nodes: one row, on which controllers that plan at once also queue."""
+
+    __tablename__ = "cluster_views"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    nodes: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # service.queue.capacity.Node
+    observed_at: Mapped[datetime | None]  # null: never
+    tried_at: Mapped[datetime]
+    trouble: Mapped[str | None] = mapped_column(Text)  # why the last try saw nothing
+
+
+class Forecast(Base):
+    """When a job was expected to start and to finish, as it was told; scored against what happened."""
+
+    __tablename__ = "forecasts"
+    __table_args__ = (Index("ix_forecasts_made_at", "made_at"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    moment: Mapped[str] = mapped_column(String(20), primary_key=True)  # queued | started
+    made_at: Mapped[datetime]
+    start_low: Mapped[datetime | None]
+    start_high: Mapped[datetime | None]
+    finish_low: Mapped[datetime | None]
+    finish_high: Mapped[datetime | None]

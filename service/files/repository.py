@@ -31,10 +31,21 @@ class FileRepository:
         return file
 
     async def page(
-        self, project_id: str, *, limit: int, cursor: str | None = None, oldest_first: bool = False
+        self,
+        project_id: str,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        sha256: str | None = None,
+        oldest_first: bool = False,
     ) -> tuple[Sequence[File], str | None]:
-        """At most `limit` files, from after `cursor` in their order; and the next cursor, None at the end."""
+        """At most `limit` files, from after `cursor` in their order; and the next cursor, None at the end.
+
+        sha256: only files of these bytes, in lower-case hexadecimal digits.
+        """
         query = _there().where(File.project_id == project_id)
+        if sha256 is not None:
+            query = query.where(File.sha256 == sha256)
         if cursor is not None:
             if not is_id("file", cursor):
                 raise InvalidRequest(

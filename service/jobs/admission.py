@@ -8,7 +8,7 @@ larger than any upload.
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -22,90 +22,144 @@ from service.errors import DatasetInvalid, NotFound
 from service.files.contents import local_path
 from service.files.repository import FileRepository
 from service.jobs.data_file import find_data_file
-from service.jobs.model_admission import check_models, hold_models, is_allowed_on_hub, not_allowed_on_hub
+from service.jobs.model_admission import ModelShapes, check_models, hold_models, is_allowed_on_hub, not_allowed_on_hub
+from service.queue import observation
+from service.queue.checks import Finding, check_memory, check_pools
+from service.queue.size import JobSize
 from service.settings import Settings
-from service.spec import AlignmentJob, DataSpec, SourceKind, Storage
+from service.spec import AlignmentJob, SourceKind, Storage
 from service.spec.addresses import refuse_literal
 from service.spec.rows import ReaderMissing, RowNeeds, RowProblem, read_rows
-from service.spec.sources import hub_source, may_be_fetched
+from service.spec.sources import hub_source, may_be_fetched, source_kind
 
 SHOWN_ROWS = 20
 
 
-async def check(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> None:
-    """Raises DatasetInvalid, ModelNotFound or ModelUnusable, naming the field or the rows and the way out.
+async def check(
+    database: Database, settings: Settings, project_id: str, spec: AlignmentJob, *, data: JobSize | None = None
+) -> JobSize:
+    """How big the job is, as far as that is known here. Raises DatasetInvalid, ModelNotFound, ModelUnusable or, for
+    what the cluster has not, PoolMissing, PoolTooSmall or DoesNotFitMemory; naming the field or the rows and the way
+    out.
 
-    Reads the whole training file, in a thread and with no transaction open.
+    Reads the whole training and validation files, in a thread and with no transaction open. data: for a job whose rows
+    have just been read for another one that needs the same of them, their size.
     """
-    source = await _find_data(database, settings, project_id, spec.data)
-    await check_models(database, settings, project_id, spec)
-    if source is not None:
-        try:
-            await asyncio.to_thread(check_rows, source[0], source[1], spec)
-        except FileNotFoundError as error:
-            raise DatasetInvalid(
-                f"The file '{source[1]}' has just been deleted: {_again(spec.data).lower()}.", field="data.train"
-            ) from error
+    models = await check_models(database, settings, project_id, spec)
+    if data is None:
+        data = await check_data(database, settings, project_id, spec)
+    for finding in await check_cluster(database, settings, spec, models):
+        if finding.error is not None:
+            raise finding.error
+    return replace(data, parameters=models.policy.parameters if models.policy else None)
+
+
+async def check_data(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> JobSize:
+    """Rows and bytes of the training file, None for what the attempt alone can know. Raises DatasetInvalid, also for
+    the validation file."""
+    sizes = {
+        field: await _check_file(database, settings, project_id, spec, field, name) for field, name in _named(spec)
+    }
+    return sizes["data.train"]
+
+
+async def _check_file(
+    database: Database, settings: Settings, project_id: str, spec: AlignmentJob, field: str, name: str
+) -> JobSize:
+    source = await _find_data(database, settings, project_id, field, name)
+    if source is None:
+        return JobSize()
+    try:
+        size = await asyncio.to_thread(lambda: source[0].stat().st_size)
+        return JobSize(rows=await asyncio.to_thread(check_rows, source[0], source[1], spec, field), bytes=size)
+    except FileNotFoundError as error:
+        raise _just_deleted(source[1], field) from error
+
+
+async def check_cluster(
+    database: Database, settings: Settings, spec: AlignmentJob, models: ModelShapes
+) -> tuple[Finding, Finding]:
+    """Pools, and memory on their GPUs."""
+    async with database.reading() as session:
+        seen = observation.seen(await observation.read(session), settings)
+    pools = check_pools(spec, seen, settings)
+    return pools, check_memory(spec, models.policy, models.reference, seen, settings)
 
 
 async def hold(session: AsyncSession, project_id: str, spec: AlignmentJob) -> None:
-    """Whoever deletes the job's file or models waits for this transaction, and then sees the job.
+    """Whoever deletes the job's files or models waits for this transaction, and then sees the job.
 
     Raises DatasetInvalid or ModelNotFound for what has been deleted since the check.
     """
     await hold_models(session, project_id, spec)
-    if spec.data.source is SourceKind.FILE:
-        await _find_file(session, project_id, spec.data.train, lock="share")
+    for field, name in sorted(_named(spec), key=lambda one: one[1]):  # in one order, so that no two jobs wait in a ring
+        if source_kind(name) is SourceKind.FILE:
+            await _find_file(session, project_id, field, name, lock="share")
+
+
+def _named(spec: AlignmentJob) -> list[tuple[str, str]]:
+    """Fields that name rows, and what they say."""
+    named = [("data.train", spec.data.train)]
+    return named + ([("data.validation", spec.data.validation)] if spec.data.validation else [])
 
 
 async def _find_file(
-    session: AsyncSession, project_id: str, file_id: str, lock: Literal["share"] | None = None
+    session: AsyncSession, project_id: str, field: str, file_id: str, lock: Literal["share"] | None = None
 ) -> File:
     try:
         return await FileRepository(session).get_in_project(file_id, project_id, lock=lock)
     except NotFound as error:
         raise DatasetInvalid(
             f"There is no file {file_id} among yours: upload it with POST /v1/files and use its ID.",
-            field="data.train",
+            field=field,
         ) from error
 
 
+def _just_deleted(filename: str, field: str) -> DatasetInvalid:
+    return DatasetInvalid(
+        f"The file '{filename}' has just been deleted: upload it again, or correct the path.", field=field
+    )
+
+
 async def _find_data(
-    database: Database, settings: Settings, project_id: str, data: DataSpec
+    database: Database, settings: Settings, project_id: str, field: str, name: str
 ) -> tuple[Path, str] | None:
-    """The training file and its name for people; None if checking its rows is left to the attempt."""
-    match data.source:
+    """The file that `field` names and its name for people; None if checking its rows is left to the attempt."""
+    match source_kind(name):
         case SourceKind.FILE:
             async with database.reading() as session:
-                file = await _find_file(session, project_id, data.train)
-            return await local_path(settings, file.id), file.filename
+                file = await _find_file(session, project_id, field, name)
+            try:
+                return await local_path(settings, file.id), file.filename
+            except FileNotFoundError as error:
+                raise _just_deleted(file.filename, field) from error
         case SourceKind.PATH:
             path = await asyncio.to_thread(
-                find_data_file, data.train, settings.data_roots, Storage(settings.storage_root).root
+                find_data_file, name, settings.data_roots, Storage(settings.storage_root).root, field
             )
             if path.stat().st_size > settings.max_upload_bytes:
                 return None  # it would be read for longer than a client waits
-            return path, data.train
+            return path, name
         case SourceKind.HUB:
-            if not is_allowed_on_hub(hub_source(data.train).repository, settings):
-                raise DatasetInvalid(not_allowed_on_hub(settings), field="data.train")
-        case SourceKind.URL if not may_be_fetched(data.train, settings.allowed_urls):
+            if not is_allowed_on_hub(hub_source(name).repository, settings):
+                raise DatasetInvalid(not_allowed_on_hub(settings), field=field)
+        case SourceKind.URL if not may_be_fetched(name, settings.allowed_urls):
             raise DatasetInvalid(
-                f"Training files come from {' or '.join(settings.allowed_urls)} only (PLUMBLINE_ALLOWED_URLS).",
-                field="data.train",
+                f"Files come from {' or '.join(settings.allowed_urls)} only (PLUMBLINE_ALLOWED_URLS).", field=field
             )
-        case SourceKind.URL if data.train.startswith("https://"):
-            host = urlsplit(data.train).hostname or ""
+        case SourceKind.URL if name.startswith("https://"):
+            host = urlsplit(name).hostname or ""
             if refuse_literal(host, settings.allow_private_urls):
                 raise DatasetInvalid(
                     f"{host} is no address on the public internet, and none that PLUMBLINE_ALLOW_PRIVATE_URLS lists.",
-                    field="data.train",
+                    field=field,
                 )
     return None
 
 
-def check_rows(path: Path, filename: str, spec: AlignmentJob) -> None:
-    """Raises DatasetInvalid if no row can be used, or more than `data.max_bad_rows` cannot."""
+def check_rows(path: Path, filename: str, spec: AlignmentJob, field: str = "data.train") -> int | None:
+    """How many rows can be used; None if only the attempt can read them. Raises DatasetInvalid if none can, or more
+    than `data.max_bad_rows` cannot."""
     usable = bad = 0
     fatal: RowProblem | None = None
     shown: list[RowProblem] = []
@@ -119,29 +173,27 @@ def check_rows(path: Path, filename: str, spec: AlignmentJob) -> None:
             else:
                 usable += 1
     except ReaderMissing:
-        return  # the attempt reads the file again, and has what it takes
+        return None  # the attempt reads the file again, and has what it takes
     if usable and bad <= spec.data.max_bad_rows and not fatal:
-        return
+        return usable
+    uploaded = source_kind(dict(_named(spec))[field]) is SourceKind.FILE
+    again = "Correct and upload the file again" if uploaded else "Correct the file"
     if fatal:
-        detail = f"'{filename}' cannot be read past row {fatal.row}: {fatal.message}. {_again(spec.data)}."
+        detail = f"'{filename}' cannot be read past row {fatal.row}: {fatal.message}. {again}."
     elif not usable and not bad:
         detail = f"The file '{filename}' has no rows: put one JSON object per line, or a row of CSV under a header."
     else:
         first = "; ".join(islice(_by_message(shown), 3))
-        detail = f"{bad} of {bad + usable} rows of '{filename}' cannot be used ({first}). {_again(spec.data)}"
+        detail = f"{bad} of {bad + usable} rows of '{filename}' cannot be used ({first}). {again}"
         detail += f", or set data.max_bad_rows to {bad} to leave them out." if usable else "."
     raise DatasetInvalid(
         detail,
-        field="data.train",
+        field=field,
         rows=[asdict(row) for row in shown],
         bad_rows=bad,
         usable_rows=usable,
         read_as=rows.read_as.describe() if rows.read_as else None,
     )
-
-
-def _again(data: DataSpec) -> str:
-    return "Correct and upload the file again" if data.source is SourceKind.FILE else "Correct the file"
 
 
 def _by_message(shown: list[RowProblem]) -> Iterator[str]:

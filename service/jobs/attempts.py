@@ -18,6 +18,8 @@ from service.jobs.transitions import transition
 from service.settings import Settings
 from service.spec import AlignmentJob
 from service.spec.reports import Failure, Fault
+from service.spec.secrets import redacted
+from service.telemetry import observe
 
 
 class Left(NamedTuple):
@@ -67,7 +69,7 @@ async def succeed_attempt(session: AsyncSession, attempt: Attempt) -> None:
     await transition(
         session, job, JobState.SUCCEEDED, reason="The model is published.", data={"attempt": attempt.number}
     )
-    if AlignmentJob.model_validate(job.spec).serve:
+    if job.spec.get("serve", True):
         await deployments.want(session, job)
 
 
@@ -79,7 +81,9 @@ async def fail_attempt(session: AsyncSession, attempt: Attempt, failure: Failure
     unless only the user can do something. Raises InvalidState if the attempt had already ended.
     """
     job = await JobRepository(session).get(attempt.job_id, lock=True)
+    failure = Failure.model_validate(redacted(failure.model_dump(mode="json")))  # its log may say anything
     await _end(session, job, attempt, AttemptState.FAILED, failure)
+    observe.attempt_failed(session, failure)
     if job.state is JobState.CANCELLING or (job.state is JobState.PAUSING and failure.fault is Fault.SYSTEM):
         return
     told: dict[str, Any] = {"attempt": attempt.number}

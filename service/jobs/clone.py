@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from service.db.session import Database
 from service.db.tables import Job
-from service.jobs.merge_patch import merge_patch
+from service.errors import InvalidRequest
+from service.jobs.merge_patch import MAX_DEPTH, is_too_deep, merge_patch
 from service.jobs.repository import JobRepository
 from service.jobs.service import submit
 from service.settings import Settings
@@ -34,6 +35,8 @@ async def clone(
 
 def patched(spec: dict[str, Any], patch: dict[str, Any]) -> AlignmentJob:
     """Raises InvalidRequest, naming the field."""
+    if is_too_deep(patch):
+        raise InvalidRequest(f"The patch is nested deeper than {MAX_DEPTH} objects and lists.")
     body = merge_patch(spec, patch)
     try:
         return AlignmentJob.model_validate(body)

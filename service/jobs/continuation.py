@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from service.db.session import Database
 from service.db.tables import Job
 from service.errors import InvalidRequest, ModelUnusable, NotFound
@@ -30,7 +32,7 @@ async def with_adapter_options(
     assert spec.model.job_id is not None
     async with database.reading() as session:
         job = await JobRepository(session).get_in_project(spec.model.job_id, project_id)
-    before = AlignmentJob.model_validate(job.spec)
+    before = _readable(job)
     if not isinstance(before.training.method, Lora):
         raise ModelUnusable(
             f"The job {job.id} trained every weight, so there is no adapter to go on with: leave continue_adapter out.",
@@ -63,9 +65,7 @@ async def _check_base(database: Database, settings: Settings, project_id: str, j
         assert first.model.job_id is not None
         try:
             async with database.reading() as session:
-                first = AlignmentJob.model_validate(
-                    (await JobRepository(session).get_in_project(first.model.job_id, project_id)).spec
-                )
+                first = _readable(await JobRepository(session).get_in_project(first.model.job_id, project_id))
         except NotFound as error:
             raise ModelUnusable(
                 f"The job {first.model.job_id}, with which the adapter of {job.id} began, is not among yours any more.",
@@ -77,6 +77,17 @@ async def _check_base(database: Database, settings: Settings, project_id: str, j
             "on from the merged model.",
             field=_FIELD,
         )
+
+
+def _readable(job: Job) -> AlignmentJob:
+    try:
+        return AlignmentJob.model_validate(job.spec)
+    except ValidationError as error:
+        raise ModelUnusable(
+            f"The job {job.id} was accepted by another version, and this one does not take its options: leave "
+            "continue_adapter out.",
+            field=_FIELD,
+        ) from error
 
 
 def _is_whole(adapter: Path) -> bool:

@@ -4,6 +4,7 @@ A model on the Hugging Face Hub waits for the attempt's prepare stage, which che
 """
 
 import asyncio
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,25 @@ from service.ids import is_id
 from service.jobs.model_directory import check_adapted_modules, check_model_directory, find_model_directory
 from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
+from service.queue.memory import ModelShape, model_shape
 from service.settings import Settings
 from service.spec import AlignmentJob, Lora, ModelRef, Storage
 from service.spec.model_config import why_not_served
 from service.spec.token_ids import other_ids
 
 
-async def check_models(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> None:
+@dataclass(frozen=True)
+class ModelShapes:
+    """How big the job's models are; None for those that only the attempt gets to see. reference: if it is another."""
+
+    policy: ModelShape | None
+    reference: ModelShape | None
+
+
+async def check_models(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> ModelShapes:
     """Raises ModelNotFound, ModelUnusable or InvalidRequest, naming the field."""
     model = await _find_model(database, settings, project_id, spec.model, "model")
+    reference = None
     await _check_policy(settings, spec, model)
     if spec.reference is not None:
         reference = await _find_model(database, settings, project_id, spec.reference, "reference")
@@ -34,6 +45,11 @@ async def check_models(database: Database, settings: Settings, project_id: str, 
                 f"The reference has another tokenizer than the model: {reason}. Name one of the same family.",
                 field="reference",
             )
+    return ModelShapes(await _shape(model), await _shape(reference))
+
+
+async def _shape(found: tuple[Path, dict[str, Any]] | None) -> ModelShape | None:
+    return await asyncio.to_thread(model_shape, *found) if found is not None else None
 
 
 async def _check_policy(settings: Settings, spec: AlignmentJob, found: tuple[Path, dict[str, Any]] | None) -> None:

@@ -4,17 +4,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.clock import utc_now
 from service.db.guarded import guarded_update
 from service.db.tables import Attempt, Event, Job, Metric
-from service.errors import AttemptSuperseded, InvalidRequest, ReportGap
+from service.errors import AttemptSuperseded, InvalidRequest, InvalidState, ReportGap
 from service.jobs import attempts, progress
 from service.jobs.repository import AttemptRepository, JobRepository, add_events, allocate
 from service.jobs.states import AttemptState, JobState
 from service.settings import Settings
-from service.spec import AlignmentJob, DataSpec, SourceKind, Stage, Storage
+from service.spec import AlignmentJob, SourceKind, Stage, Storage
 from service.spec.reports import (
     AttemptBrief,
     EventReport,
@@ -27,16 +28,25 @@ from service.spec.reports import (
     ReportAck,
     ReportBatch,
 )
+from service.spec.secrets import redacted
+from service.spec.sources import source_kind
+from service.telemetry import observe
 from service.text import storable
 
 
 async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> AttemptBrief:
-    """What the attempt is to do. Raises AttemptSuperseded once it has ended or another one has its place."""
+    """What the attempt is to do. Raises AttemptSuperseded once it has ended or another one has its place, and
+    InvalidState if this version takes the job's options no more."""
     attempt = await AttemptRepository(session).get(attempt_id)
     job = await JobRepository(session).get(attempt.job_id)
     if attempt.number != job.num_attempts or attempt.state.terminal:
         raise _superseded(attempt, job)
-    spec = AlignmentJob.model_validate(job.spec)
+    try:
+        spec = AlignmentJob.model_validate(job.spec)
+    except ValidationError as error:
+        raise InvalidState(
+            f"{job.id} was accepted by another version, and this one does not take its options: submit it again."
+        ) from error
     storage = Storage(settings.storage_root.absolute())
     return AttemptBrief(
         attempt_id=attempt.id,
@@ -45,7 +55,9 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
         spec=spec,
         storage=str(storage.root),
         reference_store=str(_reference_store(storage, job, settings).relative_to(storage.root)),
-        train_file=_train_file(spec.data, storage),
+        train_file=_file(spec.data.train, storage),
+        validation_file=_file(spec.data.validation, storage) if spec.data.validation else None,
+        data_roots=[str(root.absolute()) for root in settings.data_roots],
         allow_private_urls=[str(network) for network in settings.allow_private_urls],
         allowed_urls=settings.allowed_urls,
         heartbeat_every_s=settings.heartbeat_every_s,
@@ -58,12 +70,12 @@ def _reference_store(storage: Storage, job: Job, settings: Settings) -> Path:
     return storage.reference_store_of(job.project_id)
 
 
-def _train_file(data: DataSpec, storage: Storage) -> str | None:
-    match data.source:
+def _file(source: str, storage: Storage) -> str | None:
+    match source_kind(source):
         case SourceKind.FILE:
-            return str((storage.files / data.train).relative_to(storage.root))
+            return str((storage.files / source).relative_to(storage.root))
         case SourceKind.PATH:
-            return data.train
+            return source
         case SourceKind.URL | SourceKind.HUB:
             return None
 
@@ -100,6 +112,7 @@ async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch,
     if any(isinstance(one, EventReport) and one.type == "reference.scored" for one in new):
         taken["scored_at"] = now
     await guarded_update(session, attempt, taken)
+    observe.reports(session, new, batch.waited_s)
     if outcome is not None:
         await _finish(session, job, attempt, outcome, settings)
     return ReportAck(
@@ -138,8 +151,8 @@ async def _append_events(
             attempt=attempt.number,
             type=report.type,
             stage=report.stage,
-            message=storable(report.message),
-            data=storable(report.data),
+            message=redacted(storable(report.message)),
+            data=redacted(storable(report.data)),
             created_at=now,
         )
         for number, report in enumerate(reports, start=last - len(reports) + 1)

@@ -1,10 +1,11 @@
 """Queries on jobs, attempts and events. Nothing commits here; the caller's transaction does."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 from sqlalchemy.orm.attributes import set_committed_value
 
 from service.clock import utc_now
@@ -13,6 +14,8 @@ from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
 from service.jobs.states import LIVE, AttemptState, JobState
 from service.spec import Stage
+from service.spec.secrets import redact, redacted
+from service.telemetry import observe
 from service.webhooks.outbox import enqueue
 
 ON_CLUSTER = (JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
@@ -34,6 +37,10 @@ class JobRepository:
         """The job if it is the project's; NotFound otherwise, with no hint which of the two."""
         mine = select(Job).where(Job.id == job_id, Job.project_id == project_id, Job.deleted_at.is_(None))
         return await self._one(job_id, mine, lock)
+
+    async def get_many(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """Those that there are."""
+        return (await self._session.scalars(select(Job).where(Job.id.in_(job_ids)))).all()
 
     async def find_by_key(self, project_id: str, idempotency_key: str) -> Job | None:
         found = select(Job).where(Job.project_id == project_id, Job.idempotency_key == idempotency_key)
@@ -71,14 +78,15 @@ class JobRepository:
         return jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None
 
     async def live_on_file(self, file_id: str) -> Job | None:
-        """A job that has not ended and trains on the uploaded file, if there is one."""
-        found = select(Job).where(Job.state.in_(LIVE), Job.spec["data"]["train"].as_string() == file_id)
+        """A job that has not ended and trains or is measured on the uploaded file, if there is one."""
+        reads = or_(*(Job.spec["data"][name].as_string() == file_id for name in ("train", "validation")))
+        found = select(Job).where(Job.state.in_(LIVE), reads)
         return (await self._session.scalars(found.order_by(Job.id).limit(1))).one_or_none()
 
-    async def oldest_queued(self, limit: int, *, not_of: Collection[str] = ()) -> Sequence[Job]:
-        """Those whose next attempt may begin now. not_of: projects whose jobs are left out."""
+    async def oldest_queued(self, limit: int) -> Sequence[Job]:
+        """Those whose next attempt may begin now."""
         due = or_(Job.not_before.is_(None), Job.not_before <= utc_now())
-        queued = select(Job).where(Job.state == JobState.QUEUED, Job.project_id.not_in(not_of), due)
+        queued = select(Job).where(Job.state == JobState.QUEUED, due, ~waits_for_scores())
         return (await self._session.scalars(queued.order_by(Job.id).limit(limit))).all()
 
     async def count_on_cluster(self) -> int:
@@ -140,6 +148,20 @@ class AttemptRepository:
         return (await self._session.scalars(active)).all()
 
 
+def waits_for_scores() -> ColumnElement[bool]:
+    """Whether a job of the same reference group goes first: the earliest that can, until one of them has scored."""
+    first, scorer = aliased(Job), aliased(Job)
+    goes_first = exists().where(
+        first.reference_group == Job.reference_group,
+        first.sweep_index < Job.sweep_index,
+        first.state.in_(LIVE - {JobState.PAUSING, JobState.PAUSED, JobState.CANCELLING}),
+    )
+    scored = exists().where(
+        scorer.reference_group == Job.reference_group, Attempt.job_id == scorer.id, Attempt.scored_at.is_not(None)
+    )
+    return Job.reference_group.is_not(None) & goes_first & ~scored
+
+
 async def append_event(
     session: AsyncSession,
     job: Job,
@@ -162,8 +184,8 @@ async def append_event(
         attempt=attempt,
         type=type,
         stage=stage,
-        message=message,
-        data=data or {},
+        message=redact(message),
+        data=redacted(data or {}),
         created_at=utc_now(),
     )
     await add_events(session, job, [event])
@@ -175,6 +197,7 @@ async def add_events(session: AsyncSession, job: Job, events: Sequence[Event]) -
     session.add_all(events)
     await session.flush()
     await enqueue(session, job.project_id, events)
+    observe.events(session, [event.type for event in events])
 
 
 async def allocate(

@@ -1,6 +1,8 @@
 """What clients do with jobs: submit them and cancel them."""
 
 import hashlib
+from dataclasses import asdict
+from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
@@ -20,6 +22,7 @@ from service.jobs.states import JobState
 from service.jobs.transitions import transition
 from service.projects import usage
 from service.projects.quota import gpus_held
+from service.queue.size import JobSize
 from service.settings import Settings
 from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
@@ -43,23 +46,21 @@ async def submit(
     Raises what `admission.check` and `with_adapter_options` raise, QuotaExceeded, and IdempotencyConflict if the key
     was used with another body.
     """
-    if idempotency_key is not None and not (0 < len(idempotency_key) <= MAX_KEY and _printable(idempotency_key)):
-        raise InvalidRequest(
-            f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters, such as a UUID.",
-            field="Idempotency-Key",
-        )
+    check_key(idempotency_key)
     if field := first_unstorable(spec.model_dump(mode="json")):
         raise InvalidRequest(f"'{field}' holds a NUL character, which is not text: remove it.", field=field)
     digest = _digest(spec)
     # Before the checks: a repeated request is answered even if a model it named has gone in the meantime.
     if idempotency_key is not None and (job := await _replayed(database, project_id, idempotency_key, digest)):
         return job, True
-    await admission.check(database, settings, project_id, spec)
+    size = await admission.check(database, settings, project_id, spec)
     spec = await with_adapter_options(database, settings, project_id, spec)
     await usage.measure_models(database, settings, project_id)
-    gpus = gpus_held(spec, unset=settings.unset_gpus)
     try:
-        return await _insert(database, project_id, spec, idempotency_key, digest, gpus, cloned_from), False
+        async with database.transaction() as session:
+            columns = {"idempotency_key": idempotency_key, "cloned_from": cloned_from}
+            job = await enqueue(session, settings, project_id, spec, size, digest, **columns)
+        return job, False
     except (IntegrityError, QuotaExceeded):
         # Two requests with one key raced; the other one came through, and may have taken the last of a quota.
         if idempotency_key is None or not (job := await _replayed(database, project_id, idempotency_key, digest)):
@@ -115,46 +116,57 @@ async def _replayed(database: Database, project_id: str, key: str, digest: str) 
     return job
 
 
-async def _insert(
-    database: Database,
+async def enqueue(
+    session: AsyncSession,
+    settings: Settings,
     project_id: str,
     spec: AlignmentJob,
-    key: str | None,
+    size: JobSize,
     digest: str,
-    gpus: float,
-    cloned_from: str | None,
+    **columns: Any,
 ) -> Job:
+    """Add a checked job to the queue. Raises what `admission.hold` does, QuotaExceeded, and IntegrityError if its key
+    was used.
+
+    columns: further ones of the row.
+    """
+    gpus = gpus_held(spec, unset=settings.unset_gpus)
+    await usage.hold_for_job(session, project_id, gpus)
+    await admission.hold(session, project_id, spec)
     job = Job(
         id=new_id("job"),
         project_id=project_id,
-        idempotency_key=key,
         body_sha256=digest,
         spec=spec.model_dump(mode="json"),  # with the defaults of today
         state=JobState.QUEUED,
         progress={},
-        cloned_from=cloned_from,
+        priority=spec.priority,
+        size=asdict(size),
+        gpus=gpus,
         num_attempts=0,
         num_failures=0,
         gpu_seconds=0.0,
         last_event=0,
         last_metric=0,
         created_at=utc_now(),
-        gpus=gpus,
+        **columns,
     )
-    async with database.transaction() as session:
-        await usage.hold_for_job(session, project_id, gpus)
-        await admission.hold(session, project_id, spec)
-        session.add(job)
-        await session.flush()
-        await append_event(session, job, "job.queued", "The job was accepted and waits for the controller.")
-        await audit.record(session, job.id)
+    session.add(job)
+    await session.flush()
+    await append_event(session, job, "job.queued", "The job was accepted and waits for the controller.")
+    await audit.record(session, job.id)
     return job
+
+
+def check_key(key: str | None) -> None:
+    """Raises InvalidRequest for what is no Idempotency-Key."""
+    if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
+        raise InvalidRequest(
+            f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters, such as a UUID.",
+            field="Idempotency-Key",
+        )
 
 
 def _digest(spec: AlignmentJob) -> str:
     """Of what the client set, in our spelling: key order, white space and new defaults make no other body of it."""
     return hashlib.sha256(spec.model_dump_json(exclude_unset=True).encode()).hexdigest()
-
-
-def _printable(key: str) -> bool:
-    return key.isascii() and key.isprintable()

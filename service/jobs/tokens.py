@@ -1,4 +1,9 @@
-"""Attempt tokens: what lets an attempt speak about its own job. Derived from the secret, so nothing is stored."""
+"""Attempt tokens: what lets an attempt speak about its own job. Derived from the secret, so nothing is stored.
+
+A token carries no time of its own to expire at: an attempt may train for weeks, and a token that runs out under it
+would lose the job. It is good for exactly as long as its attempt is the job's newest and has not ended; from then on
+whatever it says is refused (`service.jobs.reports`). Another `settings.secret` makes all tokens void.
+"""
 
 import hashlib
 import hmac

@@ -12,6 +12,7 @@ from service.errors import InvalidState
 from service.jobs.repository import append_event
 from service.jobs.states import TRANSITIONS, JobState
 from service.spec.reports import Failure
+from service.telemetry import observe
 
 
 async def transition(
@@ -39,8 +40,10 @@ async def transition(
     if to is JobState.QUEUED:  # the next attempt starts over, at least in what it can say about itself
         values |= {"stage": None, "progress": {}, "error": None, "finished_at": None}
         values |= {"pause_requested_at": None, "cancel_requested_at": None}
+    waited_s = None
     if to is JobState.RUNNING and job.started_at is None:
         values["started_at"] = now
+        waited_s = (now - job.created_at).total_seconds()
     if to is JobState.PAUSING or (to is JobState.PAUSED and job.pause_requested_at is None):
         values["pause_requested_at"] = now
     if to is JobState.CANCELLING or (to is JobState.CANCELLED and job.cancel_requested_at is None):
@@ -55,3 +58,12 @@ async def transition(
 
     data = (data or {}) | ({"failure": values["error"]} if error is not None else {})
     await append_event(session, job, f"job.{to}", reason, data=data)
+    observe.transition(
+        session,
+        job_id=job.id,
+        project_id=job.project_id,
+        before=before,
+        to=to,
+        reason=reason,
+        waited_s=waited_s,
+    )

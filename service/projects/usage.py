@@ -18,7 +18,7 @@ from service.db.tables import Attempt, File, Job
 from service.db.tenant_tables import Project
 from service.jobs.repository import ON_CLUSTER
 from service.jobs.states import LIVE, JobState
-from service.projects.quota import Quota, Shortage, Usage, never_fits, reason_to_wait
+from service.projects.quota import Quota, Shortage, Usage, never_fits
 from service.settings import Settings
 from service.spec import Storage
 
@@ -28,7 +28,7 @@ async def usage(session: AsyncSession, project_id: str) -> Usage:
         live_jobs=await _count(session, project_id, Job.state.in_(LIVE)),
         running_jobs=await _count(session, project_id, Job.state.in_(ON_CLUSTER)),
         gpus=await _gpus_on_cluster(session, project_id),
-        gpu_hours_month=await _gpu_hours(session, project_id, utc_now()),
+        gpu_hours_month=await gpu_hours(session, project_id, utc_now()),
         storage_bytes=await _storage_bytes(session, project_id),
     )
 
@@ -51,14 +51,6 @@ async def hold_for_bytes(session: AsyncSession, project_id: str, num_bytes: int)
     used = await _storage_bytes(session, project_id)
     if used + num_bytes > limit:
         raise Shortage("max_storage_bytes", used, num_bytes, limit).error()
-
-
-async def waits_for(session: AsyncSession, job: Job) -> Shortage | None:
-    """Which quota keeps the queued job from starting now; holds as `hold_for_job` does."""
-    quota = await _held_quota(session, job.project_id)
-    if quota.max_running_jobs is quota.max_gpus is quota.max_gpu_hours_month is None:
-        return None
-    return reason_to_wait(quota, await usage(session, job.project_id), job.gpus or 0)
 
 
 async def quota_of(session: AsyncSession, project_id: str) -> Quota:
@@ -103,7 +95,8 @@ async def _gpus_on_cluster(session: AsyncSession, project_id: str) -> float:
     return (await session.scalars(held.where(Job.project_id == project_id, Job.state.in_(ON_CLUSTER)))).one() or 0.0
 
 
-async def _gpu_hours(session: AsyncSession, project_id: str, now: datetime) -> float:
+async def gpu_hours(session: AsyncSession, project_id: str, now: datetime) -> float:
+    """Of the calendar month that `now` is in."""
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     attempts = (
         select(Attempt.created_at, Attempt.finished_at, Job.gpus)
@@ -116,7 +109,7 @@ async def _gpu_hours(session: AsyncSession, project_id: str, now: datetime) -> f
     )
     return math.fsum(
         ((finished or now) - max(began, month)).total_seconds() / 3600 * (gpus or 0.0)
-        for began, finished, gpus in (await session.execute(attempts)).tuples()
+        for began, finished, gpus in await session.execute(attempts)
     )
 
 

@@ -1,9 +1,11 @@
 """Which network addresses a training file may be fetched from: public ones, and private ones that are allowed."""
 
+import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 _NAT64 = IPv6Network("64:ff9b::/96")
+_IPV6_INTERNET = IPv6Network("2000::/3")  # all that is given out; beyond it lie forms that wrap IPv4, and sites
 
 
 def refused(address: str, allowed: Iterable[IPv4Network | IPv6Network]) -> bool:
@@ -14,14 +16,21 @@ def refused(address: str, allowed: Iterable[IPv4Network | IPv6Network]) -> bool:
     found = _carried(ip_address(address.partition("%")[0]))
     if any(found.version == network.version and found in network for network in allowed):
         return False
+    if isinstance(found, IPv6Address) and found not in _IPV6_INTERNET:
+        return True
     return not found.is_global or found.is_multicast
 
 
 def refuse_literal(host: str, allowed: Iterable[IPv4Network | IPv6Network]) -> bool:
-    """Whether `host` is itself an address that is refused. Names are for whoever resolves them."""
+    """Whether `host` is itself an address that is refused, in any spelling that a resolver takes for one (`0x7f.1`,
+    `2130706433`). Names are for whoever resolves them."""
     try:
         return refused(host, allowed)
     except ValueError:
+        pass
+    try:
+        return refused(socket.inet_ntoa(socket.inet_aton(host.removesuffix("."))), allowed)
+    except OSError:
         return False
 
 

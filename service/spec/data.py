@@ -33,6 +33,13 @@ class DataSpec(SpecModel):
         "Parquet, plain or compressed.",
         examples=["file-019316f0a6b2f3c1d4e5a", "s3://team/pairs.parquet", "hf:owner/name@main:train"],
     )
+    validation: str | None = Field(
+        None,
+        max_length=2000,
+        description="Rows to measure on, in place of a share of `train`: the ID of an uploaded file, or an absolute "
+        "path as in `train`. All of them are held out; `evaluation.held_out_fraction` and `held_out_max` then choose "
+        "nothing, and `max_bad_rows` counts both files. Reports number these rows -1, -2, -3...",
+    )
     format: RowFormat = Field(
         RowFormat.AUTO,
         description="How rows are read. `auto` goes by the columns of the first usable row; the job's `data.prepared` "
@@ -74,6 +81,7 @@ class DataSpec(SpecModel):
     max_bad_rows: int = Field(
         0,
         ge=0,
+        le=1_000_000_000,
         description="Rows that cannot be used (equal answers, an empty one, not JSON...) are left out up to this "
         "number and counted by reason in the job's data report; with more, the job is refused.",
     )
@@ -82,6 +90,13 @@ class DataSpec(SpecModel):
     @classmethod
     def _known_source(cls, value: str) -> str:
         source_kind(value)
+        return value
+
+    @field_validator("validation")
+    @classmethod
+    def _on_the_storage(cls, value: str | None) -> str | None:
+        if value is not None and source_kind(value).fetched:
+            raise ValueError("must be the ID of an uploaded file, or an absolute path on the server")
         return value
 
     @property

@@ -14,7 +14,9 @@ class RowSet(ReportPart):
     """Some rows: how many, and the numbers of the first 20."""
 
     count: int = 0
-    rows: list[int] = Field(default_factory=list, description="Row numbers, from 1; at most 20.")
+    rows: list[int] = Field(
+        default_factory=list, description="Row numbers, from 1; those of `data.validation` -1, -2...; at most 20."
+    )
 
 
 class Reason(RowSet):

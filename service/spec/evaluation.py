@@ -17,11 +17,13 @@ class Evaluation(SpecModel):
     every: int | None = Field(
         None,
         ge=1,
+        le=10_000_000,
         description="Measure the held-out rows after every so many optimizer steps too, not only at the end.",
     )
     kl_budget: float | None = Field(
         None,
         gt=0,
+        le=1e6,
         description="Nats a token that the policy may move from its reference (metric `kl`) before the alarm "
         f"kl_beyond_budget is raised; by default {KL_BUDGET}. Training goes on. Only with a reference.",
     )

@@ -41,6 +41,9 @@ class AlignmentJob(SpecModel):
     training: Training = Field(default_factory=Training)
     resources: Resources = Field(default_factory=Resources)
     evaluation: Evaluation = Field(default_factory=Evaluation)
+    priority: int = Field(
+        0, ge=-100, le=100, description="Among the jobs of your project that wait, a higher one starts first."
+    )
     metadata: Metadata = Field(default_factory=dict)
     serve: bool = Field(True, description="Put base and aligned model on vLLM when the job succeeds.")
 

@@ -33,14 +33,14 @@ class Storage:
         """A job's working files: prepared pairs, checkpoints, logs."""
         return self.root / "runs" / job_id
 
+    def checkpoints(self, job_id: str) -> Path:
+        """A job's checkpoints, `step-00000050` and so on; see workers.engine.checkpoint."""
+        return self.run(job_id) / "checkpoints"
+
     @property
     def removed_runs(self) -> Path:
         """Working files on their way out: whatever lies here may be deleted."""
         return self.root / "runs" / ".removed"
-
-    def checkpoints(self, job_id: str) -> Path:
-        """A job's checkpoints, `step-00000050` and so on; see workers.engine.checkpoint."""
-        return self.run(job_id) / "checkpoints"
 
     def model(self, job_id: str) -> Path:
         """The model a job published; exists only when it is whole."""

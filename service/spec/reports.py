@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.spec.job import AlignmentJob
 from service.spec.stages import Stage
 
+MAX_COUNT = 2**53  # what a float, and so any reader of JSON, holds exactly
+
 
 class WireModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,9 +61,9 @@ class ProgressReport(WireModel):
 
     kind: Literal["progress"] = "progress"
     stage: Stage
-    done: int = Field(ge=0)
-    total: int = Field(ge=0)
-    unit: str = Field(examples=["rows", "pairs", "steps", "bytes"])
+    done: int = Field(ge=0, le=MAX_COUNT)
+    total: int = Field(ge=0, le=MAX_COUNT)
+    unit: str = Field(max_length=40, examples=["rows", "pairs", "steps", "bytes"])
 
 
 class OutcomeReport(WireModel):
@@ -78,6 +80,9 @@ Report = Annotated[EventReport | MetricsReport | ProgressReport | OutcomeReport,
 class ReportBatch(WireModel):
     first_seq: int = Field(ge=1, description="Number of the first report in this batch.")
     reports: list[Report] = Field(max_length=1000)
+    waited_s: float = Field(
+        0, ge=0, allow_inf_nan=False, description="How long the oldest of them has waited in the attempt, in seconds."
+    )
 
 
 class ReportAck(WireModel):
@@ -98,6 +103,10 @@ class AttemptBrief(WireModel):
     train_file: str | None = Field(
         description="Path of the training file, under that root or absolute; null if the attempt is to fetch "
         "`spec.data.train`."
+    )
+    validation_file: str | None = Field(None, description="Path of the validation file, if there is one; as above.")
+    data_roots: list[str] = Field(
+        default_factory=list, description="Directories that a training file named by its path must lie in."
     )
     allow_private_urls: list[str] = Field(
         default_factory=list, description="Private networks that https:// sources may lie in."

@@ -11,10 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from api.app import create_app
-from service.db.migrate import upgrade
+from api.http_server import BoundedProtocol, http_server
 from service.db.session import Database
 from service.keys.service import create_key
 from service.settings import Settings
@@ -24,9 +23,10 @@ PAIR = b'{"prompt": "Hello", "chosen": "Good day.", "rejected": "What."}\n'
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, database_url: str) -> Settings:
     return Settings(
         home=tmp_path,
+        database_url=database_url,
         secret="a secret of this test",
         max_upload_bytes=100_000,
         max_body_bytes=20_000,
@@ -37,7 +37,6 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def database(settings: Settings) -> AsyncIterator[Database]:
-    await asyncio.to_thread(upgrade, settings.sqlalchemy_url)
     database = Database(settings.sqlalchemy_url)
     yield database
     await database.close()
@@ -91,9 +90,9 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
 
-def serve(app: Any) -> Iterator[Server]:
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
+def serve(app: Any, protocol: type[BoundedProtocol] = BoundedProtocol) -> Iterator[Server]:
+    server = http_server(app, host="127.0.0.1", port=0, protocol=protocol)
+    server.config.timeout_graceful_shutdown = 1
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -148,6 +147,7 @@ def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert answer["type"] == f"urn:plumbline:problem:{code}"
     assert answer["title"]
     assert answer["detail"]
+    assert answer.pop("request_id") == response.headers["x-request-id"]
     return answer
 
 

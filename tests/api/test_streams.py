@@ -127,7 +127,7 @@ async def test_a_reader_that_reconnects_after_any_frame_misses_nothing_and_sees_
 async def test_a_reader_that_is_cut_off_again_and_again_gets_every_event_once(
     short_lived: Server, ada: dict[str, str], job: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.sse.POLL_EVERY_S", 0.01)
+    monkeypatch.setattr("api.feeds.POLL_EVERY_S", 0.01)
 
     async def write() -> None:
         for _ in range(10):
@@ -208,6 +208,21 @@ async def test_pages_of_metrics_leave_out_what_a_resumed_attempt_replaced(
     assert rest["next_after"] is None
 
 
+async def test_a_curve_is_the_whole_run_in_as_many_points_as_asked_for(
+    client: httpx.AsyncClient, job: Running, bob: dict[str, str]
+) -> None:
+    await job.report(*(MetricsReport(step=step, values={"loss": float(step)}) for step in range(1, 9)))
+    path = f"{job.path}/metrics/curve"
+    points = (await client.get(path, params={"points": 2})).json()["data"]
+    assert [(point["last_step"], point["mean"]["loss"], point["high"]["loss"]) for point in points] == [
+        (4, 2.5, 4.0),
+        (8, 6.5, 8.0),
+    ]
+    assert len((await client.get(path)).json()["data"]) == 8
+    problem(await client.get(path, params={"points": 0}), 422, "invalid_request")
+    problem(await client.get(path, headers=bob), 404, "not_found")
+
+
 async def test_pages_of_events_hold_each_once(client: httpx.AsyncClient, job: Running) -> None:
     await job.events(5)
     seen: list[int] = []
@@ -249,7 +264,6 @@ async def test_a_quiet_stream_is_kept_alive(
     server: Server, ada: dict[str, str], job: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.sse.KEEP_ALIVE_S", 0.01)
-    monkeypatch.setattr("api.sse.POLL_EVERY_S", 0.01)
     async with (
         httpx.AsyncClient(base_url=server.url, headers=ada) as remote,
         remote.stream("GET", f"{job.path}/events", headers=STREAM) as response,

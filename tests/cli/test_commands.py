@@ -42,6 +42,44 @@ def test_the_same_idempotency_key_returns_the_same_job(local: Settings, tmp_path
     assert answers[0] == answers[1]
 
 
+def test_the_same_idempotency_key_with_a_local_file_returns_the_same_job(
+    local: Settings, tmp_path: Path, client: Client
+) -> None:
+    path = write_job(tmp_path, local.home / "tiny")
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "once", "chosen": "a", "rejected": "b"}\n')
+    answers = [plumbline("submit", str(path), "--idempotency-key", "with-file") for _ in range(2)]
+    assert [status for status, _, _ in answers] == [0, 0]
+    jobs = [next(line for line in out.splitlines() if line.startswith("job-")) for _, out, _ in answers]
+    assert jobs[0] == jobs[1]
+    assert "is there already as file-" in answers[1][1]
+
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "twice", "chosen": "a", "rejected": "b"}\n')
+    files = uploads(client)
+    status, _, err = plumbline("submit", str(path), "--idempotency-key", "with-file")
+    assert (status, "idempotency_conflict" in err) == (1, True)
+    assert uploads(client) == files
+
+
+def test_a_refused_job_leaves_no_uploaded_file(local: Settings, tmp_path: Path, client: Client) -> None:
+    path = write_job(tmp_path, local.home / "nowhere")
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "refused", "chosen": "a", "rejected": "b"}\n')
+    files = uploads(client)
+    assert plumbline("submit", str(path))[0] == 1
+    assert uploads(client) == files
+
+
+def test_a_refused_job_keeps_a_file_that_was_there_before(local: Settings, tmp_path: Path, client: Client) -> None:
+    path = write_job(tmp_path, local.home / "nowhere")
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "mine", "chosen": "a", "rejected": "b"}\n')
+    kept = client.files.upload(tmp_path / "pairs.jsonl")
+    assert plumbline("submit", str(path))[0] == 1
+    assert kept.id in uploads(client)
+
+
+def uploads(client: Client) -> set[str]:
+    return {file.id for file in client.files.list(limit=10_000).data}
+
+
 def test_without_a_key_of_ones_own_each_submission_is_another_job(
     local: Settings, tmp_path: Path, client: Client
 ) -> None:

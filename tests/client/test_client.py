@@ -139,7 +139,8 @@ def test_frames_are_read_with_comments_ids_and_several_lines() -> None:
 
 def operations(client: Client) -> Iterator[Call[Any] | StreamCall[Any]]:
     """What every operation asks for, its arguments made up."""
-    for resource in vars(client).values():
+    for name in dir(client):
+        resource = getattr(client, name)
         for operation in vars(type(resource)).values() if isinstance(resource, Resource) else ():
             if isinstance(operation, Operation | Streaming):
                 required = [

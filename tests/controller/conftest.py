@@ -12,7 +12,6 @@ from service.cluster.http import connect
 from service.cluster.jobs import RayJob, RayJobStatus
 from service.controller import start
 from service.controller.context import ClusterCode, Controller, make_controller
-from service.db.migrate import upgrade
 from service.db.session import Database
 from service.db.tables import Attempt, Job
 from service.jobs.attempts import note_first_word
@@ -41,9 +40,10 @@ def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRay]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, ray: LocalRay) -> Settings:
+def settings(tmp_path: Path, ray: LocalRay, database_url: str) -> Settings:
     return Settings(
         home=tmp_path,
+        database_url=database_url,
         ray_url=ray.url,
         ray_token=ray.token,
         serve_url=f"http://127.0.0.1:{ray.serve_port}",
@@ -58,7 +58,6 @@ def settings(tmp_path: Path, ray: LocalRay) -> Settings:
 
 @pytest.fixture
 async def database(settings: Settings) -> AsyncIterator[Database]:
-    await asyncio.to_thread(upgrade, settings.sqlalchemy_url)
     database = Database(settings.sqlalchemy_url)
     yield database
     await database.close()

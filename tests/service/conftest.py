@@ -1,4 +1,4 @@
-"""A real SQLite file with the real migrations for each test, and short ways to make what a test starts from."""
+"""A real database with the real migrations for each test, and short ways to make what a test starts from."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,7 +7,6 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.clock import utc_now
-from service.db.migrate import _upgrade
 from service.db.session import Database
 from service.db.tables import Job
 from service.files import service as files
@@ -18,13 +17,12 @@ from service.spec import AlignmentJob
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path, secret="a secret of this test", max_attempts=2)
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    return Settings(home=tmp_path, database_url=database_url, secret="a secret of this test", max_attempts=2)
 
 
 @pytest.fixture
 async def database(settings: Settings) -> AsyncIterator[Database]:
-    await _upgrade(settings.sqlalchemy_url)
     database = Database(settings.sqlalchemy_url)
     yield database
     await database.close()

@@ -126,10 +126,10 @@ async def test_of_a_job_and_a_deletion_at_once_one_is_refused(database: Database
 async def test_a_file_deleted_between_check_and_insert_makes_no_job(database: Database, settings: Settings) -> None:
     file_id = await add_file(database, settings, b"x")
     spec = AlignmentJob.model_validate({"model": "/m", "data": {"train": file_id}})
-    async with database.reading() as session:
+    async with database.transaction() as session:
         await hold(session, "ada", spec)
     await delete(database, settings, "ada", file_id)
-    async with database.reading() as session:
+    async with database.transaction() as session:
         with pytest.raises(DatasetInvalid, match="no file"):
             await hold(session, "ada", spec)
 

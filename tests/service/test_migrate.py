@@ -1,3 +1,4 @@
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
 
 from service.db.migrate import is_current, upgrade
 from service.db.session import Database
@@ -20,21 +22,24 @@ async def test_the_migrations_make_the_tables_that_the_code_expects(database: Da
         assert await connection.run_sync(differences) == []
 
 
-async def test_a_database_is_current_only_after_the_upgrade(tmp_path: Path, database: Database) -> None:
-    assert await is_current(database)
-    empty = Database(f"sqlite+aiosqlite:///{tmp_path / 'empty.sqlite3'}")
-    assert not await is_current(empty)
-    await empty.close()
+def test_a_database_is_current_only_after_the_upgrade(empty_url: str) -> None:
+    async def current() -> bool:
+        database = Database(empty_url)
+        found = await is_current(database)
+        await database.close()
+        return found
+
+    Path(str(make_url(empty_url).database)).parent.mkdir(parents=True, exist_ok=True)
+    assert not asyncio.run(current())
+    upgrade(empty_url)
+    assert asyncio.run(current())
 
 
-def test_upgrading_again_keeps_what_is_there(tmp_path: Path) -> None:
-    import asyncio
-
-    url = f"sqlite+aiosqlite:///{tmp_path}/made/by/upgrade.sqlite3"
-    upgrade(url)
+def test_upgrading_again_keeps_what_is_there(empty_url: str) -> None:
+    upgrade(empty_url)
 
     async def with_a_job(make: bool) -> int:
-        database = Database(url)
+        database = Database(empty_url)
         async with database.transaction() as session:
             if make:
                 await add_job(session)
@@ -44,12 +49,11 @@ def test_upgrading_again_keeps_what_is_there(tmp_path: Path) -> None:
         return int(number)
 
     assert asyncio.run(with_a_job(make=True)) == 1
-    upgrade(url)
+    upgrade(empty_url)
     assert asyncio.run(with_a_job(make=False)) == 1
 
 
-def test_two_processes_that_upgrade_at_once_both_succeed(tmp_path: Path) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path / 'shared.sqlite3'}"
-    code = f"from service.db.migrate import upgrade; upgrade({url!r})"
+def test_processes_that_upgrade_at_once_all_succeed(empty_url: str) -> None:
+    code = f"from service.db.migrate import upgrade; upgrade({empty_url!r})"
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]

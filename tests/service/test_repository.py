@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service.db.session import Database
 from service.db.tables import Attempt, Event
@@ -137,10 +137,22 @@ async def test_the_controllers_questions(database: Database) -> None:
         }
 
 
-async def test_sqlite_is_set_up_for_several_processes(database: Database) -> None:
+async def test_the_database_is_set_up_for_several_processes(database: Database) -> None:
     async with database.reading() as session:
-        assert (await session.execute(text("PRAGMA journal_mode"))).scalar_one() == "wal"
-        assert (await session.execute(text("PRAGMA foreign_keys"))).scalar_one() == 1
+        if database.is_sqlite:
+            assert (await session.execute(text("PRAGMA journal_mode"))).scalar_one() == "wal"
+            assert (await session.execute(text("PRAGMA foreign_keys"))).scalar_one() == 1
+        else:
+            idle = await session.execute(text("SHOW idle_in_transaction_session_timeout"))
+            assert idle.scalar_one() == "10s"
+
+
+async def test_who_only_reads_cannot_write_on_postgresql(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite has no transactions that may not write")
+    with pytest.raises(DBAPIError, match="read-only"):
+        async with database.reading() as session:
+            await add_job(session)
 
 
 async def test_a_reader_is_not_kept_waiting_by_a_writer(database: Database) -> None:

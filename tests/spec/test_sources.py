@@ -70,7 +70,7 @@ def test_a_dataset_on_the_hub_has_a_revision_and_a_path_or_a_split(train: str, p
     "address",
     ["127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1",
      "255.255.255.255", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1",
-     "2002:7f00:1::"],
+     "2002:7f00:1::", "::127.0.0.1", "fec0::1", "::ffff:0:10.0.0.1", "64:ff9b:1::a00:1", "4000::1"],
 )  # fmt: skip
 def test_addresses_that_are_not_public_are_refused(address: str) -> None:
     assert refused(address, [])
@@ -88,3 +88,8 @@ def test_an_allowed_network_is_taken_and_no_other() -> None:
     assert not refused("fd00::1", allowed)
     assert refused("10.21.0.1", allowed)
     assert not refuse_literal("example.com", [])  # names are for whoever resolves them
+
+
+@pytest.mark.parametrize("host", ["0x7f.1", "2130706433", "0177.0.0.1", "127.1", "127.0.0.1.", "10.0.0.1", "::1"])
+def test_every_spelling_of_an_address_is_known_for_one(host: str) -> None:
+    assert refuse_literal(host, [])

@@ -154,5 +154,27 @@ def test_both_answers_of_a_pair_are_held_out_or_neither() -> None:
     assert set(Counter(rows[halves.held_out].tolist()).values()) == {2}
 
 
+def test_rows_of_a_validation_file_are_measured_and_no_others_held_out(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    train = rows(tmp_path / "train.jsonl", *(GOOD | {"prompt": f"p{number}"} for number in range(30)))
+    other = rows(tmp_path / "validation.jsonl", GOOD, EQUAL, GOOD | {"prompt": "p3"})
+    asked = job(data={"train": "file-" + "0" * 21, "validation": "file-" + "1" * 21})
+    target = tmp_path / "pairs.arrow"
+    report = prepare(asked, train, target, tokenizer, lambda _: None, validation=other)
+    assert (report.rows, report.used, report.overlap.held_out) == (33, 32, 2)
+    assert (report.reasons[0].rows, report.overlap.shared.rows) == ([-2], [-3])
+    examples = ExampleFile(target)
+    drawn = TrainingOrder(asked, examples.rows)
+    assert [examples[position].row for position in drawn.held_out.tolist()] == [-1, -3]
+    assert {examples[position].row for position in drawn.step(0).tolist()} == set(range(1, 31))
+    require_usable(report, 1, validated=True)
+
+    none = rows(tmp_path / "none.jsonl", EQUAL)
+    report = prepare(asked, train, tmp_path / "none.arrow", tokenizer, lambda _: None, validation=none)
+    with pytest.raises(AttemptError, match=r"No row of data\.validation"):
+        require_usable(report, 1, validated=True)
+
+
 def test_a_single_row_is_trained_on_and_not_held_out() -> None:
     assert order(1).step(0).tolist() == [0]

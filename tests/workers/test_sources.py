@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import boto3
 import httpx
@@ -52,6 +54,10 @@ class _Pages(BaseHTTPRequestHandler):
         answers: dict[str, tuple[int, dict[str, str], bytes]] = {
             "/rows.jsonl.gz": (200, {}, PACKED),
             "/moved": (302, {"Location": "/rows.jsonl.gz"}, b""),
+            "/to-mapped": (302, {"Location": "https://[::ffff:a00:1]/rows.jsonl"}, b""),
+            "/to-decimal": (302, {"Location": "https://2130706434/rows.jsonl"}, b""),
+            "/to-user": (302, {"Location": "https://example.com@10.0.0.1/rows.jsonl"}, b""),
+            "/to-other-slashes": (302, {"Location": "//169.254.169.254/latest"}, b""),
             "/circle": (302, {"Location": "/circle"}, b""),
             "/to-metadata": (302, {"Location": "https://169.254.169.254/latest/meta-data/"}, b""),
             "/to-plain": (302, {"Location": f"http://localhost:{self.server.server_port}/rows.jsonl.gz"}, b""),  # type: ignore[attr-defined]
@@ -130,6 +136,10 @@ def test_no_spelling_of_a_private_address_gets_through(tmp_path: Path, host: str
     ("page", "code", "said"),
     [
         ("to-metadata", "source_refused", "169.254.169.254"),
+        ("to-mapped", "source_refused", "10.0.0.1"),
+        ("to-decimal", "source_refused", "127.0.0.2"),
+        ("to-user", "source_refused", "10.0.0.1"),
+        ("to-other-slashes", "source_refused", "169.254.169.254"),
         ("to-plain", "source_refused", "not https"),
         ("circle", "source_refused", "redirected more than"),
         ("nowhere", "source_not_found", "404"),
@@ -143,17 +153,75 @@ def test_what_cannot_be_fetched_over_https_says_why(tmp_path: Path, site: str, p
     assert said in error.message
 
 
+def test_a_redirect_must_match_the_patterns_too(tmp_path: Path, site: str) -> None:
+    for page, patterns in [("to-metadata", ["https://localhost"]), ("rows.jsonl.gz", ["https://elsewhere"])]:
+        with pytest.raises(AttemptError, match="PLUMBLINE_ALLOWED_URLS"):
+            fetch(f"{site}/{page}", tmp_path / "fetched", [*HERE, ip_network("169.254.0.0/16")], patterns)
+    fetch(f"{site}/moved", tmp_path / "fetched", HERE, ["https://local*"])
+
+
+def test_a_name_that_means_another_address_a_moment_later_is_connected_to_the_one_that_was_checked(
+    tmp_path: Path, site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: the name is asked for once, and the connection goes to what it said then."""
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def rebinding(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host == "localhost":
+            asked.append(host)
+            host = "127.0.0.1" if len(asked) == 1 else "192.0.2.1"
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    path, _ = fetch(f"{site}/rows.jsonl.gz", tmp_path / "fetched", HERE)
+    assert path.read_bytes() == PACKED
+    assert asked == ["localhost"]
+
+
+def test_one_private_address_among_the_public_ones_of_a_name_refuses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in ("93.184.215.14", "10.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: found)
+    assert "10.0.0.1" in error_of("https://example.com/rows.jsonl", tmp_path / "fetched", []).message
+
+
 def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path, site: str) -> None:
     error = error_of(f"{site.replace('localhost', '127.0.0.1')}/rows.jsonl.gz", tmp_path / "fetched")
     assert error.code == "source_unreachable"
     assert "certificate" in error.message.lower()
 
 
-@pytest.mark.parametrize("train_file", ["files/rows.jsonl", "/data/rows.jsonl"])
-def test_a_file_on_the_storage_is_where_the_brief_says(tmp_path: Path, train_file: str) -> None:
-    path, named = training_file(brief("/data/rows.jsonl", tmp_path, train_file), tmp_path, silent())
-    assert path == tmp_path / train_file  # an absolute path stays as it is
-    assert named == "/data/rows.jsonl"
+def test_a_file_on_the_storage_is_where_the_brief_says(tmp_path: Path) -> None:
+    file_id = "file-" + "0" * 21
+    path, named = training_file(brief(file_id, tmp_path, f"files/{file_id}"), tmp_path, silent())
+    assert path == tmp_path / "files" / file_id
+    assert named == file_id
+
+
+def test_a_file_under_a_data_root_is_read_where_its_path_leads(tmp_path: Path) -> None:
+    rows = tmp_path / "roots" / "team" / "rows.jsonl"
+    rows.parent.mkdir(parents=True)
+    rows.write_bytes(ROWS)
+    link = tmp_path / "roots" / "link.jsonl"
+    link.symlink_to(rows)
+    path, named = training_file(brief(str(link), tmp_path / "storage", str(link)), tmp_path, silent())
+    assert (path, named) == (rows.resolve(), str(link))
+
+
+@pytest.mark.parametrize("elsewhere", ["outside/rows.jsonl", "storage/files/rows.jsonl", "roots/nothing"])
+def test_a_link_that_was_put_in_a_files_place_is_not_followed(tmp_path: Path, elsewhere: str) -> None:
+    """After the job was accepted: out of the roots, or to what another project uploaded."""
+    for name in ("outside", "storage/files", "roots"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("outside", "storage/files"):
+        (tmp_path / name / "rows.jsonl").write_bytes(ROWS)
+    link = tmp_path / "roots" / "rows.jsonl"
+    link.symlink_to(tmp_path / elsewhere)
+    with pytest.raises(AttemptError) as error:
+        training_file(brief(str(link), tmp_path / "storage", str(link)), tmp_path, silent())
+    assert error.value.code == "source_refused"
 
 
 def test_what_an_attempt_fetches_is_in_its_events(tmp_path: Path, site: str) -> None:
@@ -177,6 +245,7 @@ def brief(train: str, storage: Path, train_file: str | None) -> AttemptBrief:
         spec=AlignmentJob.model_validate({"model": "/m", "data": {"train": train}}),
         storage=str(storage),
         train_file=train_file,
+        data_roots=[str(storage.parent / "roots")],
         allow_private_urls=["127.0.0.1/32"],
         heartbeat_every_s=1,
     )

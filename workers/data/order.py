@@ -12,7 +12,8 @@ class TrainingOrder:
     """Positions of examples for each optimizer step; epochs are permutations laid end to end.
 
     A step holds `batch_size` examples, the last one possibly fewer. What came from one row of the file, as the two
-    answers of a pair do for losses of single answers, is held out together or not at all.
+    answers of a pair do for losses of single answers, is held out together or not at all. Rows of a validation file,
+    whose numbers are negative, are held out all, and then no others.
     """
 
     def __init__(self, job: AlignmentJob, rows: ArrayLike) -> None:
@@ -20,12 +21,7 @@ class TrainingOrder:
         self._seed = job.training.seed
         self._batch_size = job.training.batch_size
         numbers, row = np.unique(np.asarray(rows), return_inverse=True)
-        count = len(row)
-        shuffled = row[np.random.default_rng([self._seed, _SPLIT]).permutation(count)]
-        drawn = shuffled[np.sort(np.unique(shuffled, return_index=True)[1])]  # every row once
-        most = min(int(count * job.evaluation.held_out_fraction), job.evaluation.held_out_max, count - 1)
-        fits = np.cumsum(np.bincount(row, minlength=len(numbers))[drawn]) <= most
-        is_held_out = np.isin(row, drawn[fits])
+        is_held_out = numbers[row] < 0 if job.data.validation else self._drawn_out(job, numbers, row)
         self.held_out: NDArray[np.int64] = np.flatnonzero(is_held_out)
         self._train = np.flatnonzero(~is_held_out)
         self._drawn: tuple[int, NDArray[np.int64]] = (-1, self._train)  # the last epoch asked for
@@ -33,6 +29,15 @@ class TrainingOrder:
         steps = -(-self._num_visits // self._batch_size)
         self.num_steps = min(steps, job.training.max_steps or steps)
         self._evaluate_every = job.evaluation.every or self.num_steps
+
+    def _drawn_out(self, job: AlignmentJob, numbers: NDArray[np.int64], row: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Of each example, whether its row is one of those that the seed takes out of training."""
+        count = len(row)
+        shuffled = row[np.random.default_rng([self._seed, _SPLIT]).permutation(count)]
+        drawn = shuffled[np.sort(np.unique(shuffled, return_index=True)[1])]  # every row once
+        most = min(int(count * job.evaluation.held_out_fraction), job.evaluation.held_out_max, count - 1)
+        fits = np.cumsum(np.bincount(row, minlength=len(numbers))[drawn]) <= most
+        return np.isin(row, drawn[fits])
 
     def step(self, step: int) -> NDArray[np.int64]:
         """Positions of the pairs of step 0, 1, ... num_steps - 1."""

@@ -6,12 +6,14 @@ some 50 bytes of each row for the report.
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
-from service.spec.rows import RowNeeds, RowProblem, RowReader, read_rows
+from service.spec.rows import Row, RowNeeds, RowProblem, RowReader, read_rows
 from workers.data.encode import TokenEncoder, Usable, approximate_size, measure
 from workers.data.example_file import kl_needs_prompts, write_examples
 from workers.data.examples import Example
@@ -32,10 +34,12 @@ def prepare(
     tokenizer: "PreTrainedTokenizerBase",
     on_progress: Callable[[int], None],
     *,
+    validation: Path | None = None,
     processes: int | None = None,
 ) -> DataReport:
     """Tokenise `source` into `target` (see `workers.data.example_file`); a second call with the same target reuses it.
 
+    validation: a file of rows to measure on, which come after the others and are numbered -1, -2...
     processes: by default one for each core that this process may use.
     The report tells whether the rows are good enough for the job: see `require_usable`.
     """
@@ -48,7 +52,8 @@ def prepare(
     rows = read_rows(source, RowNeeds.of(job))
 
     def examples() -> Iterator[Example]:
-        for result in map_chunks(encoder, rows, processes or usable_cpus(), approximate_size):
+        measured = _negated(read_rows(validation, RowNeeds.of(job))) if validation else ()
+        for result in map_chunks(encoder, chain(rows, measured), processes or usable_cpus(), approximate_size):
             if isinstance(result, RowProblem):
                 statistics.add_problem(result)
             else:
@@ -100,13 +105,21 @@ def inspect(
     return _report(statistics, job, rows)
 
 
+def _negated(rows: RowReader) -> Iterator[Row | RowProblem]:
+    for row in rows:
+        yield replace(row, number=-row.number) if isinstance(row, Row) else replace(row, row=-row.row)
+
+
 def _report(statistics: Statistics, job: AlignmentJob, rows: RowReader) -> DataReport:
     read_as = rows.read_as.describe() if rows.read_as else ""
     return statistics.report(job, read_as=read_as, ignored_columns=rows.ignored_columns)
 
 
-def require_usable(report: DataReport, max_bad_rows: int) -> None:
-    """Raises AttemptError `dataset_invalid` when no row is usable, too many are not, or the file is damaged."""
+def require_usable(report: DataReport, max_bad_rows: int, *, validated: bool = False) -> None:
+    """Raises AttemptError `dataset_invalid` when no row is usable, too many are not, or a file is damaged.
+
+    validated: there is a file for validation; then no row of either file is none.
+    """
     if report.cut_off:
         raise AttemptError("dataset_invalid", f"The file cannot be read past {report.cut_off}. Upload it again.")
     if report.bad > max_bad_rows or not report.used:
@@ -116,3 +129,6 @@ def require_usable(report: DataReport, max_bad_rows: int) -> None:
             f"{report.bad} of {report.rows} rows cannot be used, data.max_bad_rows is {max_bad_rows}: "
             f"{shown or 'the file is empty'}. Correct them, or raise data.max_bad_rows to leave them out.",
         )
+    if validated and report.overlap.held_out in (0, report.used):
+        which = "data.train" if report.overlap.held_out else "data.validation"
+        raise AttemptError("dataset_invalid", f"No row of {which} can be used: correct the file.")

@@ -16,10 +16,13 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
+from service.spec.paths import readable_file
 from service.spec.reports import AttemptBrief
+from service.spec.secrets import redact
 from service.spec.sources import SourceKind, hub_source, source_kind
 from service.spec.stages import Stage
 from workers.data.remote import buckets, https, hub
+from workers.errors import AttemptError
 from workers.reporting import Reporter
 
 _BLOCK = 2**20
@@ -35,7 +38,8 @@ class FetchedFile:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What was fetched. commit: of a dataset on the hub, what the name meant at the first attempt."""
+    """What was fetched. source: without the secrets of a signed URL. commit: of a dataset on the hub, what the name
+    meant at the first attempt."""
 
     source: str
     commit: str | None
@@ -55,10 +59,19 @@ def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> tup
     """The attempt's training file or directory of files, fetched into `run_dir` if it is not on the storage; and the
     name that means the same rows again.
 
-    Raises what `fetch` raises.
+    Raises what `fetch` raises, and AttemptError `source_refused` for a path that leads out of the data roots by now.
     """
+    storage = Path(brief.storage)
+    if brief.spec.data.source is SourceKind.PATH:
+        # Again, for a link may have been put in its place since the job was accepted
+        file = readable_file(brief.spec.data.train, [Path(root) for root in brief.data_roots], storage)
+        if file is None:
+            raise AttemptError(
+                "source_refused", f"{brief.spec.data.train} cannot be read any more, or leads out of the data roots."
+            )
+        return file, brief.spec.data.train
     if brief.train_file is not None:
-        return Path(brief.storage) / brief.train_file, brief.spec.data.train
+        return storage / brief.train_file, brief.spec.data.train
     networks = [ip_network(network) for network in brief.allow_private_urls]
     path, fetched = fetch(brief.spec.data.train, run_dir / "fetched", networks, brief.allowed_urls)
     reporter.event(
@@ -71,6 +84,10 @@ def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> tup
         files=[asdict(file) for file in fetched.files[:_SHOWN]],
     )
     return path, fetched.pinned
+
+
+def validation_file(brief: AttemptBrief) -> Path | None:
+    return Path(brief.storage) / brief.validation_file if brief.validation_file is not None else None
 
 
 def fetch(
@@ -92,7 +109,7 @@ def fetch(
         try:
             commit = _download(train, rows, allowed, patterns)
             files = [_describe(path) for path in sorted(rows.iterdir())]
-            (temporary / "manifest.json").write_text(json.dumps(asdict(Fetched(train, commit, files))))
+            (temporary / "manifest.json").write_text(json.dumps(asdict(Fetched(redact(train), commit, files))))
             temporary.rename(directory)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

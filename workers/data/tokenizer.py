@@ -14,7 +14,7 @@ def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer  # slow to import
 
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise AttemptError("tokenizer_missing", f"No usable tokenizer at {path}: {error}") from error
     return tokenizer

@@ -53,10 +53,12 @@ def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel
     """The model at `path` in float32; with `random_seed`, its architecture with fresh weights."""
     try:
         if random_seed is None:
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            )
         else:
             torch.manual_seed(random_seed)
-            config = AutoConfig.from_pretrained(path)
+            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
         raise AttemptError("model_unusable", f"transformers cannot load {path} as a causal LM: {error}") from error
@@ -66,7 +68,7 @@ def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel
 
 def stored_dtype(path: Path) -> torch.dtype:
     """Of the weights in the files at `path`, as its configuration says."""
-    dtype: torch.dtype | None = AutoConfig.from_pretrained(path).dtype
+    dtype: torch.dtype | None = AutoConfig.from_pretrained(path, trust_remote_code=False).dtype
     return dtype or torch.float32
 
 

@@ -27,7 +27,7 @@ def without_weights(path: Path) -> PreTrainedModel:
     Raises AttemptError `sharding_unsupported` when the files do not hold every weight under its own name, as
     safetensors.
     """
-    config = AutoConfig.from_pretrained(path)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     with init_empty_weights(include_buffers=False):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.tie_weights()

@@ -75,6 +75,24 @@ async def test_what_a_request_comes_to_is_shown_as_the_package_types_it(
     assert job.model_extra["spec"]["losses"][0]["beta"] == 0.2
 
 
+async def test_a_validation_file_is_held_out_and_kept_while_the_job_needs_it(
+    openai: AsyncOpenAI, pairs: str, chats: str, model: str
+) -> None:
+    validation = (await openai.files.create(file=("more.jsonl", DPO_ROW), purpose="fine-tune")).id
+    asked: Any = {"model": model, "training_file": pairs, "validation_file": validation, "method": DPO}
+    job = await openai.fine_tuning.jobs.create(**asked)
+    assert job.validation_file == validation
+    assert (job.model_extra or {})["spec"]["data"]["validation"] == validation
+    with pytest.raises(package_errors.ConflictError, match=job.id):
+        await openai.files.delete(validation)
+    with pytest.raises(package_errors.BadRequestError) as refused:
+        await openai.fine_tuning.jobs.create(**asked | {"validation_file": chats})
+    assert (refused.value.code, refused.value.param) == ("dataset_invalid", "validation_file")
+    share = {"plumbline": {"evaluation": {"held_out_fraction": 0.1}}}
+    with pytest.raises(package_errors.BadRequestError, match="contradict"):
+        await openai.fine_tuning.jobs.create(**asked, extra_body=share)
+
+
 async def test_without_a_method_a_job_is_supervised(openai: AsyncOpenAI, chats: str, model: str) -> None:
     job = await openai.fine_tuning.jobs.create(
         model=model, training_file=chats, hyperparameters={"n_epochs": 2, "learning_rate_multiplier": 0.5}
@@ -235,7 +253,8 @@ async def test_a_wrong_key_is_the_packages_authentication_error(server: Server) 
         ({"model": "/nowhere/model"}, "model", "no model directory"),
         ({"training_file": "file-abc"}, "training_file", "ID of an uploaded file"),
         ({"training_file": "file-" + "0" * 21}, "training_file", "upload it"),
-        ({"validation_file": "file-" + "0" * 21}, "validation_file", "held_out_fraction"),
+        ({"validation_file": "file-" + "0" * 21}, "validation_file", "upload it"),
+        ({"validation_file": "hf:owner/name"}, "validation_file", "ID of an uploaded file"),
         ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "not supported"),
         ({"method": {"type": "reinforcement"}}, "method.type", "'supervised' or 'dpo'"),
         ({"method": {"type": "dpo", "supervised": {}}}, "method", "would not be used"),

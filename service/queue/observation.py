@@ -1,0 +1,75 @@
+"""The cluster as a controller last saw it, in the one row that every controller and API replica decides by."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.clock import utc_now
+from service.cluster.http import ClusterError
+from service.cluster.nodes import RayNodes
+from service.db.session import Database
+from service.db.tables import ClusterView
+from service.queue.capacity import Capacity, Node
+from service.settings import Settings
+
+_ROW = 1
+
+
+async def read(session: AsyncSession, *, lock: bool = False) -> ClusterView | None:
+    """None if no controller has ever looked. lock: other controllers that plan wait until this transaction ends."""
+    return await session.get(ClusterView, _ROW, with_for_update=lock or None, populate_existing=True)
+
+
+def capacity_of(view: ClusterView | None, settings: Settings) -> Capacity | None:
+    """What the plan may count on; None if it is unknown, too old or grows on demand."""
+    if settings.autoscaling:
+        return None
+    return seen(view, settings)
+
+
+def seen(view: ClusterView | None, settings: Settings) -> Capacity | None:
+    """The nodes that were there; None if that is unknown or too old."""
+    if view is None or view.observed_at is None:
+        return None
+    if utc_now() - view.observed_at > timedelta(seconds=settings.cluster_view_max_age_s):
+        return None
+    return Capacity(nodes_of(view), view.observed_at)
+
+
+def nodes_of(view: ClusterView | None) -> tuple[Node, ...]:
+    """However long ago they were seen."""
+    return tuple(Node(**node) for node in view.nodes) if view is not None else ()
+
+
+async def observe(database: Database, nodes: RayNodes, settings: Settings) -> None:
+    """Look at the cluster if the last look is `settings.cluster_view_every_s` old; that it does not answer is noted,
+    and is no error: what was seen before counts until it is too old."""
+    async with database.reading() as session:
+        view = await read(session)
+    if view is not None and utc_now() - view.tried_at < timedelta(seconds=settings.cluster_view_every_s):
+        return
+    try:
+        found: Sequence[Node] | None = await nodes.in_pools()
+        trouble = None
+    except ClusterError as error:
+        found, trouble = None, str(error)
+    try:
+        async with database.transaction() as session:
+            await _write(session, found, trouble)
+    except IntegrityError:  # another controller made the row at the same time, from the same cluster
+        return
+
+
+async def _write(session: AsyncSession, found: Sequence[Node] | None, trouble: str | None) -> None:
+    now = utc_now()
+    view = await read(session, lock=True)
+    if view is None:
+        view = ClusterView(id=_ROW, nodes=[], observed_at=None, tried_at=now)
+        session.add(view)
+    view.tried_at, view.trouble = now, trouble
+    if found is not None:
+        view.nodes, view.observed_at = [asdict(node) for node in found], now
+    await session.flush()

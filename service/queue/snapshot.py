@@ -1,0 +1,145 @@
+"""What the plan is made from, read in a few bounded queries."""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from sqlalchemy import Select, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.db.tables import Attempt, Job
+from service.db.tenant_tables import Project
+from service.jobs.repository import ON_CLUSTER, waits_for_scores
+from service.jobs.states import JobState
+from service.projects.quota import Quota
+from service.projects.usage import gpu_hours
+from service.queue import observation
+from service.queue.capacity import Capacity, Needs
+from service.queue.plan import Limit, OnCluster, Plan, Queued, Rules, plan
+from service.settings import Settings
+from service.spec import AlignmentJob
+
+PER_PROJECT = 50  # the jobs of a project that are looked at: its next ones
+IN_ALL = 500
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The facts at `now`. jobs: the rows of `queued` and `on_cluster`, by ID. beyond: queued jobs that were not looked
+    at, since so many of their project are before them."""
+
+    now: datetime
+    queued: Sequence[Queued]
+    on_cluster: Sequence[OnCluster]
+    capacity: Capacity | None
+    used: Mapping[str, float]
+    rules: Rules
+    jobs: Mapping[str, Job]
+    specs: Mapping[str, AlignmentJob]
+    beyond: int
+
+    def plan(self) -> Plan:
+        return plan(self.queued, self.on_cluster, self.capacity, self.used, self.rules, self.now)
+
+
+async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock: bool = False) -> Snapshot:
+    """lock: for a controller that acts on it. Controllers then decide one after the other, each on what the one before
+    has committed; the first of all makes the row first (`observation.observe`)."""
+    view = await observation.read(session, lock=lock)
+    capacity = observation.capacity_of(view, settings)
+    # One statement, so that no job is missed between leaving the queue and reaching the cluster.
+    rows = (await session.scalars(_live_jobs())).all()
+    specs = {job.id: spec_of(job) for job in rows}
+    waiting = [job for job in rows if job.state is JobState.QUEUED]
+    held = set(await session.scalars(select(Job.id).where(Job.state == JobState.QUEUED, waits_for_scores())))
+    total = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED)
+    return Snapshot(
+        now=now,
+        queued=[_queued(job, specs[job.id], now, job.id in held) for job in waiting],
+        on_cluster=[
+            OnCluster(job.id, job.project_id, Needs.of(specs[job.id]), job.gpus or 0.0)
+            for job in rows
+            if job.state in ON_CLUSTER
+        ],
+        capacity=capacity,
+        used=await _gpu_seconds(session, now, settings.fair_share_window_s),
+        rules=Rules(
+            settings.max_running_jobs,
+            settings.queue_patience_s,
+            settings.project_shares,
+            await _limits(session, {job.project_id for job in waiting}, now),
+        ),
+        jobs={job.id: job for job in rows},
+        specs=specs,
+        beyond=max(0, (await session.scalars(total)).one() - len(waiting)),
+    )
+
+
+def _queued(job: Job, spec: AlignmentJob, now: datetime, waits_for_scores: bool) -> Queued:
+    queued = Queued.of(job.id, job.project_id, spec, job.created_at, job.gpus or 0.0)
+    if waits_for_scores:
+        return replace(queued, held="It starts when a job before it in its sweep has scored the pairs that they share.")
+    if job.not_before is None or job.not_before <= now:
+        return queued
+    then = f"{job.not_before:%H:%M:%S} UTC"
+    return replace(queued, held=f"Its next attempt begins at {then}, after a failure on our side.")
+
+
+def spec_of(job: Job) -> AlignmentJob:
+    """Parsed once for as long as it stays the same: the queue is looked at again and again."""
+    return _parsed(json.dumps(job.spec))
+
+
+@lru_cache(maxsize=2048)
+def _parsed(spec: str) -> AlignmentJob:
+    return AlignmentJob.model_validate_json(spec)
+
+
+def _live_jobs() -> Select[Job]:
+    """Those on the cluster, and of each project the next `PER_PROJECT` by priority and the oldest by age."""
+    ranked = (
+        select(
+            Job.id,
+            func.row_number().over(partition_by=Job.project_id, order_by=(Job.priority.desc(), Job.id)).label("turn"),
+            func.row_number().over(partition_by=Job.project_id, order_by=Job.id).label("age"),
+        )
+        .where(Job.state == JobState.QUEUED)
+        .subquery()
+    )
+    half = PER_PROJECT // 2
+    chosen = (
+        select(ranked.c.id)
+        .where(or_(ranked.c.turn <= PER_PROJECT - half, ranked.c.age <= half))
+        .order_by(ranked.c.turn, ranked.c.id)
+        .limit(IN_ALL)
+    )
+    return select(Job).where(or_(Job.state.in_(ON_CLUSTER), Job.id.in_(chosen))).order_by(Job.id)
+
+
+async def _limits(session: AsyncSession, project_ids: Collection[str], now: datetime) -> dict[str, Limit]:
+    limits = {}
+    for project in await session.scalars(select(Project).where(Project.id.in_(project_ids))):
+        quota = Quota.model_validate(project.quota)
+        if quota.max_running_jobs is quota.max_gpus is quota.max_gpu_hours_month is None:
+            continue
+        hours = quota.max_gpu_hours_month is not None
+        limits[project.id] = Limit(quota, await gpu_hours(session, project.id, now) if hours else 0.0)
+    return limits
+
+
+async def _gpu_seconds(session: AsyncSession, now: datetime, window_s: float) -> dict[str, float]:
+    """By project: what its attempts held within the window. An attempt that needs no GPU counts as one."""
+    since = now - timedelta(seconds=window_s)
+    held = (
+        select(Job.project_id, Job.gpus, Attempt.created_at, Attempt.finished_at)
+        .join(Job, Job.id == Attempt.job_id)
+        .where(or_(Attempt.finished_at > since, Attempt.finished_at.is_(None)))
+    )
+    used: defaultdict[str, float] = defaultdict(float)
+    for project_id, gpus, begun, ended in await session.execute(held):
+        seconds = ((ended or now) - max(begun, since)).total_seconds()
+        used[project_id] += max(0.0, seconds) * max(1.0, gpus or 0.0)
+    return dict(used)

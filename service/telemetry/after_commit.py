@@ -1,0 +1,27 @@
+"""What is told of a transaction is told when it has been committed: one that is rolled back never was."""
+
+from collections.abc import Callable
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+_KEY = "plumbline_after_commit"
+
+
+def after_commit(session: AsyncSession, tell: Callable[[], None]) -> None:
+    """Call `tell` once the session's present transaction is committed, in order; never if it is rolled back."""
+    waiting: list[Callable[[], None]] = session.sync_session.info.setdefault(_KEY, [])
+    if not waiting:
+        event.listen(session.sync_session, "after_commit", _tell, once=True)
+        event.listen(session.sync_session, "after_soft_rollback", _forget, once=True)
+    waiting.append(tell)
+
+
+def _tell(session: Session) -> None:
+    for tell in session.info.pop(_KEY, []):
+        tell()
+
+
+def _forget(session: Session, _previous: object) -> None:
+    session.info.pop(_KEY, None)

@@ -1,0 +1,85 @@
+"""What happens to jobs, told to logs and metrics when its transaction is committed."""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.jobs.states import JobState
+from service.spec.reports import EventReport, Failure, MetricsReport, Report
+from service.spec.stages import Stage
+from service.telemetry import metrics
+from service.telemetry.after_commit import after_commit
+
+log = logging.getLogger(__name__)
+
+# Attempts name their events themselves, so what they may make a label of is a list.
+EVENT_TYPES = frozenset(
+    {
+        "stage.started", "stage.completed", "data.fetched", "data.prepared", "reference.planned", "reference.started",
+        "reference.scored", "train.started", "checkpoint.saved", "health.alarm", "model.published",
+    }
+) | {f"job.{state}" for state in JobState}  # fmt: skip
+_METRICS_REPORTED = {"tokens": metrics.TRAIN_TOKENS, "policy_wait_s": metrics.POLICY_WAIT_SECONDS}
+
+
+def transition(
+    session: AsyncSession, *, job_id: str, project_id: str, before: str, to: str, reason: str, waited_s: float | None
+) -> None:
+    """A job changed its state. waited_s: from its submission to now, if its first attempt has just begun."""
+
+    def tell() -> None:
+        metrics.TRANSITIONS.labels(to).inc()
+        if waited_s is not None:
+            metrics.QUEUE_WAIT_SECONDS.observe(waited_s)
+        fields = {"job_id": job_id, "project_id": project_id, "from_state": before, "to_state": to}
+        log.info("%s -> %s: %s", before, to, reason, extra=fields)
+
+    after_commit(session, tell)
+
+
+def attempt_failed(session: AsyncSession, failure: Failure) -> None:
+    after_commit(session, lambda: metrics.ATTEMPTS_FAILED.labels(failure.fault).inc())
+
+
+def events(session: AsyncSession, types: Sequence[str]) -> None:
+    """Events were appended to a job's log."""
+
+    def tell() -> None:
+        for type in types:
+            metrics.EVENTS.labels(type if type in EVENT_TYPES else "other").inc()
+
+    after_commit(session, tell)
+
+
+def reports(session: AsyncSession, new: Sequence[Report], waited_s: float) -> None:
+    """An attempt's reports were taken for the first time. waited_s: of the oldest, in the attempt."""
+
+    def tell() -> None:
+        metrics.REPORT_LAG_SECONDS.observe(waited_s)
+        for report in new:
+            if isinstance(report, EventReport):
+                _event(report)
+            elif isinstance(report, MetricsReport) and report.split == "train":
+                metrics.TRAIN_STEPS.inc()
+                for name, counter in _METRICS_REPORTED.items():
+                    counter.inc(_amount(report.values.get(name)))
+
+    if new:
+        after_commit(session, tell)
+
+
+def _event(report: EventReport) -> None:
+    if report.type == "stage.completed" and isinstance(report.stage, Stage):
+        metrics.STAGE_SECONDS.labels(report.stage).observe(_amount(report.data.get("seconds")))
+    elif report.type == "reference.planned":
+        metrics.REFERENCE_PAIRS.labels("hit").inc(_amount(report.data.get("hits")))
+        metrics.REFERENCE_PAIRS.labels("miss").inc(_amount(report.data.get("to_score")))
+
+
+def _amount(value: Any) -> float:
+    """What an attempt says, if a counter can take it."""
+    is_amount = isinstance(value, int | float) and math.isfinite(value) and value >= 0
+    return float(value) if is_amount else 0.0

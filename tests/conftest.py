@@ -1,0 +1,33 @@
+"""Which tests run on both databases."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.databases import KINDS, database_url, empty_url, migrated_file, postgres_server
+
+__all__ = ["database_url", "empty_url", "migrated_file", "postgres_server"]
+
+# What writes the state of jobs and decides by it. The rest of the API's tests look at HTTP, and run on SQLite.
+ON_BOTH = (
+    "service",
+    "controller/test_leader.py",
+    "controller/test_loop.py",
+    "controller/test_start.py",
+    "api/test_feeds.py",
+    "api/test_files.py",
+    "api/test_internal.py",
+    "api/test_jobs.py",
+    "api/test_lifecycle.py",
+    "api/test_streams.py",
+    "api/openai/test_repeated.py",
+    "api/openai/test_uploads.py",
+)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "empty_url" in metafunc.fixturenames:
+        metafunc.parametrize("empty_url", KINDS, indirect=True)
+    path = metafunc.definition.path.relative_to(Path(__file__).parent)
+    if "database_url" in metafunc.fixturenames and any(path.is_relative_to(one) for one in ON_BOTH):
+        metafunc.parametrize("database_url", KINDS, indirect=True)
