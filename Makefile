@@ -87,6 +87,10 @@ bench-overlap: setup ## a job on two pools against its stages alone
 bench-sweep: setup .venv-trl/.installed ## twelve jobs on one dataset against twelve runs of TRL
 	$(BIN)/python benchmarks/sweep.py
 
+.PHONY: bench-control-plane
+bench-control-plane: setup ## the API under load, on SQLite and PostgreSQL
+	$(BIN)/python benchmarks/control_plane.py
+
 .PHONY: clean
 clean: ## remove the environment and the local data
 	rm -rf $(VENV) .plumbline

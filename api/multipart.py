@@ -26,7 +26,8 @@ class FilePart:
     def __init__(self, request: Request, field: str = "file") -> None:
         """field: the name of the file's form field."""
         self._field = field
-        self._how = f"Send multipart/form-data with the bytes in the field '{field}', as `curl -F {field}=@FILE` does"
+        example = f"`curl -F {field}=@pairs.jsonl`"
+        self._how = f"Send multipart/form-data with the file in the field '{field}', as {example} does"
         kind, options = parse_options_header(request.headers.get("content-type"))
         boundary = options.get(b"boundary", b"")
         if kind != b"multipart/form-data" or not boundary:

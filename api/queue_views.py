@@ -1,7 +1,7 @@
 """What clients see of the queue: why a job waits, until when, and what a job would meet."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -93,3 +93,33 @@ class DryRunView(QueueModel):
     cost: CostView
     eta: EtaView | None
     waiting: WaitingView | None = Field(description="What it would wait for; null if it would not be accepted.")
+
+
+class LabelView(QueueModel):
+    """The living nodes with one value of the label `pool`."""
+
+    label: str
+    nodes: int
+    gpus: float
+    cpus: float
+
+
+class ScoreView(QueueModel):
+    """Forecasts against what happened. The middle and the width are of the interval; null without a forecast."""
+
+    moment: Literal["queued", "started"] = Field(description="When it was foretold.")
+    event: Literal["start", "finish"] = Field(description="What was foretold.")
+    count: int
+    coverage: float | None = Field(description="Share of the times that fell into their interval.")
+    median_error_s: float | None = Field(description="From the middle of the interval.")
+    median_width_s: float | None
+
+
+class QueueView(QueueModel):
+    queued: int = Field(description="Jobs of all projects that wait.")
+    on_cluster: int
+    max_running_jobs: int
+    labels: list[LabelView]
+    observed_at: datetime | None = Field(description="When `labels` were seen; null if never.")
+    trouble: str | None = Field(description="Why the last look at the cluster saw nothing.")
+    forecasts: list[ScoreView] = Field(description="Of the last 30 days.")

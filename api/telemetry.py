@@ -3,13 +3,14 @@
 import logging
 import re
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.ids import is_id, new_id
-from service.telemetry import context, metrics
+from service.telemetry import context, metrics, traces
 
 log = logging.getLogger(__name__)
 
@@ -51,21 +52,24 @@ class Telemetry:
                 MutableHeaders(scope=message)[HEADER] = id
             await send(message)
 
-        with context.bound(request_id=id):
+        # Attempts report every few seconds; their trace is the job's.
+        traced = traces.request_span(scope["method"], Headers(scope=scope).get("traceparent"))
+        with context.bound(request_id=id), nullcontext() if scope["path"].startswith(_QUIET) else traced as span:
             try:
                 await self._app(scope, receive, send_noting)
             except BaseException:
                 status = 500 if seconds is None else status
                 raise
             finally:
-                _tell(scope, status, time.perf_counter() - started if seconds is None else seconds)
+                _tell(scope, span, status, time.perf_counter() - started if seconds is None else seconds)
 
 
-def _tell(scope: Scope, status: int, seconds: float) -> None:
+def _tell(scope: Scope, span: Any, status: int, seconds: float) -> None:
     # The template, since a path is whatever a client sends.
     route = getattr(scope.get("route"), "path", "unmatched")
     method = scope["method"] if scope["method"] in _METHODS else "OTHER"
     metrics.HTTP_SECONDS.labels(method, route, str(status)).observe(seconds)
+    traces.end_request(span, route, method, status)
     fields: dict[str, Any] = {"method": method, "route": route, "status": status, "seconds": round(seconds, 4)}
     job_id = scope.get("path_params", {}).get("job_id", "")
     if is_id("job", job_id):

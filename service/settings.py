@@ -161,6 +161,10 @@ class Settings(BaseSettings):
         None, ge=1, le=65535, description="Port on `host` where the controller answers GET /metrics; asks for no token."
     )
 
+    # Experiment trackers
+    mlflow_url: str | None = Field(None, description="MLflow tracking URI that the controller tells of jobs.")
+    mlflow_experiment: str = Field("plumbline", min_length=1, description="The experiment that its runs are in.")
+
     # Serving
     serving_device: Literal["cpu", "gpu"] | None = Field(
         None, description="What the serving pool's engines run on, if it is known: `cpu` refuses what vLLM's CPU lacks."

@@ -12,9 +12,12 @@ from api.cli.check import check
 from api.cli.compare import compare
 from api.cli.errors import CliError
 from api.cli.jobs import cancel, jobs
+from api.cli.lifecycle import checkpoints, clone, delete, pause, resume, retry
 from api.cli.losses import losses
 from api.cli.projects import projects
+from api.cli.request import request
 from api.cli.submit import submit
+from api.cli.sweep import sweep
 from api.cli.up import api, controller, demo, up
 from api.cli.watch import watch
 from api.client import PlumblineError
@@ -45,8 +48,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Preference alignment as a service.",
 )
-for command in (up, demo, check, submit, watch, compare, jobs, cancel, losses, api, controller):
+for command in (
+    *(up, demo, check, submit, watch, compare, jobs, cancel, pause, resume, retry, clone, delete, checkpoints),
+    *(losses, request, api, controller),
+):
     app.command()(command)
+app.add_typer(sweep, name="sweep")
 app.add_typer(admin.keys, name="keys")
 app.add_typer(projects, name="projects")
 app.add_typer(admin.db, name="db")

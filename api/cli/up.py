@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 def up() -> None:
     """Start Plumbline on this machine: Ray, API, controller and dashboard. Ctrl-C stops them all."""
     from api.cli.stack import running_stack
-    from service.telemetry import logs
+    from service.telemetry import logs, traces
 
     console = Console(highlight=False)
     settings = home.prepare(Settings())
     log_file = settings.home / "logs" / "plumbline.log"
     logs.configure(settings, log_file)
+    traces.configure("plumbline")
     status = console.status("starting")
     try:
         with status, running_stack(settings, say=status.update) as stack:
@@ -47,20 +48,22 @@ def demo() -> None:
 def api() -> None:
     """Serve the API alone, as in production. Its settings are PLUMBLINE_... variables."""
     from api.cli.control_plane import run_api
-    from service.telemetry import logs
+    from service.telemetry import logs, traces
 
     settings = home.settings_for_server()
     logs.configure(settings)
+    traces.configure("plumbline-api")
     run_api(settings)
 
 
 def controller() -> None:
     """Run the controller alone, as in production. Its settings are PLUMBLINE_... variables."""
     from api.cli.control_plane import run_controller
-    from service.telemetry import logs
+    from service.telemetry import logs, traces
 
     settings = home.settings_for_server()
     logs.configure(settings)
+    traces.configure("plumbline-controller")
     run_controller(settings)
 
 

@@ -24,6 +24,7 @@ from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
 
 Split = Literal["train", "held_out"]
+Patch = Mapping[str, Any]
 Spec = AlignmentJob | Mapping[str, Any]
 
 
@@ -42,6 +43,11 @@ def _create(spec: Spec, *, idempotency_key: str | None = None) -> Call[JobView]:
     return Call("POST", "/v1/jobs", JobView, json=body(spec), headers=once(idempotency_key), repeatable=True)
 
 
+def _dry_run(spec: Spec) -> Call[DryRunView]:
+    """What would become of the job: every check, cost and time. Nothing is queued."""
+    return Call("POST", "/v1/jobs", DryRunView, params={"dry_run": "true"}, json=body(spec), repeatable=True)
+
+
 def _get(job_id: str) -> Call[JobView]:
     return Call("GET", f"/v1/jobs/{job_id}", JobView, repeatable=True)
 
@@ -50,11 +56,6 @@ def _list(*, limit: int = 20, cursor: str | None = None, state: JobState | str |
     """One page, newest first. cursor: `next_cursor` of the page before."""
     params = given(limit=limit, cursor=cursor, state=state)
     return Call("GET", "/v1/jobs", JobPage, params=params, repeatable=True)
-
-
-def _dry_run(spec: Spec) -> Call[DryRunView]:
-    """What would become of the job: every check, its cost, and when it would start and finish. Nothing is written."""
-    return Call("POST", "/v1/jobs", DryRunView, params={"dry_run": True}, json=body(spec), repeatable=True)
 
 
 def _cancel(job_id: str) -> Call[JobView]:
@@ -78,9 +79,7 @@ def _retry(job_id: str, *, max_gpu_hours: float | None = None) -> Call[JobView]:
     return Call("POST", f"/v1/jobs/{job_id}/retry", JobView, json=given(max_gpu_hours=max_gpu_hours))
 
 
-def _clone(
-    job_id: str, changes: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
-) -> Call[JobView]:
+def _clone(job_id: str, changes: Patch | None = None, *, idempotency_key: str | None = None) -> Call[JobView]:
     """A new job from this one's specification. changes: a JSON Merge Patch (RFC 7396) on it."""
     path, headers = f"/v1/jobs/{job_id}/clone", once(idempotency_key)
     return Call("POST", path, JobView, json=dict(changes or {}), headers=headers, repeatable=True)
@@ -139,10 +138,10 @@ def _metrics(
 
 class Jobs(Resource[SenderT]):
     create = Operation(_create)
+    dry_run = Operation(_dry_run)
     get = Operation(_get)
     list = Operation(_list)
     cancel = Operation(_cancel)
-    dry_run = Operation(_dry_run)
     pause = Operation(_pause)
     resume = Operation(_resume)
     retry = Operation(_retry)

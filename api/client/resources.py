@@ -7,11 +7,12 @@ from api.client.call import Call, Operation, Resource, SenderT
 from api.client.files import Files
 from api.client.jobs import Jobs
 from api.client.serving import Comparisons, Deployments
+from api.queue_views import QueueView
 from service.spec.catalogue import LossCatalogue
 
 if TYPE_CHECKING:
     from api.client.admin import Audit, Keys, Members, Projects
-    from api.client.sweeps import Queue, Sweeps
+    from api.client.sweeps import Sweeps
     from api.client.webhooks import Webhooks
 
 
@@ -20,8 +21,17 @@ def _losses() -> Call[LossCatalogue]:
     return Call("GET", "/v1/losses", LossCatalogue, repeatable=True)
 
 
+def _queue() -> Call[QueueView]:
+    """What the queue decides by, and how good its forecasts are."""
+    return Call("GET", "/v1/queue", QueueView, repeatable=True)
+
+
 class Losses(Resource[SenderT]):
     list = Operation(_losses)
+
+
+class Queue(Resource[SenderT]):
+    get = Operation(_queue)
 
 
 class Resources(Generic[SenderT]):
@@ -35,18 +45,13 @@ class Resources(Generic[SenderT]):
         self.deployments: Deployments[SenderT] = Deployments(sender)
         self.comparisons: Comparisons[SenderT] = Comparisons(sender)
         self.losses: Losses[SenderT] = Losses(sender)
+        self.queue: Queue[SenderT] = Queue(sender)
 
     @cached_property
     def sweeps(self) -> "Sweeps[SenderT]":
         from api.client.sweeps import Sweeps
 
         return Sweeps(self._sender)
-
-    @cached_property
-    def queue(self) -> "Queue[SenderT]":
-        from api.client.sweeps import Queue
-
-        return Queue(self._sender)
 
     @cached_property
     def webhooks(self) -> "Webhooks[SenderT]":

@@ -1,11 +1,10 @@
-"""Sweeps, and the queue."""
+"""Sweeps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from api.client.call import Call, Operation, Resource, SenderT, given
 from api.client.jobs import Spec, body, once
-from api.routes.queue import QueueView
 from api.routes.sweeps import SweepPage, SweepView
 
 
@@ -37,17 +36,8 @@ def _cancel(sweep_id: str) -> Call[SweepView]:
     return Call("POST", f"/v1/sweeps/{sweep_id}/cancel", SweepView, repeatable=True)
 
 
-def _queue() -> Call[QueueView]:
-    """How many wait, what the cluster has and what of it is taken, and how good forecasts have been."""
-    return Call("GET", "/v1/queue", QueueView, repeatable=True)
-
-
 class Sweeps(Resource[SenderT]):
     create = Operation(_create)
     list = Operation(_list)
     get = Operation(_get)
     cancel = Operation(_cancel)
-
-
-class Queue(Resource[SenderT]):
-    get = Operation(_queue)

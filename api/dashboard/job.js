@@ -10,6 +10,7 @@ import { SpecSummary } from "./spec.js";
 import { follow, sleep } from "./sse.js";
 import { Stages } from "./stages.js";
 import { Component, everyWhileVisible, html, ProblemNote } from "./ui.js";
+import { Waiting } from "./waiting.js";
 
 // The stream of a finished job ends; its deployment may still change, by somebody else or after a removal.
 const LOOK_AGAIN_MS = 10_000;
@@ -88,6 +89,7 @@ export class JobPage extends Component {
       <p class="muted"><code>${id}</code> · created <${Moment} at=${job.created_at} />${lasting(job)}</p>
       ${actionProblem && html`<${ProblemNote} problem=${actionProblem} />`}
       ${job.error && html`<${FailureNote} job=${job} />`}
+      ${!TERMINAL.has(job.state) && html`<${Waiting} id=${id} queued=${job.state === "queued"} />`}
 
       ${job.state === "succeeded" &&
       html`<section class="card">

@@ -21,6 +21,7 @@ from service.errors import (
     ModelNotFound,
     ModelUnusable,
     NotFound,
+    QuotaExceeded,
     TooLarge,
     UnknownLoss,
 )
@@ -66,7 +67,9 @@ async def resume_job(job_id: str, project_id: ProjectDep, database: DatabaseDep,
 @router.post(
     "/retry",
     status_code=202,
-    responses=problems(NotFound, InvalidState, BudgetSpent, DatasetInvalid, ModelNotFound, ModelUnusable),
+    responses=problems(
+        NotFound, InvalidState, BudgetSpent, QuotaExceeded, DatasetInvalid, ModelNotFound, ModelUnusable
+    ),
 )
 async def retry_job(job_id: str, project_id: ProjectDep, database: DatabaseDep, body: GoOn | None = None) -> JobView:
     """Queue a failed or cancelled job again, under its own ID: it goes on from its last checkpoint, if it has one."""

@@ -23,16 +23,18 @@ from service.controller.foretell import Foretell
 from service.controller.leader import DATABASE_TROUBLE, LeasedDatabase, lead, wait
 from service.controller.retain import Retain
 from service.controller.sweep import Sweep
+from service.controller.track import Track
 from service.controller.watch import Watch
 from service.db.session import Database
 from service.errors import InvalidState, Unavailable
 from service.leases import Lease
 from service.settings import Settings
 from service.telemetry import context, metrics
+from service.trackers.mlflow import Mlflow, TrackerError
 
 log = logging.getLogger(__name__)
 
-_TROUBLE = (ClusterError, InvalidState, Unavailable, *DATABASE_TROUBLE)
+_TROUBLE = (ClusterError, InvalidState, TrackerError, Unavailable, *DATABASE_TROUBLE)
 
 Reconcile = Callable[[Controller], Awaitable[None]]
 
@@ -68,6 +70,9 @@ async def _reconcile(controller: Controller, stop: asyncio.Event) -> None:
         loops.create_task(_repeat(controller, stop, (Foretell().reconcile,)))
         loops.create_task(_deliver(controller, stop))
         loops.create_task(_repeat(controller, stop, (Retain().reconcile,)))
+        if controller.settings.mlflow_url is not None:
+            track = Track(Mlflow(controller.settings.mlflow_url, controller.settings.mlflow_experiment))
+            loops.create_task(_repeat(controller, stop, (track.reconcile,)))
 
 
 async def _deliver(controller: Controller, stop: asyncio.Event) -> None:

@@ -14,7 +14,7 @@ from service.jobs.tokens import attempt_token
 from service.queue import observation
 from service.queue.snapshot import take
 from service.spec.pools import Pool
-from service.telemetry import context
+from service.telemetry import context, traces
 
 
 async def reconcile(controller: Controller) -> None:
@@ -27,14 +27,13 @@ async def reconcile(controller: Controller) -> None:
     trouble: Unavailable | None = None
     for attempt in await _pending(controller):
         with context.bound(job_id=attempt.job_id, attempt_id=attempt.id):
-            if await controller.jobs.get(attempt.id) is not None:
-                continue
-            try:
-                await _bring_files(controller, attempt)
-            except Unavailable as error:  # others may need nothing of the object store
-                trouble = error
-                continue
-            await _submit(controller, attempt)
+            if await controller.jobs.get(attempt.id) is None:
+                try:
+                    await _bring_files(controller, attempt)
+                except Unavailable as error:  # others may need nothing of the object store
+                    trouble = error
+                    continue
+                await _submit(controller, attempt)
     if trouble is not None:
         raise trouble
 
@@ -71,6 +70,7 @@ async def _bring_files(controller: Controller, attempt: Attempt) -> None:
 
 async def _submit(controller: Controller, attempt: Attempt) -> None:
     settings = controller.settings
+    traceparent = traces.traceparent(attempt.job_id)
     await controller.jobs.submit(
         attempt.id,
         controller.code.attempt,
@@ -78,6 +78,7 @@ async def _submit(controller: Controller, attempt: Attempt) -> None:
             "PLUMBLINE_API_URL": settings.callback_url,
             "PLUMBLINE_ATTEMPT_ID": attempt.id,
             "PLUMBLINE_ATTEMPT_TOKEN": attempt_token(settings, attempt.id),
-        },
+        }
+        | ({"TRACEPARENT": traceparent} if traceparent else {}),
         label_selector=Pool.CONTROL.selector,
     )

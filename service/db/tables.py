@@ -169,6 +169,7 @@ class Job(Base):
     model_bytes: Mapped[int | None] = mapped_column(BigInteger)  # of what it published, once that was measured
     deleted_at: Mapped[datetime | None]  # no one sees it from then on; the row stays as a record
     purged_at: Mapped[datetime | None]  # its files, events and metrics are gone
+    queued_at: Mapped[datetime | None]  # when it was queued again, by a retry or a resume; it waits since then
     priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # the spec's, for the queue's query
     size: Mapped[dict[str, Any] | None]  # service.queue.size.JobSize: what admission knew; null before there was one
 
@@ -208,8 +209,7 @@ class Attempt(Base):
     last_seq: Mapped[int] = mapped_column(Integer, default=0)  # reports taken so far
     failure: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
-    started_at: Mapped[datetime | None]  # when its driver first spoke
-    scored_at: Mapped[datetime | None]  # when it had let go of the reference pool
+    scored_at: Mapped[datetime | None]  # when every pair that it needs was in the reference store
     heartbeat_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -255,6 +255,18 @@ class Deployment(Base):
     generation: Mapped[int] = mapped_column(Integer, default=1)  # a new POST after a failure raises it
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+
+
+class TrackerRun(Base):
+    """How far a job's metrics have been told to an experiment tracker (service.controller.track)."""
+
+    __tablename__ = "tracker_runs"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    tracker: Mapped[str] = mapped_column(String(20), primary_key=True)
+    run_id: Mapped[str] = mapped_column(String(200))  # the tracker's name for it
+    last_metric: Mapped[int] = mapped_column(Integer)  # the number of the last one told
+    closed: Mapped[bool]  # the tracker knows that the job has ended
 
 
 class Call(Base):

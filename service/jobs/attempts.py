@@ -16,7 +16,6 @@ from service.jobs.repository import ACTIVE_ATTEMPTS, AttemptRepository, JobRepos
 from service.jobs.states import AttemptState, JobState
 from service.jobs.transitions import transition
 from service.settings import Settings
-from service.spec import AlignmentJob
 from service.spec.reports import Failure, Fault
 from service.spec.secrets import redacted
 from service.telemetry import observe
@@ -50,8 +49,7 @@ async def start_attempt(session: AsyncSession, job: Job) -> Attempt:
 
 async def note_first_word(session: AsyncSession, job: Job, attempt: Attempt) -> None:
     """The attempt's driver has spoken: it runs, and so does its job unless it is being cancelled."""
-    spoken = {"state": AttemptState.RUNNING, "started_at": utc_now()}
-    await guarded_update(session, attempt, spoken, Attempt.state == AttemptState.PENDING)
+    await guarded_update(session, attempt, {"state": AttemptState.RUNNING}, Attempt.state == AttemptState.PENDING)
     if job.state is JobState.STARTING:
         await transition(
             session,
@@ -145,5 +143,4 @@ async def _end(
     }
     if not await guarded_update(session, attempt, values, Attempt.state.in_(ACTIVE_ATTEMPTS)):
         raise InvalidState(f"Attempt {attempt.number} has already ended.")
-    used = job.gpu_seconds + gpu_seconds(AlignmentJob.model_validate(job.spec), attempt, now)
-    await guarded_update(session, job, {"gpu_seconds": used})
+    await guarded_update(session, job, {"gpu_seconds": job.gpu_seconds + gpu_seconds(job, attempt, now)})

@@ -12,6 +12,7 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.clock import utc_now
 from service.db.guarded import guarded_update
 from service.db.session import Database
@@ -41,6 +42,7 @@ async def delete(database: Database, settings: Settings, project_id: str, job_id
             await published.require_unused(session, job)
         now = utc_now()
         await guarded_update(session, job, {"deleted_at": now, "model_deleted_at": job.model_deleted_at or now})
+        await audit.record(session, job.id)
     await _purge(database, settings, job)
 
 

@@ -2,6 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.db.guarded import guarded_update
 from service.db.session import Database
 from service.db.tables import Job
@@ -10,6 +11,7 @@ from service.jobs import admission
 from service.jobs.repository import JobRepository, append_event
 from service.jobs.states import JobState
 from service.jobs.transitions import transition
+from service.projects import usage
 from service.spec import AlignmentJob
 
 _GOES_ON = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING)
@@ -29,6 +31,7 @@ async def pause(database: Database, project_id: str, job_id: str) -> Job:
                 pass
             case _:
                 raise InvalidState(f"The job is {job.state}: there is nothing to pause.", state=job.state)
+        await audit.record(session, job.id)
         return job
 
 
@@ -50,6 +53,7 @@ async def resume(database: Database, project_id: str, job_id: str, max_gpu_hours
             _require_budget(job)
             await guarded_update(session, job, {"num_failures": 0})
             await transition(session, job, JobState.QUEUED, reason="A client resumed the job.")
+        await audit.record(session, job.id)
         return job
 
 
@@ -57,8 +61,8 @@ async def retry(database: Database, project_id: str, job_id: str, max_gpu_hours:
     """Queue a failed or cancelled job again: it goes on from its last checkpoint, if it has one.
 
     max_gpu_hours: its budget from now on.
-    Idempotent while it goes on. Raises BudgetSpent, DatasetInvalid or ModelNotFound if its file or model has been
-    deleted since, InvalidState if it has succeeded, is paused or is stopping.
+    Idempotent while it goes on. Raises BudgetSpent, QuotaExceeded, DatasetInvalid or ModelNotFound if its file or
+    model has been deleted since, InvalidState if it has succeeded, is paused or is stopping.
     """
     async with database.transaction() as session:
         job = await JobRepository(session).get_in_project(job_id, project_id, lock=True)
@@ -71,9 +75,11 @@ async def retry(database: Database, project_id: str, job_id: str, max_gpu_hours:
         if max_gpu_hours is not None:
             await _set_budget(session, job, max_gpu_hours)
         _require_budget(job)
+        await usage.hold_for_job(session, project_id, job.gpus or 0.0)
         await admission.hold(session, project_id, AlignmentJob.model_validate(job.spec))
         await guarded_update(session, job, {"num_failures": 0})
         await transition(session, job, JobState.QUEUED, reason=f"A client asked to retry the {job.state} job.")
+        await audit.record(session, job.id)
         return job
 
 

@@ -112,7 +112,7 @@ async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch,
     if any(isinstance(one, EventReport) and one.type == "reference.scored" for one in new):
         taken["scored_at"] = now
     await guarded_update(session, attempt, taken)
-    observe.reports(session, new, batch.waited_s)
+    observe.reports(session, attempt, new, batch.waited_s)
     if outcome is not None:
         await _finish(session, job, attempt, outcome, settings)
     return ReportAck(

@@ -89,6 +89,13 @@ class JobRepository:
         queued = select(Job).where(Job.state == JobState.QUEUED, due, ~waits_for_scores())
         return (await self._session.scalars(queued.order_by(Job.id).limit(limit))).all()
 
+    async def waiting_for_scores(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of the jobs that another one of their reference group goes before."""
+        if not job_ids:
+            return set()
+        waiting = select(Job.id).where(Job.id.in_(job_ids), waits_for_scores())
+        return set((await self._session.scalars(waiting)).all())
+
     async def count_on_cluster(self) -> int:
         """Jobs that may hold something on the cluster."""
         count = select(func.count()).select_from(Job).where(Job.state.in_(ON_CLUSTER))

@@ -59,7 +59,8 @@ async def submit(
     try:
         async with database.transaction() as session:
             columns = {"idempotency_key": idempotency_key, "cloned_from": cloned_from}
-            job = await enqueue(session, settings, project_id, spec, size, digest, **columns)
+            job = await enqueue(session, settings, project_id, spec, digest, size, **columns)
+            await audit.record(session, job.id)
         return job, False
     except (IntegrityError, QuotaExceeded):
         # Two requests with one key raced; the other one came through, and may have taken the last of a quota.
@@ -121,8 +122,8 @@ async def enqueue(
     settings: Settings,
     project_id: str,
     spec: AlignmentJob,
-    size: JobSize,
     digest: str,
+    size: JobSize,
     **columns: Any,
 ) -> Job:
     """Add a checked job to the queue. Raises what `admission.hold` does, QuotaExceeded, and IntegrityError if its key
@@ -131,6 +132,11 @@ async def enqueue(
     columns: further ones of the row.
     """
     gpus = gpus_held(spec, unset=settings.unset_gpus)
+    if spec.resources.max_gpu_hours is not None and not gpus:
+        raise InvalidRequest(
+            "The job's workers hold no GPUs, so it would never have held them for that long: leave max_gpu_hours out.",
+            field="resources.max_gpu_hours",
+        )
     await usage.hold_for_job(session, project_id, gpus)
     await admission.hold(session, project_id, spec)
     job = Job(
@@ -142,19 +148,18 @@ async def enqueue(
         progress={},
         priority=spec.priority,
         size=asdict(size),
-        gpus=gpus,
         num_attempts=0,
         num_failures=0,
         gpu_seconds=0.0,
         last_event=0,
         last_metric=0,
         created_at=utc_now(),
+        gpus=gpus,
         **columns,
     )
     session.add(job)
     await session.flush()
     await append_event(session, job, "job.queued", "The job was accepted and waits for the controller.")
-    await audit.record(session, job.id)
     return job
 
 

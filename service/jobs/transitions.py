@@ -39,7 +39,7 @@ async def transition(
     values: dict[str, Any] = {"state": to, "not_before": not_before}
     if to is JobState.QUEUED:  # the next attempt starts over, at least in what it can say about itself
         values |= {"stage": None, "progress": {}, "error": None, "finished_at": None}
-        values |= {"pause_requested_at": None, "cancel_requested_at": None}
+        values |= {"pause_requested_at": None, "cancel_requested_at": None, "queued_at": now}
     waited_s = None
     if to is JobState.RUNNING and job.started_at is None:
         values["started_at"] = now
@@ -58,12 +58,4 @@ async def transition(
 
     data = (data or {}) | ({"failure": values["error"]} if error is not None else {})
     await append_event(session, job, f"job.{to}", reason, data=data)
-    observe.transition(
-        session,
-        job_id=job.id,
-        project_id=job.project_id,
-        before=before,
-        to=to,
-        reason=reason,
-        waited_s=waited_s,
-    )
+    observe.transition(session, job, before, reason, waited_s)

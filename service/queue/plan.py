@@ -41,8 +41,9 @@ class WaitCode(StrEnum):
 
 @dataclass(frozen=True)
 class Queued:
-    """A job that waits. `gpus`: what it counts for in its project's quota. `held`: why it may not start whatever is
-    free, in a sentence; None if it may."""
+    """A job that waits. `queued_at`: since when, for its patience; its place among the jobs of its project is by ID,
+    which a retry or a resume keeps. `gpus`: what it counts for in its project's quota. `held`: why it may not start
+    whatever is free, in a sentence; None if it may."""
 
     id: str
     project_id: str
@@ -193,7 +194,7 @@ def _in_order(
 
     lines: dict[str, list[Queued]] = {}  # of each project, its next job last
     young = [job for job in queued if not _is_aged(job, rules, now)]
-    for job in sorted(young, key=lambda job: (-job.priority, job.queued_at, job.id), reverse=True):
+    for job in sorted(young, key=lambda job: (-job.priority, job.id), reverse=True):
         lines.setdefault(job.project_id, []).append(job)
     turns = [(used.get(project, 0.0) / rules.shares.get(project, 1.0), project) for project in lines]
     heapify(turns)

@@ -42,7 +42,7 @@ async def record(session: AsyncSession, queue: QueueNow) -> None:
     told = {
         (id, QUEUED if queue.snapshot.jobs[id].state is JobState.QUEUED else STARTED): eta
         for id, eta in queue.etas.items()
-        if _is_whole(eta, queue.snapshot.jobs[id])
+        if _is_whole(eta, queue.snapshot.jobs[id].state)
     }
     known = select(Forecast.job_id, Forecast.moment).where(Forecast.job_id.in_({id for id, _ in told}))
     kept = {(id, moment) for id, moment in await session.execute(known)}
@@ -105,10 +105,8 @@ def score(
     )
 
 
-def _is_whole(eta: Eta, job: Job) -> bool:
-    if eta.finish_low is None or eta.finish_high is None:
-        return False
-    return job.started_at is not None or job.state is JobState.QUEUED
+def _is_whole(eta: Eta, state: JobState) -> bool:
+    return None not in (eta.finish_low, eta.finish_high) and state in (JobState.QUEUED, JobState.RUNNING)
 
 
 def _seconds(spans: Iterable[timedelta]) -> Sequence[float]:

@@ -1,18 +1,20 @@
 """What the plan is made from, read in a few bounded queries."""
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from sqlalchemy import Select, func, or_, select
+from pydantic import ValidationError
+from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.db.tables import Attempt, Job
 from service.db.tenant_tables import Project
-from service.jobs.repository import ON_CLUSTER, waits_for_scores
+from service.jobs.repository import ON_CLUSTER, JobRepository, waits_for_scores
 from service.jobs.states import JobState
 from service.projects.quota import Quota
 from service.projects.usage import gpu_hours
@@ -21,6 +23,8 @@ from service.queue.capacity import Capacity, Needs
 from service.queue.plan import Limit, OnCluster, Plan, Queued, Rules, plan
 from service.settings import Settings
 from service.spec import AlignmentJob
+
+log = logging.getLogger(__name__)
 
 PER_PROJECT = 50  # the jobs of a project that are looked at: its next ones
 IN_ALL = 500
@@ -51,14 +55,13 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
     view = await observation.read(session, lock=lock)
     capacity = observation.capacity_of(view, settings)
     # One statement, so that no job is missed between leaving the queue and reaching the cluster.
-    rows = (await session.scalars(_live_jobs())).all()
-    specs = {job.id: spec_of(job) for job in rows}
+    specs, rows = _readable((await session.scalars(_live_jobs(now))).all())
     waiting = [job for job in rows if job.state is JobState.QUEUED]
-    held = set(await session.scalars(select(Job.id).where(Job.state == JobState.QUEUED, waits_for_scores())))
+    for_scores = await JobRepository(session).waiting_for_scores([job.id for job in waiting if job.reference_group])
     total = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED)
     return Snapshot(
         now=now,
-        queued=[_queued(job, specs[job.id], now, job.id in held) for job in waiting],
+        queued=[_queued(job, specs[job.id], now, for_scores=job.id in for_scores) for job in waiting],
         on_cluster=[
             OnCluster(job.id, job.project_id, Needs.of(specs[job.id]), job.gpus or 0.0)
             for job in rows
@@ -78,14 +81,25 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
     )
 
 
-def _queued(job: Job, spec: AlignmentJob, now: datetime, waits_for_scores: bool) -> Queued:
-    queued = Queued.of(job.id, job.project_id, spec, job.created_at, job.gpus or 0.0)
-    if waits_for_scores:
-        return replace(queued, held="It starts when a job before it in its sweep has scored the pairs that they share.")
+def _queued(job: Job, spec: AlignmentJob, now: datetime, *, for_scores: bool) -> Queued:
+    queued = Queued.of(job.id, job.project_id, spec, job.queued_at or job.created_at, job.gpus or 0.0)
+    if for_scores:
+        return replace(queued, held="Another job of its sweep scores the same pairs under the reference first.")
     if job.not_before is None or job.not_before <= now:
         return queued
     then = f"{job.not_before:%H:%M:%S} UTC"
     return replace(queued, held=f"Its next attempt begins at {then}, after a failure on our side.")
+
+
+def _readable(jobs: Sequence[Job]) -> tuple[dict[str, AlignmentJob], list[Job]]:
+    """Without those that another version accepted and this one does not take: they wait, and hold up nobody."""
+    specs: dict[str, AlignmentJob] = {}
+    for job in jobs:
+        try:
+            specs[job.id] = spec_of(job)
+        except ValidationError:
+            log.warning("%s is left out of the queue: this version does not take its options", job.id)
+    return specs, [job for job in jobs if job.id in specs]
 
 
 def spec_of(job: Job) -> AlignmentJob:
@@ -98,13 +112,17 @@ def _parsed(spec: str) -> AlignmentJob:
     return AlignmentJob.model_validate_json(spec)
 
 
-def _live_jobs() -> Select[Job]:
-    """Those on the cluster, and of each project the next `PER_PROJECT` by priority and the oldest by age."""
+def _live_jobs(now: datetime) -> Select[Job]:
+    """Those on the cluster, and of each project `PER_PROJECT`: half by priority, half by age; what is held back for
+    another job or a time comes after what may start."""
+    held = case((or_(waits_for_scores(), Job.not_before > now), 1), else_=0)
     ranked = (
         select(
             Job.id,
-            func.row_number().over(partition_by=Job.project_id, order_by=(Job.priority.desc(), Job.id)).label("turn"),
-            func.row_number().over(partition_by=Job.project_id, order_by=Job.id).label("age"),
+            func.row_number()
+            .over(partition_by=Job.project_id, order_by=(held, Job.priority.desc(), Job.id))
+            .label("turn"),
+            func.row_number().over(partition_by=Job.project_id, order_by=(held, Job.id)).label("age"),
         )
         .where(Job.state == JobState.QUEUED)
         .subquery()

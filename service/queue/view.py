@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,6 +26,9 @@ HISTORY = 200  # succeeded jobs that estimates are made from: the newest
 _FRESH_S = 2.0
 _AT_ONCE_S = 0.2
 _HISTORY_FRESH_S = 30.0
+
+_LEAVING = (JobState.PAUSING, JobState.CANCELLING)
+_LEAVES_WITHIN = Interval(0, 60)
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,9 @@ class QueueNow:
         return FAR_BACK if self.snapshot.beyond else JUST_QUEUED
 
     def eta(self, job: Job) -> Eta | None:
-        """None for a job that has ended, or that nothing is known of."""
+        """None for a job that has ended or is to leave, or that nothing is known of."""
         eta = self.etas.get(job.id)
-        return None if job.state.terminal or eta == Eta() else eta
+        return None if job.state.terminal or job.state in _LEAVING or eta == Eta() else eta
 
     def with_job(self, job: Queued, spec: AlignmentJob, size: JobSize) -> "tuple[QueueNow, Interval | None]":
         """The queue if this job were in it too, and how long it would run."""
@@ -72,10 +76,12 @@ def look(snapshot: Snapshot, history: Sequence[Run]) -> QueueNow:
     for id, job in snapshot.jobs.items():
         spec = snapshot.specs[id]
         expected = run_time(spec, JobSize.of(job.size).work(spec), history)
-        on_cluster = job.state is not JobState.QUEUED
-        durations[id] = (
-            remaining(expected, job.stage, job.progress, job.started_at, snapshot.now) if on_cluster else expected
-        )
+        if job.state in _LEAVING:
+            durations[id] = _LEAVES_WITHIN
+        elif job.state is JobState.QUEUED:
+            durations[id] = expected
+        else:
+            durations[id] = remaining(expected, job.stage, job.progress, job.started_at, snapshot.now)
     etas = forecast(snapshot, durations, startup_time(history))
     return QueueNow(snapshot, snapshot.plan(), durations, etas, history)
 
@@ -91,7 +97,10 @@ async def read_history(session: AsyncSession) -> list[Run]:
     )
     runs = []
     for job, leased_at in await session.execute(newest):
-        spec = spec_of(job)
+        try:
+            spec = spec_of(job)
+        except ValidationError:  # of another version: its run tells this one nothing
+            continue
         assert job.started_at is not None
         assert job.finished_at is not None
         seconds = (job.finished_at - job.started_at).total_seconds()

@@ -18,11 +18,6 @@ class PoolRequest(SpecModel):
         1, ge=0, le=256, description="CPU slots for each worker; on a node without GPUs also its number of threads."
     )
 
-    @property
-    def gpus(self) -> float:
-        """Of all workers together, as budgets count them."""
-        return self.workers * (1.0 if self.gpus_per_worker is None else self.gpus_per_worker)
-
 
 class ReferencePlacement(StrEnum):
     """Where the reference pass runs."""
@@ -52,6 +47,6 @@ class Resources(SpecModel):
         None,
         gt=0,
         le=1e7,
-        description="Budget: a job that has held its GPUs for so long saves a checkpoint and is paused, until it is "
-        "resumed with a higher one. A worker without `gpus_per_worker` counts as one GPU. Without one: no limit.",
+        description="Budget: a job whose attempts have held its GPUs for so long saves a checkpoint and pauses until "
+        "it is resumed with a higher one. A worker without `gpus_per_worker` counts as one GPU.",
     )

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import audit
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import Job, Sweep
@@ -20,6 +21,7 @@ from service.jobs.continuation import with_adapter_options
 from service.jobs.log import LogRepository, Split
 from service.jobs.service import cancel as cancel_job
 from service.jobs.service import check_key, enqueue
+from service.projects import usage
 from service.queue.size import JobSize
 from service.settings import Settings
 from service.spec import AlignmentJob
@@ -53,6 +55,7 @@ async def create(
         return sweep, True
     members = expand(request)
     checked = await _checked(database, settings, project_id, [spec for _, spec in members])
+    await usage.measure_models(database, settings, project_id)
     sweep = Sweep(
         id=new_id("sweep"),
         project_id=project_id,
@@ -68,7 +71,8 @@ async def create(
             await session.flush()
             for index, (spec, size) in enumerate(checked):
                 place = {"sweep_id": sweep.id, "sweep_index": index, "reference_group": reference_group(sweep.id, spec)}
-                await enqueue(session, settings, project_id, spec, size, digest, **place)
+                await enqueue(session, settings, project_id, spec, digest, size, **place)
+            await audit.record(session, sweep.id)
     except (IntegrityError, QuotaExceeded):
         # Two requests with one key raced; the other one came through, and may have taken the last of a quota.
         if idempotency_key is None or not (made := await _replayed(database, project_id, idempotency_key, digest)):
@@ -133,18 +137,18 @@ async def _jobs_of(session: AsyncSession, sweep: Sweep) -> Sequence[Job]:
 async def _checked(
     database: Database, settings: Settings, project_id: str, specs: list[AlignmentJob]
 ) -> list[tuple[AlignmentJob, JobSize]]:
-    """The specifications as they are to be queued, and how big they are. Rows that several jobs need in the same way
+    """The specifications as they are to be queued, and how big each job is. Rows that several jobs need in the same way
     are read once."""
-    sizes: dict[tuple[str, RowNeeds], JobSize] = {}
+    read: dict[tuple[str, RowNeeds], JobSize] = {}
     checked = []
     for index, spec in enumerate(specs):
         rows = (spec.data.model_dump_json(), RowNeeds.of(spec))
         try:
-            size = await admission.check(database, settings, project_id, spec, data=sizes.get(rows))
+            size = await admission.check(database, settings, project_id, spec, data=read.get(rows))
             checked.append((await with_adapter_options(database, settings, project_id, spec), size))
         except InvalidRequest as error:
             raise type(error)(f"Job {index} of the sweep: {error.detail}", **error.extra, job=index) from error
-        sizes[rows] = size
+        read[rows] = size
     return checked
 
 

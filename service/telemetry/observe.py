@@ -3,14 +3,16 @@
 import logging
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.clock import utc_now
+from service.db.tables import Attempt, Job
 from service.jobs.states import JobState
 from service.spec.reports import EventReport, Failure, MetricsReport, Report
-from service.spec.stages import Stage
-from service.telemetry import metrics
+from service.telemetry import metrics, traces
 from service.telemetry.after_commit import after_commit
 
 log = logging.getLogger(__name__)
@@ -25,16 +27,18 @@ EVENT_TYPES = frozenset(
 _METRICS_REPORTED = {"tokens": metrics.TRAIN_TOKENS, "policy_wait_s": metrics.POLICY_WAIT_SECONDS}
 
 
-def transition(
-    session: AsyncSession, *, job_id: str, project_id: str, before: str, to: str, reason: str, waited_s: float | None
-) -> None:
+def transition(session: AsyncSession, job: Job, before: JobState, reason: str, waited_s: float | None) -> None:
     """A job changed its state. waited_s: from its submission to now, if its first attempt has just begun."""
+    now, to = utc_now(), job.state
 
     def tell() -> None:
         metrics.TRANSITIONS.labels(to).inc()
         if waited_s is not None:
             metrics.QUEUE_WAIT_SECONDS.observe(waited_s)
-        fields = {"job_id": job_id, "project_id": project_id, "from_state": before, "to_state": to}
+            traces.part_span(job.id, "queued", waited_s, now)
+        if to.terminal:
+            traces.job_span(job.id, to, job.created_at, now)
+        fields = {"job_id": job.id, "project_id": job.project_id, "from_state": before, "to_state": to}
         log.info("%s -> %s: %s", before, to, reason, extra=fields)
 
     after_commit(session, tell)
@@ -54,14 +58,15 @@ def events(session: AsyncSession, types: Sequence[str]) -> None:
     after_commit(session, tell)
 
 
-def reports(session: AsyncSession, new: Sequence[Report], waited_s: float) -> None:
+def reports(session: AsyncSession, attempt: Attempt, new: Sequence[Report], waited_s: float) -> None:
     """An attempt's reports were taken for the first time. waited_s: of the oldest, in the attempt."""
+    now = utc_now()
 
     def tell() -> None:
         metrics.REPORT_LAG_SECONDS.observe(waited_s)
         for report in new:
             if isinstance(report, EventReport):
-                _event(report)
+                _event(attempt, report, now)
             elif isinstance(report, MetricsReport) and report.split == "train":
                 metrics.TRAIN_STEPS.inc()
                 for name, counter in _METRICS_REPORTED.items():
@@ -71,9 +76,11 @@ def reports(session: AsyncSession, new: Sequence[Report], waited_s: float) -> No
         after_commit(session, tell)
 
 
-def _event(report: EventReport) -> None:
-    if report.type == "stage.completed" and isinstance(report.stage, Stage):
-        metrics.STAGE_SECONDS.labels(report.stage).observe(_amount(report.data.get("seconds")))
+def _event(attempt: Attempt, report: EventReport, now: datetime) -> None:
+    if report.type == "stage.completed" and report.stage is not None:
+        seconds = _amount(report.data.get("seconds"))
+        metrics.STAGE_SECONDS.labels(report.stage).observe(seconds)
+        traces.part_span(attempt.job_id, report.stage, seconds, now, attempt.number)
     elif report.type == "reference.planned":
         metrics.REFERENCE_PAIRS.labels("hit").inc(_amount(report.data.get("hits")))
         metrics.REFERENCE_PAIRS.labels("miss").inc(_amount(report.data.get("to_score")))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from service import audit
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import File, Upload, UploadPart
@@ -51,6 +52,7 @@ async def create(database: Database, settings: Settings, project_id: str, filena
             expires_at=now + timedelta(seconds=settings.upload_lifetime_s),
         )
         session.add(upload)
+        await audit.record(session, upload.id)
     return upload
 
 
@@ -138,6 +140,7 @@ async def cancel(database: Database, settings: Settings, project_id: str, upload
         if upload.cancelled_at is None:
             _require_pending(upload)
             upload.cancelled_at = utc_now()
+            await audit.record(session, upload.id)
     await asyncio.to_thread(remove_bytes, settings, upload.id)
     return upload
 
@@ -170,6 +173,7 @@ async def _record_part(database: Database, project_id: str, part: UploadPart) ->
         if size + part.bytes > _SENT_ANEW * upload.bytes:
             raise TooLarge(f"The parts come to more than {_SENT_ANEW} times the {upload.bytes} bytes announced.")
         session.add(part)
+        await audit.record(session, part.id)
     return part
 
 

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from api.app import create_app
 from service.clock import utc_now
 from service.db.session import Database
-from service.db.tables import Upload
+from service.db.tables import Sweep, Upload
 from service.db.webhook_tables import Webhook, WebhookDelivery
 from service.files import service as files
 from service.ids import new_id
@@ -31,7 +31,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/members": {"user": "eve", "role": "viewer"},
     "POST /v1/projects": {"id": "new"},
 }
-OPEN = {"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
+OPEN = {"/healthz", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 ROUTES = sorted(
     (method, route.path)
     for route in create_app(Settings(secret="a secret of this test")).routes
@@ -73,10 +73,12 @@ async def ids(database: Database, settings: Settings, ada: dict[str, str]) -> di
             failures=0,
             created_at=utc_now(),
         )
-        session.add_all([upload, webhook, delivery])
+        sweep = Sweep(id=new_id("sweep"), project_id="ada", body_sha256="0" * 64, changes=[], created_at=utc_now())
+        session.add_all([upload, webhook, delivery, sweep])
     file_id = await add_file(database, settings, b"{}\n")
     return {
         "job_id": job.id,
+        "sweep_id": sweep.id,
         "model": f"job:{job.id}",
         "file_id": file_id,
         "key_id": key.id,
@@ -180,4 +182,4 @@ def _unknown(value: str) -> str:
 
 
 def _without_ids(text: str) -> str:
-    return re.sub(r"(job|file|key|user|req|upload|webhook|delivery)-[0-9a-f]{21}", "ID", text)
+    return re.sub(r"(job|file|key|user|req|upload|webhook|delivery|sweep)-[0-9a-f]{21}", "ID", text)

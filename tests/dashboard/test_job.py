@@ -1,5 +1,7 @@
 """The page of one job while things happen to it."""
 
+import re
+
 import pytest
 from playwright.async_api import Dialog, Page, expect
 
@@ -143,3 +145,11 @@ async def test_nothing_is_wider_than_the_window(signed_in: Page, backend: Backen
     await signed_in.goto(f"{backend.url}/#/jobs/{driver.job_id}")
     await expect(signed_in.get_by_role("figure", name="Loss")).to_be_visible()
     assert await signed_in.evaluate(overflow) == 0
+
+
+async def test_a_job_that_waits_says_why(signed_in: Page, backend: Backend) -> None:
+    job_id = await backend.queued("waits")
+    await signed_in.goto(f"{backend.url}/#/jobs/{job_id}")
+    # which of the two depends on what other tests have left on the cluster
+    told = re.compile("the controller starts it|As many jobs as are allowed at one time")
+    await expect(signed_in.get_by_role("status").filter(has_text=told)).to_be_visible()

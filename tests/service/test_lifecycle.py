@@ -2,23 +2,26 @@
 
 from datetime import timedelta
 
+import httpx
 import pytest
 from sqlalchemy import select
 
 from service.clock import utc_now
+from service.controller import budget
+from service.controller.context import make_controller
 from service.db.session import Database
 from service.db.tables import Attempt, Event, Job
-from service.errors import BudgetSpent, DatasetInvalid, InvalidState, NotFound
+from service.errors import BudgetSpent, DatasetInvalid, InvalidRequest, InvalidState, NotFound
 from service.files import service as files
 from service.jobs import attempts, lifecycle, reports
-from service.jobs.gpu_hours import gpu_hours, gpu_seconds
+from service.jobs.gpu_hours import gpu_hours
 from service.jobs.repository import AttemptRepository, JobRepository
-from service.jobs.service import cancel
+from service.jobs.service import cancel, submit
 from service.jobs.states import AttemptState, JobState
 from service.settings import Settings
 from service.spec import AlignmentJob
 from service.spec.reports import EventReport, Failure, Fault, OutcomeReport, Report, ReportAck, ReportBatch
-from tests.service.conftest import add_file, add_job
+from tests.service.conftest import add_file, add_job, make_model
 
 LOST = Failure(code="interrupted", message="The attempt was lost.", fault=Fault.SYSTEM)
 BAD_ROWS = Failure(code="dataset_invalid", message="Row 3 has no answer.", fault=Fault.USER)
@@ -261,30 +264,45 @@ async def test_a_spent_budget_is_raised_before_the_job_goes_on(database: Databas
     assert await events_of(database, job) == ["budget.changed", "job.queued"]
 
 
-async def test_gpu_hours_are_those_of_the_workers_while_the_attempt_ran(database: Database, settings: Settings) -> None:
-    resources = {"policy": {"workers": 4, "gpus_per_worker": 2}, "reference": {"workers": 3}}
-    spec = AlignmentJob.model_validate({"model": "/m", "data": {"train": "file-" + "0" * 21}, "resources": resources})
-    begun = utc_now()
-    attempt = Attempt(state=AttemptState.RUNNING, started_at=begun, scored_at=None, finished_at=None)
-    assert gpu_seconds(spec, attempt, begun + timedelta(seconds=10)) == 10 * (8 + 3)
-    attempt.scored_at = begun + timedelta(seconds=4)
-    assert gpu_seconds(spec, attempt, begun + timedelta(seconds=10)) == 10 * 8 + 4 * 3
-    attempt.finished_at = begun + timedelta(seconds=20)
-    assert gpu_seconds(spec, attempt, begun + timedelta(hours=1)) == 20 * 8 + 4 * 3
-    attempt.started_at = None  # it never spoke
-    assert gpu_seconds(spec, attempt, begun) == 0
-
-
 async def test_the_gpu_hours_of_all_attempts_add_up(database: Database, settings: Settings) -> None:
-    job = await queued(database)
-    for _ in range(2):
+    job = await queued(database, gpus=3.0)
+    for number in (1, 2):
         attempt = await start(database, job)
         async with database.transaction() as session:
             row = await AttemptRepository(session).get(attempt.id)
-            row.started_at = utc_now() - timedelta(hours=1)
+            row.created_at -= timedelta(hours=2)
+        async with database.reading() as session:
+            live = await AttemptRepository(session).current(job)
+        assert gpu_hours(await now(database, job), live, utc_now()) == pytest.approx(6 * number, abs=0.01)
         await say(database, settings, attempt, SAVED, OutcomeReport(result="failed", failure=LOST))
-    used = gpu_hours(await now(database, job), None, utc_now())
-    assert used == pytest.approx(2 * 2, abs=0.01)  # one training worker and one scorer, twice an hour
+    assert gpu_hours(await now(database, job), None, utc_now()) == pytest.approx(12, abs=0.01)
+
+
+@pytest.mark.parametrize(("hours", "state"), [(1.9, JobState.RUNNING), (2.0, JobState.PAUSING)])
+async def test_a_job_that_has_spent_its_budget_is_paused(
+    database: Database, settings: Settings, hours: float, state: JobState
+) -> None:
+    job = await queued(database, spec=with_budget(2.0), gpus=1.0)
+    attempt = await start(database, job)
+    async with database.transaction() as session:
+        (await AttemptRepository(session).get(attempt.id)).created_at -= timedelta(hours=hours)
+    async with httpx.AsyncClient() as unused:
+        controller = make_controller(settings, database, unused)
+        for _ in range(2):
+            await budget.reconcile(controller)
+    assert (await now(database, job)).state is state
+    told = (await events_of(database, job))[2:]
+    assert told == (["budget.reached", "job.pausing"] if state is JobState.PAUSING else [])
+
+
+async def test_a_budget_that_could_never_be_spent_is_refused(database: Database, settings: Settings) -> None:
+    model = make_model(settings.storage_root / "models" / "tiny")
+    file_id = await add_file(database, settings, b'{"prompt": "Hello", "chosen": "Good day.", "rejected": "What."}\n')
+    no_gpus = {"gpus_per_worker": 0}
+    resources = {"policy": no_gpus, "reference": no_gpus, "max_gpu_hours": 1}
+    body = {"model": str(model), "data": {"train": file_id}, "serve": False, "resources": resources}
+    with pytest.raises(InvalidRequest, match="leave max_gpu_hours out"):
+        await submit(database, settings, "ada", AlignmentJob.model_validate(body))
 
 
 def with_budget(max_gpu_hours: float) -> dict[str, object]:

@@ -26,8 +26,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("cloned_from", sa.String(length=40), nullable=True))
     for name in ("not_before", "pause_requested_at", "deleted_at", "purged_at"):
         op.add_column("jobs", sa.Column(name, sa.DateTime(timezone=True), nullable=True))
-    for name in ("started_at", "scored_at"):
-        op.add_column("attempts", sa.Column(name, sa.DateTime(timezone=True), nullable=True))
+    op.add_column("attempts", sa.Column("scored_at", sa.DateTime(timezone=True), nullable=True))
     # In SQL of both databases: Alembic adds no column with a foreign key to a table of SQLite.
     op.execute(
         "ALTER TABLE jobs ADD COLUMN sweep_id VARCHAR(40) CONSTRAINT fk_jobs_sweep_id_sweeps REFERENCES sweeps (id)"

@@ -8,6 +8,7 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
+    op.add_column("jobs", sa.Column("queued_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("jobs", sa.Column("priority", sa.Integer(), server_default="0", nullable=False))
     op.add_column("jobs", sa.Column("size", sa.JSON(), nullable=True))
     op.create_index("ix_attempts_finished_at", "attempts", ["finished_at"])

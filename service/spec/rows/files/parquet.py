@@ -71,7 +71,8 @@ def _largest_dictionary(file: BinaryIO, metadata: Any) -> int:
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         for chunk in (group.column(i) for i in range(group.num_columns)):
-            file.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
+            offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
+            file.seek(min((offset for offset in offsets if offset), default=0))  # where the decoder begins
             largest = max(largest, _dictionary_bytes(file.read(_HEADER_BYTES)))
     file.seek(0)
     return largest
