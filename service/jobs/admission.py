@@ -81,9 +81,7 @@ async def _check_file(
         num_bytes = await asyncio.to_thread(lambda: source[0].stat().st_size)
         rows = await asyncio.to_thread(check_rows, source[0], source[1], spec, field)
     except FileNotFoundError as error:
-        raise DatasetInvalid(
-            f"The file '{source[1]}' has just been deleted: upload it again, or correct the path.", field=field
-        ) from error
+        raise _just_deleted(source[1], field) from error
     size = JobSize(rows=rows, bytes=num_bytes)
     if source_kind(name) is SourceKind.FILE:
         _good[checked] = size
@@ -131,6 +129,12 @@ async def _find_file(
         ) from error
 
 
+def _just_deleted(filename: str, field: str) -> DatasetInvalid:
+    return DatasetInvalid(
+        f"The file '{filename}' has just been deleted: upload it again, or correct the path.", field=field
+    )
+
+
 async def _find_data(
     database: Database, settings: Settings, project_id: str, field: str, name: str
 ) -> tuple[Path, str] | None:
@@ -139,7 +143,10 @@ async def _find_data(
         case SourceKind.FILE:
             async with database.reading() as session:
                 file = await _find_file(session, project_id, field, name)
-            return await local_path(settings, file.id), file.filename
+            try:
+                return await local_path(settings, file.id), file.filename
+            except FileNotFoundError as error:
+                raise _just_deleted(file.filename, field) from error
         case SourceKind.PATH:
             path = await asyncio.to_thread(
                 find_data_file, name, settings.data_roots, Storage(settings.storage_root).root, field

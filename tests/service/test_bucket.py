@@ -37,14 +37,14 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(tmp_path: Path, database_url: str, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name, value in credentials(endpoint).items():
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
     client.create_bucket(Bucket="team")
     for key in _keys():
         client.delete_object(Bucket="team", Key=key)
-    return Settings(home=tmp_path, secret="a secret", files_url="s3://team/plumbline/files")
+    return Settings(home=tmp_path, database_url=database_url, secret="a secret", files_url="s3://team/plumbline/files")
 
 
 def _keys() -> list[str]:

@@ -28,8 +28,14 @@ HERE = ["127.0.0.1/32", "::1/128"]
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path, secret="a secret", allow_private_urls=HERE, webhook_retry_base_s=0.001)
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    return Settings(
+        home=tmp_path,
+        database_url=database_url,
+        secret="a secret",
+        allow_private_urls=HERE,
+        webhook_retry_base_s=0.001,
+    )
 
 
 @pytest.fixture
