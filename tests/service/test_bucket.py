@@ -14,7 +14,7 @@ from service.cluster.http import connect
 from service.controller.context import make_controller
 from service.controller.start import _bring_files
 from service.db.session import Database
-from service.errors import NotFound, TooLarge, Unavailable
+from service.errors import DatasetInvalid, NotFound, TooLarge, Unavailable
 from service.files import bucket as buckets
 from service.files import contents
 from service.files.service import delete, finish_deletions, open_content, store
@@ -138,6 +138,16 @@ async def test_a_job_reads_a_copy_which_is_fetched_when_it_is_missing(database: 
     await client.aclose()
     assert copy.read_bytes() == ROW
     assert local(settings) == [file_id]
+
+
+async def test_a_job_on_a_file_that_has_left_the_store_is_refused(database: Database, settings: Settings) -> None:
+    file_id = await add_file(database, settings, ROW)
+    boto3.client("s3").delete_object(Bucket="team", Key=f"plumbline/files/{file_id}")
+    model = make_model(settings.storage_root / "models" / "tiny")
+    spec = AlignmentJob.model_validate({"model": str(model), "data": {"train": file_id}})
+    with pytest.raises(DatasetInvalid, match="just been deleted"):
+        await submit(database, settings, "ada", spec)
+    assert local(settings) == []
 
 
 async def test_a_copy_goes_when_no_job_needs_it_and_comes_back(
