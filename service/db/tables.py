@@ -129,6 +129,7 @@ class Job(Base):
             "project_id", "idempotency_key", name="uq_jobs_owner_idempotency_key"
         ),  # named before projects
         Index("ix_jobs_project_id_id", "project_id", "id"),
+        Index("ix_jobs_project_id_state_id", "project_id", "state", "id"),
         Index("ix_jobs_state_id", "state", "id"),
     )
 

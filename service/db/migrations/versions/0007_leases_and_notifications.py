@@ -1,4 +1,4 @@
-"""Leases of the controllers; on PostgreSQL, notifications of what changes about a job"""
+"""Leases of the controllers, an index for lists by state; on PostgreSQL, notifications of what changes about a job"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
     )
+    op.create_index("ix_jobs_project_id_state_id", "jobs", ["project_id", "state", "id"])
     if op.get_bind().dialect.name != "postgresql":
         return
     for name, table, events, job in (
