@@ -28,6 +28,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
     )
     op.create_index("ix_jobs_project_id_state_id", "jobs", ["project_id", "state", "id"])
+    # With the number: whether a step was repeated is then one look into the index, also where SQLite has no statistics.
+    op.drop_index("ix_metrics_job_step", "metrics")
+    op.create_index("ix_metrics_job_step_number", "metrics", ["job_id", "split", "step", "number"])
     if op.get_bind().dialect.name != "postgresql":
         return
     for name, table, events, job in (
