@@ -183,7 +183,7 @@ async def _fill(database: Database, num_jobs: int, num_metrics: int) -> list[str
 
 
 def bench_streams(bench: Bench, arguments: argparse.Namespace) -> None:
-    for num_jobs, per_job in ((100, 10), (1, 1000)):
+    for num_jobs, per_job in ((20, 50), (1, 1000)):
         attempts = asyncio.run(_with(bench.database, _running_jobs, num_jobs, bench.settings))
         order = {"jobs": list(attempts), "attempts": attempts, "per_job": per_job, "rate": 200}
         found = bench.load("streams", **order, seconds=min(30, arguments.seconds))

@@ -153,7 +153,7 @@ async def streams(
         print(json.dumps({"open": num_ready}), flush=True)  # the parent looks at the server's memory now
         await asyncio.sleep(3)
         began = time.perf_counter()
-        each = 20 if len(jobs) == 1 else 2
+        each = 20 if len(jobs) == 1 else 10  # events of one report
         every_s = each * len(jobs) / rate
         feeding = [
             group.create_task(feed(job, every_s, each, every_s * place / len(jobs))) for place, job in enumerate(jobs)

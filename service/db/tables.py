@@ -131,6 +131,7 @@ class Job(Base):
             "project_id", "idempotency_key", name="uq_jobs_owner_idempotency_key"
         ),  # named before projects
         Index("ix_jobs_project_id_id", "project_id", "id"),
+        Index("ix_jobs_project_id_state_id", "project_id", "state", "id"),
         Index("ix_jobs_state_id", "state", "id"),
     )
 
@@ -233,7 +234,7 @@ class Metric(Base):
     """Values of one step, numbered per job in order of arrival; for a repeated step the highest number counts."""
 
     __tablename__ = "metrics"
-    __table_args__ = (Index("ix_metrics_job_step", "job_id", "split", "step"),)
+    __table_args__ = (Index("ix_metrics_job_step_number", "job_id", "split", "step", "number"),)
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

@@ -1,4 +1,4 @@
-"""Leases of the controllers; on PostgreSQL, notifications of what changes about a job"""
+"""Leases of the controllers, an index for lists by state; on PostgreSQL, notifications of what changes about a job"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -27,6 +27,10 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
     )
+    op.create_index("ix_jobs_project_id_state_id", "jobs", ["project_id", "state", "id"])
+    # With the number: whether a step was repeated is then one look into the index, also where SQLite has no statistics.
+    op.drop_index("ix_metrics_job_step", "metrics")
+    op.create_index("ix_metrics_job_step_number", "metrics", ["job_id", "split", "step", "number"])
     if op.get_bind().dialect.name != "postgresql":
         return
     for name, table, events, job in (
