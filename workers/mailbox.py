@@ -23,7 +23,8 @@ class Mailbox:
         self._queue: asyncio.Queue[Report | None] = asyncio.Queue()
         self._pause = asyncio.Event()
 
-    async def put(self, report: Report) -> None:
+    async def put(self, report: Report, _after: None) -> None:
+        """_after: the answer to the `put` before; see `Sender`."""
         await self._queue.put(report)
 
     async def wake(self) -> None:
@@ -46,6 +47,23 @@ class Mailbox:
         while not self._queue.empty():
             found.append(self._queue.get_nowait())
         return [report for report in found if report is not None]
+
+
+class Sender:
+    """A worker's end of a mailbox. Waits for nothing, and keeps the order, which an asynchronous actor does not: each
+    call has the answer to the one before it as an argument, so Ray sends it after that."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
+        self._last: Any = None
+
+    def tell(self, report: Report) -> None:
+        self._last = self._mailbox.put.remote(report, self._last)
+
+    def flush(self) -> None:
+        """Return when all that was told is in the mailbox; a worker's end would cut off what is on its way."""
+        if self._last is not None:
+            ray.get(self._last)
 
 
 class Forwarder:

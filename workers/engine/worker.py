@@ -7,12 +7,12 @@ import ray
 import ray.train
 from torch import distributed
 
-from service.spec.reports import Report
 from workers.device import hide_other_gpus
 from workers.engine.config import WorkerConfig
 from workers.engine.loop import TrainingRun
 from workers.engine.parallel import Rank
 from workers.errors import AttemptError, Paused
+from workers.mailbox import Sender
 
 _STOP_TIMEOUT = timedelta(seconds=30)
 
@@ -25,20 +25,21 @@ def train(config: WorkerConfig) -> AttemptError | Paused | None:
     context = ray.train.get_context()
     rank = Rank(context.get_world_rank(), context.get_world_size())
 
-    def tell(report: Report) -> None:
-        config.mailbox.put.remote(report)
-
+    sender = Sender(config.mailbox)
     pause = config.mailbox.until_pause.remote()
     hide_other_gpus()
     together = distributed.new_group(backend="gloo") if rank.count > 1 else None
     try:
-        TrainingRun(config.run, rank, tell, lambda: bool(ray.wait([pause], timeout=0)[0])).run()
+        TrainingRun(config.run, rank, sender.tell, lambda: bool(ray.wait([pause], timeout=0)[0])).run()
+        sender.flush()
     except Paused as paused:
+        sender.flush()
         return paused.with_traceback(None)  # as below
     except AttemptError as error:
         logger.error("training stops: %s", error)
         if together and not _all_stop(together):
             raise  # the others wait for this worker: Ray must end them
+        sender.flush()
         # Its frames hold the model: a DDP module that Ray's end of the process group finds alive can hang the worker.
         return error.with_traceback(None)
     return None
