@@ -109,10 +109,10 @@ def job_object(job: Job, *, attempt_runs: bool, queue: QueueNow | None = None) -
         created_at=seconds(job.created_at),
         finished_at=seconds(job.finished_at) if job.finished_at else None,
         status=_status(job.state, attempt_runs=attempt_runs),
-        model=_text(job, "model", "source"),
+        model=_text(view, "model", "source"),
         fine_tuned_model=model_name(job.id) if has_model(job) else None,
-        training_file=_text(job, "data", "train"),
-        validation_file=_text(job, "data", "validation") or None,
+        training_file=_text(view, "data", "train"),
+        validation_file=_text(view, "data", "validation") or None,
         organization_id=job.project_id,
         seed=spec.training.seed if spec else 0,
         hyperparameters=_hyperparameters(spec) if spec else UsedHyperparameters(),
@@ -186,8 +186,9 @@ def _spec(job: Job) -> AlignmentJob | None:
         return None
 
 
-def _text(job: Job, part: str, member: str) -> str:
-    return str(job.spec.get(part, {}).get(member) or "")
+def _text(view: JobView, part: str, member: str) -> str:
+    """From the view, which hides what is secret in an address."""
+    return str(view.spec.get(part, {}).get(member) or "")
 
 
 def _status(state: JobState, *, attempt_runs: bool) -> Status:

@@ -40,6 +40,6 @@ async def _needed_since(session: AsyncSession, before: datetime) -> set[str]:
     """Files that are named in jobs that have not ended, or ended after `before`."""
     jobs = select(Job.spec["data"]).where(or_(Job.state.in_(LIVE), Job.finished_at >= before))
     needed: set[str] = set()
-    async for data in await session.stream_scalars(jobs):
+    for data in await session.scalars(jobs):
         needed |= named_in(data)
     return needed

@@ -188,6 +188,7 @@ async def test_a_step_that_outlives_the_lease_writes_nothing(make: Make) -> None
         controller.settings,
         LeasedDatabase(controller.database, lease),
         controller.jobs,
+        controller.nodes,
         controller.serve,
         controller.code,
     )

@@ -29,6 +29,7 @@ class Engines:
                     engines.go_on.wait(30)
                 if tokens:
                     self._send({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": len(tokens)}})
+                    self.wfile.write(b"data: [DONE]\n\n")
 
             def _send(self, chunk: dict[str, object]) -> None:
                 self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())

@@ -85,6 +85,6 @@ async def test_a_change_of_state_is_logged_with_its_job_once_it_is_committed(
 ) -> None:
     job = (await client.post("/v1/jobs", json=body)).json()
     await client.post(f"/v1/jobs/{job['id']}/cancel")
-    told = line(log, "queued -> cancelled: Cancelled before it was on the cluster.")
+    told = line(log, "queued -> cancelled: Cancelled while it was queued.")
     assert (told["job_id"], told["project_id"], told["to_state"]) == (job["id"], "ada", "cancelled")
     assert str(told["request_id"]).startswith("req-")
