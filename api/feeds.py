@@ -187,10 +187,11 @@ class Feeds:
             return
         async with self._database.reading() as session:
             marks = await LogRepository(session).marks(job_ids)
+        found = {job_id: marks.get(job_id) for job_id in job_ids}  # None: it is not there any more
         for job_id in job_ids:
-            if marks.get(job_id) != self._seen.get(job_id):
+            if job_id not in self._seen or found[job_id] != self._seen[job_id]:
                 self._job_changed(job_id)
-        self._seen = marks
+        self._seen = found
 
     async def _patiently(self, ask: Callable[[], Awaitable[None]]) -> None:
         while True:
