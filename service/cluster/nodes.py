@@ -19,10 +19,13 @@ class RayNodes:
         self._client = client
 
     async def in_pools(self) -> list[Node]:
-        """Living nodes that carry a `pool` label. Raises ClusterUnavailable if the answer is not a list of nodes."""
+        """Living nodes that carry a `pool` label. Raises ClusterUnavailable if the answer is not a whole list of nodes: a
+        cluster that is busy may leave out nodes, even its head, or what they have."""
         response = await request(self._client, "GET", "/api/v0/nodes", params={"limit": _MAX_NODES})
         try:
-            nodes = response.json()["data"]["result"]["result"]
+            nodes = [node for node in response.json()["data"]["result"]["result"] if node["state"] == "ALIVE"]
+            if not nodes or not all(node["resources_total"] for node in nodes):
+                raise ClusterUnavailable("Ray's list of nodes is not whole.")
             return [
                 Node(
                     label=node["labels"]["pool"],
@@ -31,7 +34,7 @@ class RayNodes:
                     accelerator=_accelerator(node["labels"], node["resources_total"]),
                 )
                 for node in nodes
-                if node["state"] == "ALIVE" and "pool" in (node.get("labels") or {})
+                if "pool" in (node.get("labels") or {})
             ]
         except (ValueError, KeyError, TypeError) as error:
             raise ClusterUnavailable(f"Ray's list of nodes cannot be read: {type(error).__name__} {error}") from error
