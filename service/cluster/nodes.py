@@ -19,8 +19,8 @@ class RayNodes:
         self._client = client
 
     async def in_pools(self) -> list[Node]:
-        """Living nodes that carry a `pool` label. Raises ClusterUnavailable if the answer is not a whole list of nodes: a
-        cluster that is busy may leave out nodes, even its head, or what they have."""
+        """Living nodes that carry a `pool` label. Raises ClusterUnavailable if the answer is not a whole list of nodes:
+        a cluster that starts or is busy may leave out nodes, even its head, or what they have."""
         response = await request(self._client, "GET", "/api/v0/nodes", params={"limit": _MAX_NODES})
         try:
             nodes = [node for node in response.json()["data"]["result"]["result"] if node["state"] == "ALIVE"]
