@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.cluster.http import connect
+from service.cluster.nodes import RayNodes
 from service.db.session import Database
 from service.db.tables import File
 from service.errors import DatasetInvalid, NotFound
@@ -33,6 +35,7 @@ from service.spec.rows import ReaderMissing, RowNeeds, RowProblem, read_rows
 from service.spec.sources import hub_source, may_be_fetched, source_kind
 
 SHOWN_ROWS = 20
+_LOOK_AGAIN_AFTER_S = 0.5  # so that many refused requests are not as many questions to the cluster
 
 # Uploads whose rows were found good, and for what: their bytes never change, and a sweep posts many jobs on one.
 _good: dict[tuple[Path, RowNeeds, int], JobSize] = {}
@@ -93,7 +96,18 @@ async def _check_file(
 async def check_cluster(
     database: Database, settings: Settings, spec: AlignmentJob, models: ModelShapes
 ) -> tuple[Finding, Finding]:
-    """Pools, and memory on their GPUs."""
+    """Pools, and memory on their GPUs. Nothing is refused for what was seen a while ago: nodes come and go."""
+    findings = await _by_the_last_look(database, settings, spec, models)
+    if any(finding.error is not None for finding in findings):
+        async with connect(settings) as client:
+            await observation.observe(database, RayNodes(client), settings, every_s=_LOOK_AGAIN_AFTER_S)
+        findings = await _by_the_last_look(database, settings, spec, models)
+    return findings
+
+
+async def _by_the_last_look(
+    database: Database, settings: Settings, spec: AlignmentJob, models: ModelShapes
+) -> tuple[Finding, Finding]:
     async with database.reading() as session:
         seen = observation.seen(await observation.read(session), settings)
     pools = check_pools(spec, seen, settings)

@@ -44,12 +44,13 @@ def nodes_of(view: ClusterView | None) -> tuple[Node, ...]:
     return tuple(Node(**node) for node in view.nodes) if view is not None else ()
 
 
-async def observe(database: Database, nodes: RayNodes, settings: Settings) -> None:
-    """Look at the cluster if the last look is `settings.cluster_view_every_s` old; that it does not answer is noted,
-    and is no error: what was seen before counts until it is too old."""
+async def observe(database: Database, nodes: RayNodes, settings: Settings, every_s: float | None = None) -> None:
+    """Look at the cluster if the last look is `every_s` old, by default `settings.cluster_view_every_s`; that it does
+    not answer is noted, and is no error: what was seen before counts until it is too old."""
+    every_s = settings.cluster_view_every_s if every_s is None else every_s
     async with database.reading() as session:
         view = await read(session)
-    if view is not None and utc_now() - view.tried_at < timedelta(seconds=settings.cluster_view_every_s):
+    if view is not None and utc_now() - view.tried_at < timedelta(seconds=every_s):
         return
     try:
         found: Sequence[Node] | None = await nodes.in_pools()

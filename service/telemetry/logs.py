@@ -17,7 +17,7 @@ from service.settings import Settings
 from service.spec.secrets import HIDDEN, redact
 from service.telemetry import context
 
-# What a LogRecord has of itself; the rest came by `extra=`.
+# What a LogRecord has of itself; the rest came by `extra=`, but for what libraries add under names with a `_`.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SHORTEST_SECRET = 6  # hiding each occurrence of less would hide words
 
@@ -67,7 +67,7 @@ class TextLines(logging.Formatter):
         self._secrets = secrets
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        extra = {name: value for name, value in vars(record).items() if name not in _OWN}
+        extra = {name: value for name, value in vars(record).items() if name not in _OWN and not name.startswith("_")}
         fields = context.current() | extra
         return super().formatMessage(record) + "".join(f" {name}={value}" for name, value in fields.items())
 

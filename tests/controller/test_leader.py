@@ -208,6 +208,8 @@ async def test_a_process_that_stood_still_sends_nothing_to_the_cluster(
 
     async def late(self: RayJobs, submission_id: str) -> object:
         """The first question to the cluster comes after the lease has expired."""
+        if submission_id != f"{job.id}-1":  # another test's controller may still run
+            return await get(self, submission_id)
         if not refused:
             time.sleep(1.5 * LEASE_S)  # noqa: ASYNC251 - the whole process
             refused.append(submission_id)
