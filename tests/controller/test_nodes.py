@@ -1,16 +1,24 @@
 """What Ray tells of its nodes, and what the controller makes of it."""
 
 from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
 
 import pytest
 
+from service.clock import utc_now
 from service.cluster.http import ClusterUnavailable, connect
 from service.cluster.nodes import RayNodes
 from service.controller import start
 from service.controller.context import Controller
+from service.db.tables import ClusterView
+from service.jobs import admission
+from service.jobs.model_admission import ModelShapes
 from service.jobs.states import JobState
 from service.queue import observation
+from service.queue.capacity import Node
 from service.settings import Settings
+from service.spec import AlignmentJob
 from tests.controller.conftest import look, queue
 from tests.service.conftest import add_job
 
@@ -56,3 +64,17 @@ async def test_a_job_that_the_cluster_has_no_room_for_waits_and_another_starts(m
     await start.reconcile(controller)
     assert (await look(controller, big))[0].state is JobState.QUEUED
     assert (await look(controller, small))[0].state is JobState.STARTING
+
+
+async def test_a_job_is_not_refused_for_what_was_seen_a_while_ago(make: Make) -> None:
+    controller = make()
+    before = utc_now() - timedelta(seconds=5)
+    async with controller.database.transaction() as session:
+        session.add(ClusterView(id=1, nodes=[asdict(Node("reference", 0, 1))], observed_at=before, tried_at=before))
+    spec = AlignmentJob.model_validate({"model": "/m", "data": {"train": "file-" + "0" * 21}})
+    findings = await admission.check_cluster(controller.database, controller.settings, spec, ModelShapes(None, None))
+    assert [finding.error for finding in findings] == [None, None]
+    async with controller.database.reading() as session:
+        seen = observation.seen(await observation.read(session), controller.settings)
+    assert seen is not None
+    assert seen.labels == {"shared"}
