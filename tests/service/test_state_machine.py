@@ -12,10 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import Phase
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select
 
@@ -359,12 +367,15 @@ def _never_sync(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA synchronous = OFF")
 
 
-watch.OUTCOME_GRACE_S = 0.0
-TestPlumbline = Plumbline.TestCase
-TestPlumbline.settings = profile(
+PROFILE = profile(
     max_examples=20,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,
     phases=(Phase.generate,),  # add Phase.shrink to look at a failure: it takes minutes
 )
+
+
+def test_no_interleaving_breaks_what_always_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "OUTCOME_GRACE_S", 0.0)
+    run_state_machine_as_test(Plumbline, settings=PROFILE)
