@@ -125,7 +125,12 @@ class Following(Generic[T]):
         self.ended = frame.event == "end"
         if frame.event not in self.call.kinds:
             return []
-        found: T = TypeAdapter(self.call.kinds[frame.event]).validate_python(frame.data)
+        try:
+            found: T = TypeAdapter(self.call.kinds[frame.event]).validate_python(frame.data)
+        except ValidationError as error:
+            raise NotPlumbline(
+                f"A `{frame.event}` frame cannot be read; is it an older or newer Plumbline? {error}"
+            ) from error
         return [found]
 
     def after_break(self, error: PlumblineError | None) -> float:

@@ -3,7 +3,9 @@
 import asyncio
 import inspect
 import re
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +97,28 @@ def test_problems_carry_status_code_and_fields(client: Client) -> None:
     assert "colour" in str(caught.value)
 
 
-def test_something_else_at_the_address_is_named(control_plane: Settings) -> None:
-    with Client(f"{control_plane.public_url}/elsewhere", "pk-x") as client, pytest.raises((NotPlumbline, ApiError)):
-        client.jobs.list()
+class Elsewhere(BaseHTTPRequestHandler):
+    """Some other server, whose streams have frames of their own."""
+
+    def do_GET(self) -> None:
+        stream = "event-stream" in self.headers["Accept"]
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'event: job\ndata: {"id": 1}\n\n' if stream else b"<html></html>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_something_else_at_the_address_is_named() -> None:
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Client(f"http://127.0.0.1:{server.server_port}", "pk-x") as client:
+            with pytest.raises(NotPlumbline):
+                client.jobs.list()
+            with pytest.raises(NotPlumbline):
+                next(client.jobs.events("job-1"))
+        server.shutdown()
 
 
 def test_url_and_key_come_from_the_environment_or_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
