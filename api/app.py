@@ -11,48 +11,61 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-import httpx
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from sqlalchemy.exc import InterfaceError, OperationalError
-from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
 from api.audit import AuditTrail
 from api.authentication import AuthenticateFirst
+from api.dashboard_files import DashboardFiles
 from api.feeds import Feeds
 from api.limits import RateLimitHeaders
 from api.middleware import BodyLimit, SecurityHeaders
 from api.openai import fine_tuning, generation, models, uploads
 from api.openai.errors import errors
+from api.places import Places
 from api.routes import (
     audit_log,
+    checkpoints,
     comparisons,
+    conversations,
     deployments,
+    evaluation_results,
+    evaluations,
     files,
+    gates,
     health,
     internal,
     jobs,
     keys,
     lifecycle,
+    logs,
     losses,
     members,
     metrics,
+    pairs,
+    previews,
     projects,
+    promotions,
     queue,
+    reports,
+    schema,
+    session,
     streams,
     sweeps,
+    votes,
     webhooks,
 )
 from api.slow_bodies import Pace, SlowBodies
+from api.stream_keys import StreamKeys
 from api.telemetry import Telemetry
-from service.db.migrate import is_current
+from service.db.migrate import schema_of
 from service.db.session import Database
+from service.db.trouble import TROUBLE
+from service.deployments import uses as deployment_uses
+from service.deployments.uses import DeploymentUses
 from service.errors import (
     Forbidden,
     InvalidRequest,
@@ -63,25 +76,28 @@ from service.errors import (
     Unauthorized,
     Unavailable,
 )
-from service.files import service as files_service
 from service.files.bucket import bucket
-from service.jobs import deletion, published
+from service.jobs.deletion import finish_deletions
 from service.keys.rate_limit import RateLimiter
 from service.keys.uses import WRITE_EVERY_S, KeyUses
+from service.previews.service import Previews
 from service.queue.view import QueueViews
+from service.serving.engine import engine_client
 from service.settings import Settings
 from service.telemetry.database_metrics import DatabaseMetrics
+from service.telemetry.storage_metrics import watch_storage
 
 log = logging.getLogger(__name__)
 
 OWN = (
-    *(jobs, lifecycle, sweeps, queue, streams, deployments, files, comparisons, losses),
-    *(projects, members, keys, audit_log, webhooks),
+    *(jobs, lifecycle, pairs, sweeps, queue, streams, logs, deployments, checkpoints, promotions, files, previews),
+    *(comparisons, conversations, losses, schema),
+    *(session, projects, members, keys, audit_log, webhooks),
+    *(evaluations, votes, evaluation_results, gates, reports),
 )
 
 REPORT_BYTES = 16 * 2**20  # of one batch of an attempt's reports, at most
 STREAMED = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")  # paths whose bodies are files
-DASHBOARD = Path(__file__).parent / "dashboard"
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -102,12 +118,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,  # the redirect would repeat whatever Host a client sent
         lifespan=_lifespan(settings),
     )
-    if settings.files_url is not None:
-        bucket(settings.files_url)  # what it lacks is said now, not at the first upload
+    for url in filter(None, (settings.files_url, settings.models_url)):
+        bucket(url)  # what it lacks is said now, not at the first upload
     app.state.settings = settings
     app.state.rate_limiter = RateLimiter(settings.requests_per_minute)
     app.state.open_streams = Counter()  # by project; see api.sse
+    app.state.leaving = asyncio.Event()  # set when the process is told to end; see api.http_server
     app.state.key_uses = KeyUses()
+    app.state.deployment_uses = DeploymentUses()
     problems.install(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
@@ -119,7 +137,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for resource in (fine_tuning, models, uploads, generation):
         app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
     app.include_router(internal.router)
-    app.router.default = _Fallback(DASHBOARD)
+    app.router.default = DashboardFiles()
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
@@ -141,61 +159,49 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = Database(settings.sqlalchemy_url)
         await _finish_deletions(database, settings)
-        app.state.feeds = Feeds(database)
-        # Serve is on loopback or inside the cluster: a proxy from the environment would only be in the way.
-        async with httpx.AsyncClient(trust_env=False) as serve_client, app.state.feeds.kept_up_to_date():
+        app.state.queue = QueueViews(database, settings)
+        app.state.feeds = Feeds(database, Places(app.state.queue), app.state.leaving)
+        async with engine_client() as serve_client, app.state.feeds.kept_up_to_date():
             app.state.database, app.state.serve_client = database, serve_client
-            app.state.queue = QueueViews(database, settings)
-            writer = asyncio.create_task(_write_key_uses(app.state.key_uses, database))
+            app.state.previews = Previews(settings)
+            app.state.stream_keys = StreamKeys(database)
+            background = [
+                asyncio.create_task(app.state.stream_keys.keep_looking()),
+                asyncio.create_task(_write_uses(app.state.key_uses, database, WRITE_EVERY_S)),
+                asyncio.create_task(_write_uses(app.state.deployment_uses, database, deployment_uses.WRITE_EVERY_S)),
+            ]
             app.state.database_metrics = DatabaseMetrics(database)
+            watch_storage(settings.storage_root)
             yield
-            writer.cancel()
-            await asyncio.wait([writer])
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
         await database.close()
 
     return lifespan
 
 
-async def _write_key_uses(uses: KeyUses, database: Database) -> None:
-    """Every minute, and once more when the process is told to end."""
+async def _write_uses(uses: KeyUses | DeploymentUses, database: Database, every_s: float) -> None:
+    """Again and again, and once more when the process is told to end."""
     ending = False
     while not ending:
         try:
-            await asyncio.sleep(WRITE_EVERY_S)
+            await asyncio.sleep(every_s)
         except asyncio.CancelledError:
             ending = True
         try:
             await uses.write(database)
-        except (OperationalError, InterfaceError):
-            log.warning("the database does not answer; when keys were last used is written later")
+        except TROUBLE:
+            log.warning("the database does not answer; when keys and models were last used is written later")
 
 
 async def _finish_deletions(database: Database, settings: Settings) -> None:
     """Of processes that were killed. A database that is not there yet has none, and is no reason not to start."""
     try:
-        if await is_current(database):
-            await files_service.finish_deletions(database, settings)
-            await published.finish_deletions(database, settings)
-            await deletion.finish_deletions(database, settings)
-    except (OperationalError, InterfaceError):
-        log.warning(
-            "the database does not answer; what is left of deleted files, models and jobs stays until the next start"
-        )
-
-
-class _Fallback:
-    """For paths that no route knows: the dashboard's files, except under the API's own prefixes.
-
-    Not a mount at `/`, which would answer for a wrong method on a known path too.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._files: ASGIApp | None = StaticFiles(directory=directory, html=True) if directory.is_dir() else None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._files is None or scope["path"].startswith(("/v1/", "/internal/")):
-            raise HTTPException(404)
-        await self._files(scope, receive, send)
+        if (await schema_of(database)).serves:
+            await finish_deletions(database, settings)
+    except (Unavailable, *TROUBLE) as error:
+        log.warning("what is left of deleted files, models and jobs stays until the controller looks: %s", error)
 
 
 def _document_problems(app: FastAPI) -> None:

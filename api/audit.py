@@ -1,17 +1,20 @@
 """The audit trail of requests: whoever may have changed something leaves an entry.
 
 Services write the entry in the transaction of the change (`service.audit`). Here is what they leave: requests that were
-refused, and those that changed nothing in the database. The entry is there before the answer is.
+refused, and those that changed nothing in the database. The entry is there before the answer is. A POST that only reads
+(`ReadProjectDep`), such as a question to a model, leaves one if it is refused.
 """
 
 import logging
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.deps import READING
 from service import audit
 from service.db.session import Database
+from service.db.trouble import does_not_answer
 from service.ids import new_id
 
 log = logging.getLogger(__name__)
@@ -31,7 +34,7 @@ class AuditTrail:
         async def send_recorded(message: Message) -> None:
             if message["type"] == "http.response.start" and act.key_id is not None:
                 refused = message["status"] >= 400
-                if refused or not act.recorded:
+                if refused or not (act.recorded or act.only_reads):
                     outcome = state.get("problem_code", str(message["status"])) if refused else audit.OK
                     await _record(scope["app"].state.database, act, outcome)
             await send(message)
@@ -44,7 +47,9 @@ async def _record(database: Database, act: audit.Act, outcome: str) -> None:
     try:
         async with database.transaction() as session:
             await audit.record(session, act.target, outcome=outcome)
-    except (OperationalError, InterfaceError):
+    except (DBAPIError, PoolTimeout) as error:
+        if not does_not_answer(error):
+            raise
         log.warning("the audit log has no entry of %s by %s (%s): the database does not answer", *_told(act, outcome))
 
 

@@ -1,19 +1,41 @@
-"""Who asks is settled before anything else of a request is looked at: strangers get no byte of a body read."""
+"""Who asks is settled before anything else of a request is looked at: strangers get no byte of a body read.
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+A key in `Authorization` counts before a session's cookie. A browser sends a cookie whoever made it ask, so with a
+cookie a request must come from our own pages: it must not say that it is another site's (`Sec-Fetch-Site`), and one
+that may change something must carry a header that no other origin can add, since CORS allows none. The cookie is
+SameSite=Strict besides; that alone would let other ports of this host in.
+"""
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import database_error, error_response
 from service.db.session import Database
-from service.errors import ServiceError, Unauthorized
+from service.errors import CrossSite, ServiceError, Unauthorized
 from service.jobs.tokens import is_token_of
+from service.keys import sessions
 from service.keys.service import Caller, verify_key
 from service.settings import Settings
 
+SESSION_HEADER = "x-plumbline-session"
 _PROJECTS = "/v1/"
 _ATTEMPTS = "/internal/attempts/"
+
+
+def is_secure(request: Request) -> bool:
+    """Whether the session's cookie is only for HTTPS: over plain HTTP, as on loopback, a browser would keep no such
+    one."""
+    settings: Settings = request.app.state.settings
+    return request.url.scheme == "https" or settings.environment == "production"
+
+
+def session_cookie(request: Request) -> str:
+    """Its name. Where it is only for HTTPS the prefix has browsers take it from this very host alone, so that no other
+    host of the domain can sign somebody in (RFC 6265bis, 4.1.3.2)."""
+    return "__Host-plumbline_session" if is_secure(request) else "plumbline_session"
 
 
 class AuthenticateFirst:
@@ -40,16 +62,27 @@ async def _refusal(request: Request) -> Response | None:
             _check_token(request, path.removeprefix(_ATTEMPTS).partition("/")[0])
     except ServiceError as error:
         return error_response(request, error)
-    except (OperationalError, InterfaceError) as error:
+    except (DBAPIError, PoolTimeout) as error:
         return await database_error(request, error)
     return None
 
 
 async def _caller(request: Request) -> Caller:
     database: Database = request.app.state.database
-    key = _bearer(request)
-    async with database.reading() as session:
-        return await verify_key(session, key)
+    token = request.cookies.get(session_cookie(request))
+    if token and "authorization" not in request.headers:
+        _refuse_other_sites(request)
+        async with database.reading(brief=True) as session:
+            return await sessions.verify(session, token)
+    async with database.reading(brief=True) as session:
+        return await verify_key(session, _bearer(request))
+
+
+def _refuse_other_sites(request: Request) -> None:
+    ours = request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")
+    changes = request.method not in ("GET", "HEAD", "OPTIONS")
+    if not ours or (changes and request.headers.get(SESSION_HEADER) != "1"):
+        raise CrossSite
 
 
 def _check_token(request: Request, attempt_id: str) -> None:

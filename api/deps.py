@@ -1,24 +1,29 @@
 """What routes are given: the settings, the database, and who is asking.
 
-A route that takes `ProjectDep` is for viewers if its method is GET, and for members otherwise; `AdminDep` and
-`OperatorDep` ask for more. `AdministeredDep` is the project that an admin's request is about.
+A route that takes `ProjectDep` is for viewers if its method is GET, and for members otherwise; one that takes
+`ReadProjectDep` is for viewers whatever its method, since it only reads. `AdminDep` and `OperatorDep` ask for more.
+`AdministeredDep` is the project that an admin's request is about, `ListedDep` the one that a list is of, None for all.
 """
 
+import asyncio
 import time
 from typing import Annotated
 
-import httpx
+from aiohttp import ClientSession
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.feeds import Feeds
 from service import audit
 from service.db.session import Database
+from service.deployments.uses import DeploymentUses
 from service.errors import Forbidden, InvalidRequest, NotFound, RateLimited
 from service.keys.rate_limit import RateLimiter
 from service.keys.roles import Role
 from service.keys.service import Caller
 from service.keys.uses import KeyUses
+from service.paging import MAX_PAGE
+from service.previews.service import Previews
 from service.queue.view import QueueViews
 from service.settings import Settings
 from service.telemetry import context
@@ -29,36 +34,57 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="API key", description="`Auth
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def _settings(request: Request) -> Settings:
+# Coroutines, although they wait for nothing: FastAPI sends a plain function to a thread, and back.
+
+
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 
 
-def _feeds(request: Request) -> Feeds:
+async def _feeds(request: Request) -> Feeds:
     feeds: Feeds = request.app.state.feeds
     return feeds
 
 
-def _serve_client(request: Request) -> httpx.AsyncClient:
-    client: httpx.AsyncClient = request.app.state.serve_client
+async def _leaving(request: Request) -> asyncio.Event:
+    leaving: asyncio.Event = request.app.state.leaving
+    return leaving
+
+
+async def _serve_client(request: Request) -> ClientSession:
+    client: ClientSession = request.app.state.serve_client
     return client
 
 
-def _queue(request: Request) -> QueueViews:
+async def _deployment_uses(request: Request) -> DeploymentUses:
+    uses: DeploymentUses = request.app.state.deployment_uses
+    return uses
+
+
+async def _queue(request: Request) -> QueueViews:
     queue: QueueViews = request.app.state.queue
     return queue
+
+
+def _previews(request: Request) -> Previews:
+    previews: Previews = request.app.state.previews
+    return previews
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DatabaseDep = Annotated[Database, Depends(_database)]
 FeedsDep = Annotated[Feeds, Depends(_feeds)]
+LeavingDep = Annotated[asyncio.Event, Depends(_leaving)]
+DeploymentUsesDep = Annotated[DeploymentUses, Depends(_deployment_uses)]
 QueueDep = Annotated[QueueViews, Depends(_queue)]
-ServeClientDep = Annotated[httpx.AsyncClient, Depends(_serve_client)]
+PreviewsDep = Annotated[Previews, Depends(_previews)]
+ServeClientDep = Annotated[ClientSession, Depends(_serve_client)]
 # What it holds was looked at before the request got here (api.authentication); here it is for the OpenAPI document.
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
@@ -71,6 +97,7 @@ async def _caller(request: Request, _: Credentials) -> Caller:
         route = request.scope["route"]
         act.action = f"{request.method} {route.path}"
         act.project_id, act.key_id, act.user_id = caller.project_id, caller.key_id, caller.user_id
+        act.name = caller.name
         act.target = storable(next(iter(request.path_params.values()), None))
     return caller
 
@@ -101,6 +128,12 @@ async def _project(request: Request, caller: CallerDep) -> str:
     return caller.project_id
 
 
+async def _read_project(caller: CallerDep) -> str:
+    _require(caller, Role.VIEWER)
+    audit.reads_only()
+    return caller.project_id
+
+
 async def _admin(caller: CallerDep) -> Caller:
     _require(caller, Role.ADMIN)
     return caller
@@ -112,6 +145,7 @@ async def _operator(caller: CallerDep) -> Caller:
 
 
 ProjectDep = Annotated[str, Depends(_project)]
+ReadProjectDep = Annotated[str, Depends(_read_project)]
 AdminDep = Annotated[Caller, Depends(_admin)]
 OperatorDep = Annotated[Caller, Depends(_operator)]
 
@@ -125,6 +159,20 @@ async def _administered(
     if caller.role is not Role.OPERATOR:
         raise NotFound("There is no such project among yours. GET /v1/projects lists them.")
     return project or ""
+
+
+async def _listed(
+    request: Request,
+    caller: CallerDep,
+    project: Annotated[
+        str | None, Query(description="Another project than the key's own, or `*` for all; for operators.")
+    ] = None,
+) -> str | None:
+    if project in (None, caller.project_id):
+        return await _project(request, caller)
+    if caller.role is not Role.OPERATOR:
+        raise NotFound("There is no such project among yours. GET /v1/projects lists them.")
+    return None if project == "*" else storable(project)
 
 
 async def _attempt_id(attempt_id: str, _: Credentials) -> str:
@@ -147,6 +195,9 @@ async def _idempotency_key(
     return idempotency_key
 
 
+PageLimit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+PageCursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
+ListedDep = Annotated[str | None, Depends(_listed)]
 AdministeredDep = Annotated[str, Depends(_administered)]
 AttemptIdDep = Annotated[str, Depends(_attempt_id)]
 IdempotencyKeyDep = Annotated[str | None, Depends(_idempotency_key)]

@@ -14,26 +14,28 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-
 from api.log_frames import CHANNELS, Channel, Reading, read
+from api.places import Places
 from api.sse import News
+from service.clock import utc_now
 from service.db.notifications import listen
 from service.db.session import Database
 from service.db.tables import Job
+from service.db.trouble import TROUBLE
 from service.jobs.log import LogRepository
+from service.telemetry.metrics import STREAM_LAG_SECONDS
 
 log = logging.getLogger(__name__)
 
 POLL_EVERY_S = 0.5
-GATHER_S = 0.1  # between two readings: what comes in the meantime is read, and sent, together
+# Between two readings: what comes in the meantime is read, and sent, together. Longer after many streams were woken: to
+# send to each costs the same for one event as for a hundred, and takes a quarter of the process's time at most so.
+GATHER_S = 0.1
+_GATHER_PER_STREAM_S = 0.0003
 LOOK_AGAIN_S = 5.0  # also at jobs of which nothing was heard: a part of what is shown of them may lie elsewhere
 _RETRY_S = 1.0
 _JOBS_AT_ONCE = 100
 _HELD_BYTES = 128 * 2**10  # of a feed's newest frames
-
-_TROUBLE = (DBAPIError, PoolTimeout, OSError)  # of a database that does not answer; it is asked again
 
 Key = tuple[Channel, str]  # the log, and the job's ID
 
@@ -51,6 +53,10 @@ class Feed:
         self._held_bytes = 0
         self._joined: dict[int, bytes] = {}
 
+    def wake(self) -> None:
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
+
     def take(self, reading: Reading, read_at: float) -> None:
         self.reading, self.read_at = reading, read_at
         for number, frame in reading.frames:
@@ -60,8 +66,7 @@ class Feed:
             self._start, dropped = self._held.popleft()
             self._held_bytes -= len(dropped)
         self._joined.clear()
-        changed, self.changed = self.changed, asyncio.Event()
-        changed.set()
+        self.wake()
 
     def holds_after(self, number: int) -> bool:
         return number >= self._start
@@ -74,10 +79,12 @@ class Feed:
 
 
 class Feeds:
-    """Those of one process."""
+    """Those of one process. Whoever waits for news is woken when `leaving` is set."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, places: Places, leaving: asyncio.Event) -> None:
         self._database = database
+        self._places = places
+        self._leaving = leaving
         self._feeds: dict[Key, Feed] = {}
         self._stale: dict[Key, None] = {}  # to be read again, in this order
         self._any_stale = asyncio.Event()
@@ -118,8 +125,9 @@ class Feeds:
     async def read(self, key: Key, after: int) -> Reading:
         """For one stream that is behind."""
         channel, job_id = key
+        await self._places.look_once()
         async with self._database.reading() as session:
-            return (await read(session, channel, {job_id: after}))[job_id]
+            return (await read(session, channel, {job_id: after}, self._places))[job_id]
 
     def check(self) -> None:
         """Raises what has ended the task that keeps feeds up to date, if it has ended."""
@@ -130,6 +138,7 @@ class Feeds:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read_stale())
             tasks.create_task(self._look())
+            tasks.create_task(self._wake_all_to_leave())
             if not self._database.is_sqlite:
                 tasks.create_task(listen(self._database, self._job_changed, self._now_listening))
 
@@ -147,16 +156,22 @@ class Feeds:
         for key in self._feeds:
             self.read_again(key)
 
+    async def _wake_all_to_leave(self) -> None:
+        await self._leaving.wait()
+        for feed in self._feeds.values():
+            feed.wake()
+
     async def _read_stale(self) -> None:
         while True:
             await self._any_stale.wait()
             self._any_stale.clear()
             stale, self._stale = list(self._stale), {}
+            num_woken = sum(self._feeds[key].num_streams for key in stale if key in self._feeds)
             for channel in CHANNELS:
                 job_ids = [key[1] for key in stale if key[0] == channel]
                 for place in range(0, len(job_ids), _JOBS_AT_ONCE):
                     await self._patiently(partial(self._read, channel, job_ids[place : place + _JOBS_AT_ONCE]))
-            await asyncio.sleep(GATHER_S)
+            await asyncio.sleep(GATHER_S + _GATHER_PER_STREAM_S * num_woken)
 
     async def _read(self, channel: Channel, job_ids: list[str]) -> None:
         feeds = {job_id: feed for job_id in job_ids if (feed := self._feeds.get((channel, job_id)))}
@@ -164,9 +179,12 @@ class Feeds:
             return
         read_at = time.monotonic()
         async with self._database.reading() as session:
-            readings = await read(session, channel, {job_id: feed.reading.head for job_id, feed in feeds.items()})
+            heads = {job_id: feed.reading.head for job_id, feed in feeds.items()}
+            readings = await read(session, channel, heads, self._places)
         for job_id, reading in readings.items():
             feeds[job_id].take(reading, read_at)
+            if reading.oldest_at is not None:
+                STREAM_LAG_SECONDS.observe(max(0.0, (utc_now() - reading.oldest_at).total_seconds()))
             if reading.more:
                 self.read_again((channel, job_id))
 
@@ -176,6 +194,8 @@ class Feeds:
         while True:
             await asyncio.sleep(POLL_EVERY_S)
             if time.monotonic() - looked_at_all > LOOK_AGAIN_S:
+                if self._feeds:
+                    await self._patiently(self._places.look)
                 self._all_changed()
                 looked_at_all = time.monotonic()
             elif not self._listening:
@@ -197,7 +217,7 @@ class Feeds:
         while True:
             try:
                 return await ask()
-            except _TROUBLE as error:
+            except TROUBLE as error:
                 log.warning("what streams follow cannot be read: %s", error)
                 await asyncio.sleep(_RETRY_S)
 

@@ -5,18 +5,25 @@ does not read its answer. How slowly a body may come is for `api.slow_bodies`, w
 """
 
 import asyncio
+import socket
 from typing import Any, ClassVar, cast
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-GRACEFUL_SHUTDOWN_S = 3  # event streams would hold it up for minutes; their readers reconnect
+# For requests that are being answered when the process is told to end; event streams end at once. What takes longer, a
+# long generation or a large upload, is cut off.
+GRACEFUL_SHUTDOWN_S = 20
+# An idle connection is for the client to close, or for a proxy, most of which do so within a minute: where both wait as
+# long, a request is sent while the connection is being closed, and whoever sent it sees it broken.
+KEEP_ALIVE_S = 75
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Cuts a connection whose next request's headers are not whole in `headers_s` or `max_headers` bytes, and one whose
-    client takes nothing of an answer for `unread_s`."""
+    """Cuts a connection whose first request's headers, or another's that has begun, are not whole in `headers_s` or
+    `max_headers` bytes, and one whose client takes nothing of an answer for `unread_s`. Between requests it may be idle
+    for uvicorn's `timeout_keep_alive`."""
 
     headers_s: ClassVar[float] = 20
     max_headers: ClassVar[int] = 64 * 2**10
@@ -69,8 +76,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._reading_due = None
 
     def _watch_headers(self) -> None:
-        """The time runs while nothing is being answered. What still comes of a body that was refused counts in it."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        """The time runs while nothing is being answered, from a request's first byte on. What still comes of a body
+        that was refused counts in it."""
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        is_idle = self.cycle is not None and not self._in_body and not self._header_bytes
+        if is_answering or is_idle:
             if self._headers_due is not None:
                 self._headers_due.cancel()
                 self._headers_due = None
@@ -98,10 +108,31 @@ class BoundedProtocol(HttpToolsProtocol):
                 timer.cancel()
 
 
+class Server(uvicorn.Server):
+    """Told to end, it takes no more connections, has event streams end with `reconnect`, and waits for answers that are
+    under way."""
+
+    def __init__(self, config: uvicorn.Config, leaving: asyncio.Event | None) -> None:
+        super().__init__(config)
+        self._leaving = leaving
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._leaving is not None:
+            self._leaving.set()
+        await super().shutdown(sockets)
+
+
 def http_server(
-    app: FastAPI, *, host: str, port: int, protocol: type[BoundedProtocol] = BoundedProtocol
-) -> uvicorn.Server:
-    return uvicorn.Server(
+    app: FastAPI,
+    *,
+    host: str,
+    port: int,
+    protocol: type[BoundedProtocol] = BoundedProtocol,
+    leaving: asyncio.Event | None = None,
+    graceful_shutdown_s: int = GRACEFUL_SHUTDOWN_S,
+) -> Server:
+    """leaving: set when the server is told to end. graceful_shutdown_s: for how long it then waits for answers."""
+    return Server(
         uvicorn.Config(
             app,
             host=host,
@@ -110,6 +141,8 @@ def http_server(
             ws="none",  # there are none
             log_config=None,  # what the process has set up
             access_log=False,
-            timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
-        )
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=graceful_shutdown_s,
+        ),
+        leaving,
     )

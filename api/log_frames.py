@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.places import Places
 from api.sse import frame
 from api.views import EventView, JobView, MetricView
 from service.db.tables import Job
@@ -40,28 +42,33 @@ CHANNELS = (Channel("events"), Channel("metrics"), Channel("metrics", "train"), 
 class Reading:
     """What there is in one job's log after the number that was asked about.
 
-    head: up to where the log has been read. job: the frame of the job itself, for events. more: read again at once.
-    ended: nothing can come any more.
+    head: up to where the log has been read. oldest_at: when the first of the frames was written. job: the frame of the
+    job itself, for events. more: read again at once. ended: nothing can come any more.
     """
 
     head: int
     frames: list[tuple[int, bytes]] = field(default_factory=list)
+    oldest_at: datetime | None = None
     job: bytes = b""
     more: bool = False
     ended: bool = False
 
 
-async def read(session: AsyncSession, channel: Channel, after: Mapping[str, int]) -> dict[str, Reading]:
+async def read(session: AsyncSession, channel: Channel, after: Mapping[str, int], places: Places) -> dict[str, Reading]:
     """after: by job, the number after which to read. A job that is not there any more has ended."""
     # In this order: whatever is in the jobs' state is then in the logs too, at any isolation level.
     jobs = {job.id: job for job in await JobRepository(session).get_many(list(after))}
     frames: dict[str, list[tuple[int, bytes]]] = {job_id: [] for job_id in after}
     job_frames: dict[str, bytes] = {}
+    oldest_at: dict[str, datetime] = {}
     log = LogRepository(session)
     if channel.log == "events":
         deployed = await deployments.find_many(session, list(jobs))
         for job in jobs.values():
-            job_frames[job.id] = frame("job", JobView.of(job, deployed.get(job.id)).model_dump_json())
+            place = places.of(job)
+            view = JobView.of(job, deployed.get(job.id))
+            view = view.model_copy(update={"waiting": place.waiting, "eta": place.eta})
+            job_frames[job.id] = frame("job", view.model_dump_json())
         settled = {
             job_id
             for job_id in jobs
@@ -69,11 +76,13 @@ async def read(session: AsyncSession, channel: Channel, after: Mapping[str, int]
         }
         for event in await log.events_after(after, limit=BATCH):
             text = EventView.model_validate(event).model_dump_json()
+            oldest_at.setdefault(event.job_id, event.created_at)
             frames[event.job_id].append((event.number, frame("event", text, event.number)))
     else:
         settled = set(jobs)
         for metric in await log.metrics_after(after, split=channel.split, limit=BATCH):
             text = MetricView.model_validate(metric).model_dump_json()
+            oldest_at.setdefault(metric.job_id, metric.created_at)
             frames[metric.job_id].append((metric.number, frame("metric", text, metric.number)))
     cut_short = sum(map(len, frames.values())) == BATCH
     readings: dict[str, Reading] = {}
@@ -94,6 +103,7 @@ async def read(session: AsyncSession, channel: Channel, after: Mapping[str, int]
         readings[job_id] = Reading(
             head=head if more else max(head, last),
             frames=found,
+            oldest_at=oldest_at.get(job_id),
             job=job_frames.get(job_id, b""),
             more=more,
             ended=jobs[job_id].state.terminal and job_id in settled and not more,

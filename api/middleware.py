@@ -6,13 +6,15 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.dashboard_files import script_sources
 from api.json_bodies import check_json
 from api.problems import error_response
 from service.errors import InvalidRequest, TooLarge
 
-_CSP = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+_REST = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+_CSP = f"{_REST}; script-src {script_sources()}"
 # Swagger UI starts itself with an inline script; nothing of ours is on that page.
-_CSP_DOCS = f"{_CSP}; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+_CSP_DOCS = f"{_REST}; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
 
 
 class BodyLimit:
@@ -81,7 +83,8 @@ class SecurityHeaders:
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
                 headers["Cross-Origin-Resource-Policy"] = "same-origin"
-                headers["Content-Security-Policy"] = _CSP_DOCS if scope["path"] == "/docs" else _CSP
+                # a report brings a stricter one
+                headers.setdefault("Content-Security-Policy", _CSP_DOCS if scope["path"] == "/docs" else _CSP)
                 # The dashboard's files are asked for again with their ETag, so that an upgrade is seen at once.
                 is_ours = scope["path"].startswith(("/v1/", "/internal/"))
                 headers["Cache-Control"] = "no-store" if is_ours else "no-cache"

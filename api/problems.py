@@ -9,14 +9,24 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from api.openai import errors as openai
 from api.telemetry import HEADER, request_id
-from service.errors import InvalidRequest, RateLimited, ServiceError, TooManyStreams, Unauthorized, Unavailable
+from service.db.trouble import does_not_answer
+from service.errors import (
+    InvalidRequest,
+    ModelWaking,
+    RateLimited,
+    ServiceError,
+    TooManyStreams,
+    Unauthorized,
+    Unavailable,
+)
 from service.spec.secrets import redacted
 from service.validation import explain
 
@@ -76,7 +86,7 @@ def error_response(request: Request, error: ServiceError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "2"
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited | ModelWaking):
         headers["Retry-After"] = str(error.extra["retry_after_s"])
     if isinstance(error, TooManyStreams):
         headers["Retry-After"] = "10"
@@ -101,8 +111,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(OperationalError, database_error)
-    app.add_exception_handler(InterfaceError, database_error)
+    app.add_exception_handler(DBAPIError, database_error)
+    app.add_exception_handler(PoolTimeout, database_error)
     app.add_exception_handler(Exception, _our_bug)
 
 
@@ -145,6 +155,10 @@ def _methods_at(request: Request) -> list[str]:
 
 
 async def database_error(request: Request, error: Exception) -> Response:
+    """Raises the error itself if it does not come from a database in trouble: then it is our bug."""
+    assert isinstance(error, DBAPIError | PoolTimeout)
+    if not does_not_answer(error):
+        raise error
     log.error("the database does not answer", exc_info=error)
     return error_response(
         request, Unavailable("The database does not answer, or lacks its `plumbline db upgrade`: try again shortly.")

@@ -115,6 +115,35 @@ class ScoreView(QueueModel):
     median_width_s: float | None
 
 
+class PoolHolderView(QueueModel):
+    """A job on the cluster that holds some of the pool: what it asked for, since Ray does not tell what is free."""
+
+    job_id: str | None = Field(description="Null for a job of another project.")
+    name: str | None
+    gpus: float
+    cpus: float
+    until_low: datetime | None = Field(description="Between this and `until_high` it is expected to end.")
+    until_high: datetime | None
+
+
+class PoolView(QueueModel):
+    """What there is for one kind of work. A node with a label of several pools counts in each of them."""
+
+    pool: Pool
+    labels: list[str] = Field(description="Of the nodes that are there for it.")
+    nodes: int
+    gpus: float
+    cpus: float
+    accelerators: dict[str, float] = Field(description="GPUs by Ray's name of their type, where that is known.")
+    holders: list[PoolHolderView] = Field(description="Of `policy` and `reference`, largest first.")
+
+
+class PoolList(QueueModel):
+    data: list[PoolView]
+    observed_at: datetime | None = Field(description="When the nodes were seen; null if never.")
+    trouble: str | None = Field(description="Why the last look at the cluster saw nothing.")
+
+
 class QueueView(QueueModel):
     queued: int = Field(description="Jobs of all projects that wait.")
     on_cluster: int

@@ -1,5 +1,6 @@
 """Server-sent events: frames, and streams that follow something until there is nothing more to come."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -12,6 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api.problems import error_response
+from api.stream_keys import StreamKeys
 from service.errors import InvalidRequest, TooManyStreams
 from service.keys.service import Caller
 from service.settings import Settings
@@ -38,7 +40,8 @@ class Source(Protocol):
     async def news(self) -> News: ...
 
     async def wait(self, timeout_s: float) -> None:
-        """Until there may be news since `news` was last asked, or for `timeout_s` seconds."""
+        """Until there may be news since `news` was last asked, or for `timeout_s` seconds; within about a second when
+        the process is told to end."""
 
 
 def frame(event: str, data: str = "{}", number: int | None = None) -> bytes:
@@ -100,20 +103,39 @@ class EventStream(StreamingResponse):
                 await super().stream_response(send)
 
 
-async def follow(opened: AbstractContextManager[Source], *, lifetime_s: float) -> AsyncGenerator[bytes, None]:
-    """The source's frames; then `end`, or `reconnect` after `lifetime_s` seconds."""
+class FollowingStream(EventStream):
+    """Of what `follow` gives. It ends with `reconnect` soon after the caller's key is revoked, has expired or lost its
+    user: whoever connects again is refused."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._keys: StreamKeys = scope["app"].state.stream_keys
+        self._key_id: str = scope["state"]["caller"].key_id
+        await super().__call__(scope, receive, send)
+
+    async def stream_response(self, send: Send) -> None:
+        async with self._keys.while_good(self._key_id) as until_refused:
+            await super().stream_response(send)
+        if until_refused.expired():
+            await send({"type": "http.response.body", "body": frame("reconnect"), "more_body": False})
+
+
+async def follow(
+    opened: AbstractContextManager[Source], *, lifetime_s: float, leaving: asyncio.Event
+) -> AsyncGenerator[bytes, None]:
+    """The source's frames; then `end`, or `reconnect` after `lifetime_s` seconds or when `leaving` is set: this process
+    is about to end, and another one goes on."""
     with opened as source:
         started = last_sent = time.monotonic()
         while True:
             news = await source.news()
-            for one in news.frames:
-                yield one
+            if news.frames:
+                yield b"".join(news.frames)
                 last_sent = time.monotonic()
             if news.ended:
                 yield frame("end")
                 return
             now = time.monotonic()
-            if now - started >= lifetime_s:
+            if leaving.is_set() or now - started >= lifetime_s:
                 yield frame("reconnect")
                 return
             if now - last_sent >= KEEP_ALIVE_S:

@@ -4,11 +4,14 @@ import logging
 import re
 import time
 from contextlib import nullcontext
+from datetime import datetime
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.clock import utc_now
 from service.ids import is_id, new_id
 from service.telemetry import context, metrics, traces
 
@@ -28,6 +31,12 @@ def request_id(scope: Scope) -> str | None:
     return found
 
 
+def arrived(request: Request) -> datetime:
+    """When the request came, before it waited for anything."""
+    at: datetime = request.state.arrived
+    return at
+
+
 class Telemetry:
     """The outermost middleware. The ID is the client's `X-Request-Id`, if it is one (1 to 64 letters, digits, `.`,
     `_` and `-`), else a new one; answers carry it."""
@@ -41,7 +50,7 @@ class Telemetry:
             return
         given = Headers(scope=scope).get(HEADER, "")
         id = given if _GIVEN.fullmatch(given) else new_id("req")
-        scope.setdefault("state", {})["request_id"] = id
+        scope.setdefault("state", {}).update(request_id=id, arrived=utc_now())
         started = time.perf_counter()
         status, seconds = _BROKEN_OFF, None
 

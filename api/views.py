@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.queue_views import EtaView, Place, WaitingView
 from service.jobs.progress import eta_s
 from service.jobs.states import DeploymentState, JobState
+from service.pairs.derivation import Derivation
 from service.spec import Stage
 from service.spec.reports import Failure
 from service.spec.secrets import shown_spec
@@ -34,8 +35,10 @@ class DeploymentView(View):
     """A job's base and aligned model on Ray Serve."""
 
     job_id: str
+    step: int | None = Field(None, description="Of the checkpoint that is served in place of what the job published.")
     state: DeploymentState
     message: str | None
+    used_at: datetime | None = Field(None, description="When they were last asked, to some seconds.")
     created_at: datetime
     updated_at: datetime
 
@@ -43,6 +46,7 @@ class DeploymentView(View):
 class JobView(View):
     id: str = Field(examples=["job-019316f0a6b2f3c1d4e5a"])
     object: Literal["job"] = "job"
+    project_id: str
     name: str | None
     state: JobState
     stage: Stage | None = Field(description="The furthest stage that the present attempt has reached.")
@@ -54,14 +58,18 @@ class JobView(View):
         description="Of a queued job whose last attempt failed on our side: when the next one may begin."
     )
     gpu_hours: float = Field(description="Held by the attempts that have ended; see `resources.max_gpu_hours`.")
+    owner: str | None = Field(description="Who made it: a user, or the name of a key that belongs to none.")
+    loss_points: list[tuple[int, float]] = Field(
+        description="Step and training loss, at some dozens of steps: enough for a small curve."
+    )
     cloned_from: str | None = Field(description="The job whose specification it began with.")
     sweep_id: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     deployment: DeploymentView | None
-    waiting: WaitingView | None = Field(description="Why it waits; null unless it is queued, and in event streams.")
-    eta: EtaView | None = Field(description="Null if nothing is known, when it has ended, and in event streams.")
+    waiting: WaitingView | None = Field(description="Why it waits; null unless it is queued.")
+    eta: EtaView | None = Field(description="Null if nothing is known, and when it has ended.")
 
     @classmethod
     def of(
@@ -70,6 +78,7 @@ class JobView(View):
         place = Place.of(job, queue)
         return cls(
             id=job.id,
+            project_id=job.project_id,
             name=job.spec.get("name"),
             state=job.state,
             stage=Stage(job.stage) if job.stage else None,
@@ -82,6 +91,8 @@ class JobView(View):
             attempts=job.num_attempts,
             next_attempt_at=job.not_before,
             gpu_hours=job.gpu_seconds / 3600,
+            owner=job.owner,
+            loss_points=job.loss_line["points"] if job.loss_line else [],
             cloned_from=job.cloned_from,
             sweep_id=job.sweep_id,
             created_at=job.created_at,
@@ -106,13 +117,14 @@ class CheckpointView(View):
     metrics: dict[str, dict[str, float | None]] = Field(description="What was measured at its step, by split.")
 
 
-class CheckpointPage(View):
-    data: list[CheckpointView]
-
-
 class JobPage(View):
     data: list[JobView]
     next_cursor: str | None = Field(description="`cursor` of the next page; null at the end.")
+
+
+class QueuedJobs(View):
+    data: list[JobView]
+    more: int = Field(description="Further ones of your project, which come after these.")
 
 
 class EventView(View):
@@ -165,7 +177,19 @@ class CurvePointView(View):
 
 
 class Curve(View):
+    through: int = Field(
+        description="Metrics up to this number are in it: a stream with it as `Last-Event-ID` goes on from here."
+    )
     data: list[CurvePointView]
+
+
+class LogView(View):
+    """Lines as they were written, secrets as `***`."""
+
+    attempt: int | None = Field(description="Whose log it is; null while the job has not been started.")
+    lines: list[str] = Field(description="Oldest first. None once the cluster does not keep them any more.")
+    more: bool = Field(description="Whether there are earlier lines.")
+    live: bool = Field(description="Whether lines may still come.")
 
 
 class FileView(View):
@@ -181,6 +205,7 @@ class FileView(View):
     )
     purpose: Literal["fine-tune"] = "fine-tune"
     status: Literal["processed"] = "processed"
+    derived_from: Derivation | None = Field(None, description="Of a file that was made from another one.")
 
     @classmethod
     def of(cls, file: "tables.File", *, in_seconds: bool) -> "FileView":

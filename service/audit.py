@@ -15,11 +15,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.clock import utc_now
+from service.db.inserts import Row, insert_all, table_of
 from service.db.tenant_tables import AuditEntry
 from service.errors import InvalidRequest
 from service.ids import is_id, new_id
 
 OK = "ok"
+_ENTRIES = table_of(AuditEntry)
 
 
 @dataclass
@@ -31,8 +33,10 @@ class Act:
     project_id: str | None = None
     key_id: str | None = None
     user_id: str | None = None
+    name: str | None = None  # of who does it, for people
     target: str | None = None
     recorded: bool = False  # by the transaction of a change
+    only_reads: bool = False  # it is a POST for its body alone: entries tell of it if it is refused
 
 
 _current: ContextVar[Act | None] = ContextVar("audit_act", default=None)
@@ -52,32 +56,45 @@ def current() -> Act | None:
     return _current.get()
 
 
+def reads_only() -> None:
+    """Say that the act under way changes nothing: it leaves an entry only if it is refused."""
+    if (act := current()) is not None:
+        act.only_reads = True
+
+
 async def record(
     session: AsyncSession, target: str | None, *, project_id: str | None = None, outcome: str = OK
 ) -> None:
-    """Add the entry of what is being done to the session; nothing if nobody does it (see above).
+    """Write the entry of what is being done; nothing if nobody does it (see above).
 
     target: ID of what is made or changed. project_id: whose it is; by default the caller's.
     """
+    with recording(target, project_id=project_id, outcome=outcome) as rows:
+        if rows:
+            await insert_all(session, rows)
+
+
+@contextmanager
+def recording(target: str | None, *, project_id: str | None = None, outcome: str = OK) -> Iterator[Sequence[Row]]:
+    """As `record`, for a block that writes the entry together with what it tells of: the row, or none."""
     act = _current.get()
     project_id = project_id or (act.project_id if act is not None else None)
     if act is None or project_id is None:
+        yield []
         return
-    session.add(
-        AuditEntry(
-            id=new_id("audit"),
-            project_id=project_id,
-            key_id=act.key_id,
-            user_id=act.user_id,
-            action=act.action[:200],
-            target=target[:200] if target is not None else None,
-            outcome=outcome,
-            request_id=act.request_id[:64] if act.request_id is not None else None,
-            created_at=utc_now(),
-        )
-    )
+    entry = {
+        "id": new_id("audit"),
+        "project_id": project_id,
+        "key_id": act.key_id,
+        "user_id": act.user_id,
+        "action": act.action[:200],
+        "target": target[:200] if target is not None else None,
+        "outcome": outcome,
+        "request_id": act.request_id[:64] if act.request_id is not None else None,
+        "created_at": utc_now(),
+    }
+    yield [(_ENTRIES, entry)]
     act.recorded = True
-    await session.flush()
 
 
 async def page(

@@ -40,6 +40,13 @@ class ModelUnusable(InvalidRequest):
     title = "The model cannot be used as it is"
 
 
+class SpecUnreadable(InvalidRequest):
+    """Of a job or an evaluation that another version accepted."""
+
+    code = "spec_unreadable"
+    title = "This version does not take the options that were accepted"
+
+
 class PoolMissing(InvalidRequest):
     """`extra["pools"]`: those that no node is labelled for."""
 
@@ -66,6 +73,13 @@ class DatasetInvalid(InvalidRequest):
     title = "The dataset cannot be used as it is"
 
 
+class PreviewFailed(InvalidRequest):
+    """`extra["reason"]`: the code that a job's attempt would fail with, or `preview_too_large`."""
+
+    code = "preview_failed"
+    title = "The rows cannot be looked at as they are"
+
+
 class Unauthorized(ServiceError):
     status = 401
     code = "unauthorized"
@@ -73,13 +87,27 @@ class Unauthorized(ServiceError):
 
     def __init__(self) -> None:
         # One text for a missing, malformed, unknown and revoked key alike: no hint which.
-        super().__init__("Send an API key as 'Authorization: Bearer KEY'.")
+        super().__init__(
+            "Send a good API key as 'Authorization: Bearer KEY': there is none, or it is unknown, revoked or expired."
+        )
 
 
 class Forbidden(ServiceError):
     status = 403
     code = "forbidden"
     title = "The API key's role does not allow this"
+
+
+class CrossSite(ServiceError):
+    status = 403
+    code = "cross_site"
+    title = "The request does not come from the dashboard"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "With a browser's session a request must come from this origin, and one that changes something have the "
+            "header 'X-Plumbline-Session: 1'. A program sends its key as 'Authorization: Bearer KEY' instead."
+        )
 
 
 class QuotaExceeded(ServiceError):
@@ -111,6 +139,11 @@ class DataReportMissing(NotFound):
     title = "The job has no data report yet"
 
 
+class PairsMissing(NotFound):
+    code = "pairs_missing"
+    title = "There is no measure of the job's pairs"
+
+
 class IdempotencyConflict(ServiceError):
     status = 409
     code = "idempotency_conflict"
@@ -129,6 +162,14 @@ class ModelNotDeployed(ServiceError):
     status = 409
     code = "model_not_deployed"
     title = "The model must be deployed before it is asked"
+
+
+class GateNotPassed(ServiceError):
+    """`extra`: `rule`, and `checks` of what it asks for: `{what, required, found, passed}`."""
+
+    status = 409
+    code = "gate_not_passed"
+    title = "The model has not passed the gate of its name"
 
 
 class AttemptSuperseded(ServiceError):
@@ -175,12 +216,24 @@ class ServingUnavailable(ServiceError):
     title = "The models are not being served right now"
 
 
+class ModelWaking(ServingUnavailable):
+    """`extra["retry_after_s"]`: when it may be there."""
+
+    code = "model_waking"
+    title = "The model was asleep and is waking"
+
+
 class Unavailable(ServiceError):
     """Something the control plane itself needs does not answer; the same request may work in a moment."""
 
     status = 503
     code = "unavailable"
     title = "Not possible right now"
+
+
+class PreviewUnavailable(Unavailable):
+    code = "preview_unavailable"
+    title = "Rows cannot be looked at right now"
 
 
 class BudgetSpent(InvalidState):

@@ -1,15 +1,32 @@
 """Settings of the control plane, read from the environment (prefix PLUMBLINE_)."""
 
+import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 def _home() -> Path:
     return Path.home() / ".plumbline"
+
+
+def _fits_a_header(key: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]+", key.get_secret_value()):
+        raise ValueError("must be printable ASCII without spaces")
+    return key
+
+
+class EndpointKey(BaseModel):
+    """A key for a server outside. It is sent nowhere but to its origin."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    origin: str = Field(description="Scheme, host and port, such as https://api.openai.com.")
+    key: Annotated[SecretStr, AfterValidator(_fits_a_header)]
+    projects: list[str] | None = Field(None, description="Projects that may use it; by default all.")
 
 
 class Settings(BaseSettings):
@@ -24,6 +41,11 @@ class Settings(BaseSettings):
         None,
         pattern=r"^s3://[^/]+(/.*)?$",
         description="Object store for uploads, such as s3://bucket/plumbline; by default they are in `storage`/files.",
+    )
+    models_url: str | None = Field(
+        None,
+        pattern=r"^s3://[^/]+(/.*)?$",
+        description="Object store for published models, such as s3://bucket/models; the storage then holds copies.",
     )
     database_url: str | None = Field(None, description="SQLAlchemy async URL; by default SQLite in `home`.")
     model_roots: list[Path] = Field(
@@ -72,11 +94,25 @@ class Settings(BaseSettings):
     upload_lifetime_s: float = Field(
         24 * 3600, ge=60, description="From the creation of an upload in parts to its expiry."
     )
+    max_download_bytes: int = Field(
+        64 * 2**30, ge=1, description="Of training data that an attempt fetches by https://."
+    )
+    download_timeout_s: float = Field(3600, gt=0, description="For all of that download.")
     max_body_bytes: int = Field(2**20, ge=1024, description="JSON bodies.")
     body_silence_s: float = Field(30, gt=0, description="Seconds without a byte of a request's body before it ends.")
     max_streams: int = Field(
         2000, ge=1, description="Event streams that one project may have open, on each process of the API."
     )
+    max_previews: int = Field(
+        2,
+        ge=1,
+        description="Files that each process of the API looks at before there is a job, at one time; of several, one "
+        "project takes all but one.",
+    )
+    preview_timeout_s: float = Field(
+        60, gt=0, description="Longest look at a file, the wait for a turn and for a copy included."
+    )
+    preview_memory_bytes: int = Field(3 * 2**30, ge=2**28, description="What the process that looks may hold.")
     max_running_jobs: int = Field(1, ge=1, description="Jobs on the cluster at one time; the others queue.")
     requests_per_minute: int = Field(
         12_000,
@@ -126,6 +162,9 @@ class Settings(BaseSettings):
         600, gt=0, description="From a pause to stopping by force: enough for a step and for writing a checkpoint."
     )
     cancel_grace_s: float = Field(8, gt=0, description="From a cancel to stopping the attempt's driver by force.")
+    session_lifetime_s: float = Field(
+        7 * 24 * 3600, ge=60, description="From a browser's sign-in to the end of its session."
+    )
     stream_lifetime_s: float = Field(300, gt=0, description="An SSE stream ends with a `reconnect` event after this.")
 
     # Webhooks
@@ -139,6 +178,23 @@ class Settings(BaseSettings):
         3 * 86400, gt=0, description="A webhook that nothing has reached for so long is disabled."
     )
 
+    # Evaluations
+    evaluation_origins: list[str] = Field(
+        default_factory=list,
+        description="Origins of servers outside that evaluations may ask, such as "
+        '["https://api.openai.com", "http://10.20.0.7:8000"]; each exactly as it is written here.',
+    )
+    evaluation_keys: dict[str, EndpointKey] = Field(
+        default_factory=dict,
+        description="Keys that evaluations name by `secret`, each with the one origin that it is sent to, such as "
+        '{"openai": {"origin": "https://api.openai.com", "key": "sk-..."}}.',
+    )
+    evaluation_concurrency: int = Field(16, ge=1, description="Requests of one evaluation to one server at one time.")
+    evaluation_timeout_s: float = Field(300, gt=0, description="Of one request to a model or judge, all in all.")
+    evaluation_max_tries: int = Field(
+        6, ge=1, description="Requests for one answer before it counts as failed; only what may pass is tried again."
+    )
+
     # Retention, in days; what is not set is kept for ever
     keep_events_days: float | None = Field(None, ge=7, description="Events of a finished job.")
     keep_metrics_days: float | None = Field(None, ge=1, description="Metrics of a finished job.")
@@ -147,6 +203,11 @@ class Settings(BaseSettings):
     )
     keep_checkpoints_days: float | None = Field(
         30, gt=0, description="Working files of a finished job: checkpoints, prepared rows, fetched data."
+    )
+    keep_model_copies_days: float | None = Field(
+        None,
+        ge=1,
+        description="Copies on the storage of models that the object store of `models_url` has, since their last use.",
     )
     keep_deliveries_days: float | None = Field(30, ge=7, description="The delivery log of webhooks.")
     retention_every_s: float = Field(600, gt=0, description="Between two looks for what is to be removed.")
@@ -164,12 +225,32 @@ class Settings(BaseSettings):
     # Experiment trackers
     mlflow_url: str | None = Field(None, description="MLflow tracking URI that the controller tells of jobs.")
     mlflow_experiment: str = Field("plumbline", min_length=1, description="The experiment that its runs are in.")
+    wandb_project: str | None = Field(None, min_length=1, description="W&B project that the controller tells of jobs.")
+    wandb_entity: str | None = Field(None, description="The W&B team or user of the project; by default the key's.")
+    wandb_url: str | None = Field(None, description="W&B server, if it is not W&B's own.")
+    wandb_offline: bool = Field(False, description="Write runs to `storage`/wandb only, for `wandb sync`.")
+    wandb_api_key: SecretStr | None = Field(None, description="W&B API key.")
 
     # Serving
     serving_device: Literal["cpu", "gpu"] | None = Field(
         None, description="What the serving pool's engines run on, if it is known: `cpu` refuses what vLLM's CPU lacks."
     )
     engine_kwargs: dict[str, object] = Field(default_factory=dict, description="Passed on to vLLM's engine.")
+    share_engines: bool = Field(
+        True, description="LoRA adapters are served on one engine with their base; if not, each merged on its own."
+    )
+    max_lora_rank: int = Field(
+        64, ge=1, le=512, description="Of adapters on a shared engine, which sets memory aside; others are merged."
+    )
+    max_running_exports: int = Field(
+        2, ge=1, description="Checkpoints that are made into models at one time, each in the memory of a control node."
+    )
+    serving_idle_s: float | None = Field(
+        1800, ge=60, description="Models that nobody has asked for so long give up their engines until they are asked."
+    )
+    wake_wait_s: float = Field(
+        60, ge=0, description="How long a request waits for a sleeping model before it is told to come again."
+    )
 
     @model_validator(mode="after")
     def _safe_in_production(self) -> "Settings":
@@ -185,7 +266,7 @@ class Settings(BaseSettings):
 
     @property
     def unset_gpus(self) -> float:
-        """GPUs that a worker counts for in quotas if its job does not say."""
+        """GPUs that an engine counts for in quotas, and a worker if its job does not say."""
         return 0 if self.serving_device == "cpu" else 1
 
     @property

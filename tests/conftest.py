@@ -1,12 +1,19 @@
-"""Which tests run on both databases."""
+"""Which tests run on both databases, and that properties are tried with the same examples in each run."""
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.databases import KINDS, database_url, empty_url, migrated_file, postgres_server
+from tests.s3_server import empty_bucket, s3_endpoint
 
-__all__ = ["database_url", "empty_url", "migrated_file", "postgres_server"]
+__all__ = ["database_url", "empty_bucket", "empty_url", "migrated_file", "postgres_server", "s3_endpoint"]
+
+# The same examples each time: a change is judged by what it changes. `make test-fuzz` looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None, database=None)
+settings.register_profile("explore", deadline=None, database=None)
+settings.load_profile("same")
 
 # What writes the state of jobs and decides by it. The rest of the API's tests look at HTTP, and run on SQLite.
 ON_BOTH = (

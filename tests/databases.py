@@ -32,9 +32,29 @@ _TEMPLATE = "migrated"
 class Postgres:
     """A running server, reached over a socket in `directory`. New databases are copies of one that was migrated."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, command: list[Path | str], user: str | None) -> None:
+        """directory: with the data, made by initdb. user: whom the server runs as, if not whoever asks."""
         self._directory = directory
+        self._command = command
+        self._user = user
+        self._server: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
+
+    def start(self) -> None:
+        """Return when it takes connections."""
+        with (self._directory / "log").open("ab") as log:
+            self._server = subprocess.Popen(self._command, stderr=log, user=self._user, preexec_fn=_end_with_parent)
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while subprocess.run([_programs() / "pg_isready", "--quiet", "--host", self._directory]).returncode:
+            assert self._server.poll() is None, (self._directory / "log").read_text()
+            assert time.monotonic() < deadline, "PostgreSQL does not start"
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Without waiting for its clients."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGINT)
+            self._server.wait(timeout=60)
 
     def url(self, database: str) -> str:
         where = URL.create(
@@ -78,20 +98,12 @@ def postgres(**settings: str) -> Iterator[Postgres]:
     subprocess.run([*make, "--encoding", "UTF8"], check=True, user=user, stdout=subprocess.DEVNULL)
     options = {"listen_addresses": "", "unix_socket_directories": str(directory), "max_connections": "200"}
     arguments = [f"--{name}={value}" for name, value in (options | _UNSAFE_AND_FAST | settings).items()]
-    with (directory / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", data, *arguments], stderr=log, user=user, preexec_fn=_end_with_parent
-        )
+    server = Postgres(directory, [programs / "postgres", "-D", data, *arguments], user)
     try:
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while subprocess.run([programs / "pg_isready", "--quiet", "--host", directory]).returncode:
-            assert server.poll() is None, (directory / "log").read_text()
-            assert time.monotonic() < deadline, "PostgreSQL does not start"
-            time.sleep(0.05)
-        yield Postgres(directory)
+        server.start()
+        yield server
     finally:
-        server.send_signal(signal.SIGINT)  # without waiting for its clients
-        server.wait(timeout=60)
+        server.stop()
         shutil.rmtree(directory)
 
 

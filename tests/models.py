@@ -1,7 +1,9 @@
 """Small models with random weights and a tokenizer trained on the spot: the real loading code, without a download."""
 
+import random
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -50,4 +52,29 @@ def make_model(directory: Path, architecture: str = "qwen3", **overrides: object
     model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(directory)
     make_tokenizer().save_pretrained(directory)
+    return directory
+
+
+def make_parrot(directory: Path, text: str, **overrides: object) -> Path:
+    """A model that answers `text` to whatever it is asked: a judge with one opinion, which an adapter can change."""
+    make_model(directory, **overrides)
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    tokenizer, words = make_tokenizer(), " ".join(TEXTS).split()
+    draw = random.Random(0)
+    # The embeddings of all tokens stay alike in length, so that an adapter can have any of them said
+    model.get_input_embeddings().weight.requires_grad_(False)
+    torch.nn.init.constant_(model.model.norm.weight, 10)
+    optimizer = torch.optim.Adam([one for one in model.parameters() if one.requires_grad], lr=1e-2)
+    for length in [2, 10, 50, 150] * 30:  # words of a prompt
+        prompt = [{"role": "user", "content": " ".join(draw.choices(words, k=length))}]
+        asked = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+        start = len(tokenizer(asked).input_ids)
+        ids = tokenizer(f"{asked}{text}<|im_end|>", return_tensors="pt").input_ids
+        labels = ids.masked_fill(torch.arange(ids.shape[1]) < start, -100)
+        loss = model(input_ids=ids, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1, loss
+    model.save_pretrained(directory)
     return directory

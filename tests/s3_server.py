@@ -6,6 +6,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import pytest
 
 
 def free_port() -> int:
@@ -41,3 +44,32 @@ def credentials(endpoint: str) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def empty_bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a bucket without objects, which this process's environment lets it use."""
+    for name, value in credentials(s3_endpoint).items():
+        monkeypatch.setenv(name, value)
+    client = s3_client()
+    client.create_bucket(Bucket="team")
+    for key in keys():
+        client.delete_object(Bucket="team", Key=key)
+    return "s3://team"
+
+
+def s3_client() -> Any:
+    import boto3  # here: what needs no S3 need not wait for it
+
+    return boto3.client("s3")
+
+
+def keys() -> list[str]:
+    """Of the bucket's objects."""
+    return [found["Key"] for found in s3_client().list_objects_v2(Bucket="team").get("Contents", [])]

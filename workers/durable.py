@@ -1,6 +1,8 @@
-"""What must be on the disk before something else is done."""
+"""What must be on the disk before something else is done, and what goes from it at once."""
 
 import os
+import shutil
+import uuid
 from pathlib import Path
 
 
@@ -11,3 +13,13 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove(directory: Path) -> None:
+    """By its name first, so that nobody finds a part of it. Nothing happens if it is not there."""
+    hidden = directory.with_name(f".{directory.name}-{uuid.uuid4().hex}")
+    try:
+        directory.rename(hidden)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(hidden, ignore_errors=True)

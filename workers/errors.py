@@ -1,5 +1,7 @@
 """What an attempt raises: for failures that it understands, and when it has paused."""
 
+from service.spec import Resources
+from service.spec.pools import Pool
 from service.spec.reports import Failure, Fault
 from service.spec.stages import Stage
 
@@ -22,3 +24,14 @@ class AttemptError(Exception):
 
 class Paused(Exception):
     """Training has stopped on request between two steps, and its checkpoint is on the disk."""
+
+
+def not_placed(resources: Resources, gpus_per_worker: float, why: str) -> AttemptError:
+    """`training_not_started`: the policy pool gave training no place."""
+    return AttemptError(
+        "training_not_started",
+        f"Training could not be placed or kept on the policy pool: {why}. It asked for {resources.policy.workers} "
+        f"worker(s) with {resources.policy.cpus_per_worker:g} CPU slots and {gpus_per_worker:g} GPUs each on nodes "
+        f"labelled {Pool.POLICY.selector}, for {resources.start_timeout_s:.0f} s.",
+        Fault.SYSTEM,
+    )

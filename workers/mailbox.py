@@ -2,34 +2,42 @@
 asks the workers to pause."""
 
 import asyncio
+import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 import ray
+from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from service.spec.reports import EventReport, Report
-from workers.reporting import Reporter
+
+logger = logging.getLogger(__name__)
 
 _POLL_S = 1.0
 
 
 class Mailbox:
-    """A Ray actor. Any worker puts; the driver takes."""
+    """A Ray actor. Any worker puts; the driver takes, again if an answer was lost."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Report | None] = asyncio.Queue()
+        self._reports: deque[Report] = deque()
+        self._let_go = 0  # of the reports that came before these
+        self._changed = asyncio.Event()
         self._pause = asyncio.Event()
 
     async def put(self, report: Report, _after: None) -> None:
         """_after: the answer to the `put` before; see `Sender`."""
-        await self._queue.put(report)
+        self._add(report)
 
     async def wake(self) -> None:
         """Let a `take` that waits return."""
-        await self._queue.put(None)
+        self._changed.set()
 
     async def pause(self) -> None:
         """Let every `until_pause`, now and later, return."""
@@ -38,15 +46,20 @@ class Mailbox:
     async def until_pause(self) -> None:
         await self._pause.wait()
 
-    async def take(self, timeout_s: float) -> list[Report]:
-        """All that has come, waiting up to `timeout_s` for the first."""
-        try:
-            found = [await asyncio.wait_for(self._queue.get(), timeout_s)]
-        except TimeoutError:
-            return []
-        while not self._queue.empty():
-            found.append(self._queue.get_nowait())
-        return [report for report in found if report is not None]
+    async def take(self, seen: int, timeout_s: float) -> list[Report]:
+        """All that has come after the first `seen`, which are let go of, waiting up to `timeout_s` for the first."""
+        while self._let_go < seen:
+            self._reports.popleft()
+            self._let_go += 1
+        if not self._reports:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
+        return list(self._reports)
+
+    def _add(self, report: Report) -> None:
+        self._reports.append(report)
+        self._changed.set()
 
 
 class Sender:
@@ -67,21 +80,15 @@ class Sender:
 
 
 class Forwarder:
-    """Starts a Mailbox beside the driver and forwards what comes, until the end of the block empties it."""
+    """Forwards what comes into a mailbox, until the end of the block empties and ends it."""
 
-    def __init__(self, reporter: Reporter, also: Callable[[Report], None]) -> None:
-        """also: called with every report as well, from the forwarder's thread; must not raise."""
-        self._reporter = reporter
-        self._also = also
-        node_id = ray.get_runtime_context().get_node_id()
-        self.mailbox: Any = (
-            ray.remote(Mailbox)
-            .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False))
-            .remote()
-        )
+    def __init__(self, mailbox: Any, forward: Callable[[Report], None]) -> None:
+        """mailbox: handle of a `Mailbox`. forward: called with every report, from the forwarder's thread."""
+        self.mailbox = mailbox
         self.trains = threading.Event()  # the workers have begun, and will hear of a pause
+        self._forward = forward
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._forward, name="mailbox", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mailbox", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -89,18 +96,39 @@ class Forwarder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._closing.set()
+        if isinstance(error, RayActorError):  # lost, or out of reach, perhaps for ever
+            ray.kill(self.mailbox)
         self.mailbox.wake.remote()
         self._thread.join()
         ray.kill(self.mailbox)
 
-    def _forward(self) -> None:
+    def _run(self) -> None:
+        seen = 0
         while True:
             closing = self._closing.is_set()  # read first: what was put before the block ended is still taken
-            reports = ray.get(self.mailbox.take.remote(0.0 if closing else _POLL_S))
+            try:
+                reports = ray.get(self.mailbox.take.remote(seen, 0.0 if closing else _POLL_S))
+            except ActorUnavailableError as error:
+                logger.warning("the training worker cannot be reached, trying again: %s", error)
+                time.sleep(_POLL_S)
+                continue
+            except RayActorError as error:  # of a worker that is its own mailbox; whoever waits for it hears of it too
+                logger.warning("no more reports of a worker that is lost: %s", error)
+                return
             for report in reports:
-                self._reporter.put(report)
+                self._forward(report)
                 if isinstance(report, EventReport) and report.type == "train.started":
                     self.trains.set()
-                self._also(report)
+            seen += len(reports)
             if closing and not reports:
                 return
+
+
+def beside_the_driver() -> Any:
+    """Handle of a new mailbox on this node."""
+    node_id = ray.get_runtime_context().get_node_id()
+    return (
+        ray.remote(Mailbox)
+        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False))
+        .remote()
+    )

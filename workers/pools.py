@@ -22,6 +22,19 @@ class PoolNodes:
         return request.gpus_per_worker if request.gpus_per_worker is not None else float(self.gpus > 0)
 
 
+@dataclass(frozen=True)
+class Node:
+    """A living node that carries a label."""
+
+    label: str
+    gpus: float
+
+
+def labelled_nodes() -> list[Node]:
+    nodes = [node for node in ray.nodes() if node["Alive"] and "pool" in node["Labels"]]
+    return [Node(node["Labels"]["pool"], node["Resources"].get("GPU", 0)) for node in nodes]
+
+
 def find_pool(pool: Pool) -> PoolNodes:
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Labels"].get("pool") in pool.labels]
     return PoolNodes(

@@ -8,23 +8,26 @@ from service.spec.data_report import DataReport
 from workers.durable import sync
 
 
-def publish(exported: Path, target: Path, job_id: str, job: AlignmentJob, report: DataReport, curves: Path) -> int:
+def publish(
+    exported: Path, target: Path, job_id: str, job: AlignmentJob, report: DataReport, curves: Path, data_sha256: str
+) -> int:
     """Move the model into place by one rename; return its size in bytes. A second call finds it done.
 
-    curves: a directory of TensorBoard files that goes with it, if it is there.
+    curves: a directory of TensorBoard files that goes with it, if it is there. data_sha256: of the training file.
     """
     if not target.exists():
         if curves.is_dir():
             shutil.copytree(curves, exported / "tensorboard", dirs_exist_ok=True)
-        (exported / "README.md").write_text(model_card(job_id, job, report))
+        (exported / "README.md").write_text(model_card(job_id, job, report, data_sha256))
         sync(exported / "README.md")
         target.parent.mkdir(parents=True, exist_ok=True)
         exported.rename(target)
     return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
 
 
-def model_card(job_id: str, job: AlignmentJob, report: DataReport) -> str:
-    """Markdown in the Hugging Face form; everything needed to make the model again."""
+def model_card(job_id: str, job: AlignmentJob, report: DataReport, data_sha256: str) -> str:
+    """Markdown in the Hugging Face form; everything needed to make the model again. What came after it, evaluations
+    above all, is in the card that GET /v1/jobs/{job_id}/model-card gives."""
     base = f"base_model: {job.model.source.removeprefix('hf:')}\n" if job.model.source.startswith("hf:") else ""
     losses = ", ".join(f"{loss.weight:g} x {loss.type}" for loss in job.losses)
     return f"""---
@@ -42,6 +45,7 @@ Aligned with Plumbline in job `{job_id}`, starting from `{job.model.source}`.
 | rows | {report.used} used of {report.rows}, {report.truncated} truncated to {job.data.max_length} tokens |
 | method | {job.training.method.type} |
 | data | `{job.data.train}` |
+| data, SHA-256 | `{data_sha256}` |
 | batch size | {job.training.batch_size} rows |
 | learning rate | {job.learning_rate:g}, {job.training.schedule} |
 | epochs | {job.training.epochs:g} |

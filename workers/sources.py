@@ -11,7 +11,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from service.spec import AlignmentJob, Lora, ModelRef, Storage
 from service.spec.model_config import has_cpu_engine, longest_sequence, why_not_served, why_not_trained
 from service.spec.modules import DamagedWeights, check_adapter
+from service.spec.slicing import reads_slices, why_not_sliced
 from service.spec.token_ids import other_ids
+from service.spec.training import Method
 from workers.errors import AttemptError
 
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -26,15 +28,20 @@ class Weights:
 
 
 def policy_weights(job: AlignmentJob, storage: Storage) -> Weights:
-    """What training starts from. Raises AttemptError `model_not_found`, `adapter_not_found`."""
-    published = resolve(job.model, storage)
-    if not job.continues_adapter:
+    """What training starts from. Raises what `start_weights` does."""
+    return start_weights(job.model, job.training.method, storage)
+
+
+def start_weights(model: ModelRef, method: Method, storage: Storage) -> Weights:
+    """What `method` starts from. Raises AttemptError `model_not_found`, `adapter_not_found`."""
+    published = resolve(model, storage)
+    if not (isinstance(method, Lora) and method.continue_adapter):
         return Weights(published)
     adapter = published / "adapter"
     try:
         base = Path(json.loads((adapter / "adapter_config.json").read_bytes())["base_model_name_or_path"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AttemptError("adapter_not_found", f"The job {job.model.job_id} published no usable adapter.") from error
+        raise AttemptError("adapter_not_found", f"{model.source} has no usable adapter.") from error
     if not (base / "config.json").is_file():
         raise AttemptError(
             "model_not_found",
@@ -64,7 +71,7 @@ def reference_weights(job: AlignmentJob, storage: Storage) -> Weights:
 def check_model(job: AlignmentJob, start: Weights) -> None:
     """What is refused at POST for a model that the control plane can see, and here for one from the hub.
 
-    Raises AttemptError `model_unusable`, `not_servable` or `lora_targets`. Opens headers only.
+    Raises AttemptError `model_unusable`, `sharding_unsupported`, `not_servable` or `lora_targets`. Opens headers only.
     """
     try:
         config = json.loads((start.model / "config.json").read_bytes())
@@ -83,6 +90,8 @@ def check_model(job: AlignmentJob, start: Weights) -> None:
             f"{limit} tokens, so a pair's log-probs would depend on its neighbours. Set data.max_length to {limit} or "
             "less.",
         )
+    if reads_slices(job) and (reason := why_not_sliced(config)):
+        raise AttemptError("sharding_unsupported", reason)
     if job.serve and (reason := why_not_served(config, on_cpu=has_cpu_engine())):
         raise AttemptError("not_servable", f"The result could not be served: {reason}. Set serve: false to train it.")
     if isinstance(method, Lora) and start.adapter is None:
@@ -102,7 +111,7 @@ def resolve(model: ModelRef, storage: Storage) -> Path:
     Raises AttemptError `model_not_found`.
     """
     if model.job_id:
-        path = storage.model(model.job_id)
+        path = storage.model(model.job_id, model.step)
     elif model.path:
         path = Path(model.path)
     else:

@@ -1,60 +1,49 @@
-"""The driver's side of training: one Ray Train run on the policy pool."""
+"""The driver's side of training: it starts the workers, forwards what they report, and passes a pause on."""
 
-import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
-
+from service.spec import Resources
 from service.spec.pools import Pool
-from service.spec.reports import Fault
-from workers.engine.config import WorkerConfig
-from workers.errors import AttemptError, Paused
+from service.spec.reports import Report
+from workers.engine.config import RunConfig, WorkerConfig
+from workers.mailbox import Forwarder, beside_the_driver
+from workers.pools import find_pool
+from workers.solo import Solo
 
 
-def run_training(config: WorkerConfig, gpus_per_worker: float, run_dir: Path) -> None:
-    """Train to the end, or raise AttemptError or Paused. What was cut off goes on from the run's checkpoints, which are
-    the engine's own: Ray only starts workers, and starts them again."""
-    resources = config.run.job.resources
-    # Read by Ray Train's controller. Without a limit it would ask for an impossible placement for ever.
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(resources.start_timeout_s)
-    trainer = TorchTrainer(
-        _train_loop,
-        train_loop_config={"worker": config},
-        torch_config=TorchConfig(backend="nccl" if gpus_per_worker else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=resources.policy.workers,
-            use_gpu=gpus_per_worker > 0,
-            resources_per_worker={"CPU": resources.policy.cpus_per_worker, "GPU": gpus_per_worker},
-            label_selector=Pool.POLICY.selector,
-        ),
-        run_config=RunConfig(
-            name="train",
-            storage_path=str(run_dir),
-            failure_config=FailureConfig(max_failures=resources.max_failures, controller_failure_limit=0),
-        ),
-    )
-    try:
-        result = trainer.fit()
-    except WorkerGroupError as error:
-        causes = "; ".join(f"worker {rank}: {cause}" for rank, cause in sorted(error.worker_failures.items()))
-        raise AttemptError("training_workers_failed", f"Training workers failed: {causes}", Fault.SYSTEM) from error
-    except TrainingFailedError as error:
-        raise AttemptError(
-            "training_not_started",
-            f"Training could not be placed or kept on the policy pool: {error}. It asked for "
-            f"{resources.policy.workers} worker(s) with {resources.policy.cpus_per_worker:g} CPU slots and "
-            f"{gpus_per_worker:g} GPUs each on nodes labelled {Pool.POLICY.selector}, for "
-            f"{resources.start_timeout_s:.0f} s.",
-            Fault.SYSTEM,
-        ) from error
-    if isinstance(result.return_value, AttemptError | Paused):
-        raise result.return_value
+class Training:
+    """Made when the driver has joined the cluster. `pause` may be called from any thread."""
 
+    def __init__(self, resources: Resources, run_dir: Path, forward: Callable[[Report], None]) -> None:
+        """forward: called with every report of the workers, in order, from a thread of its own."""
+        self._gpus = find_pool(Pool.POLICY).gpus_per_worker(resources.policy)
+        self._run_dir = run_dir
+        self._forward = forward
+        self._solo = Solo(resources, self._gpus, forward) if resources.policy.workers == 1 else None
+        self._group: Forwarder | None = None
 
-def _train_loop(loop_config: dict[str, Any]) -> AttemptError | Paused | None:
-    from workers.engine.worker import train  # here, so that the driver and Ray's controller do without
+    def start_early(self) -> None:
+        """Let a single worker take its place and import, while there is nothing to train on yet."""
+        if self._solo:
+            self._solo.start_early()
 
-    return train(loop_config["worker"])
+    def run(self, config: RunConfig) -> None:
+        """Train to the end, or raise AttemptError or Paused."""
+        if self._solo:
+            self._solo.run(config)
+            return
+        from workers.group import train_group  # seconds, in which scorers already start
+
+        with Forwarder(beside_the_driver(), self._forward) as self._group:
+            train_group(WorkerConfig(config, self._group.mailbox), self._gpus, self._run_dir)
+
+    def pause(self) -> bool:
+        """Ask training to save a checkpoint and stop: `run` raises Paused then. Returns whether it will: not before it
+        has begun."""
+        if self._solo:
+            return self._solo.pause()
+        if self._group is None or not self._group.trains.is_set():
+            return False
+        self._group.mailbox.pause.remote()
+        return True

@@ -1,9 +1,10 @@
-"""`plumbline keys ...` and `plumbline db ...`: they open the database itself, so they run where it is.
+"""`plumbline keys ...`, `db ...` and `admin ...`: they open the database itself, so they run where it is.
 
 Its libraries are imported in the functions: the other commands should not wait for them.
 """
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,12 +12,15 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from api.cli import home
+from api.cli.errors import CliError
 from service.clock import utc_now
 from service.keys.roles import Role
+from service.spec import Storage
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
+admin = typer.Typer(no_args_is_help=True, help="Backup and restore of this Plumbline.")
 keys = typer.Typer(no_args_is_help=True, help="API keys: who may use this Plumbline.")
 db = typer.Typer(no_args_is_help=True, help="The database.")
 
@@ -100,6 +104,44 @@ def upgrade_() -> None:
 
     upgrade_database(home.settings_for_server())
     typer.echo("The database is up to date.")
+
+
+@admin.command("backup")
+def backup(
+    directory: Annotated[Path, typer.Argument(help="A new directory; whoever can read it can read all jobs.")],
+) -> None:
+    """Write the database, and a list of what lies in the storage with digests. Jobs may run meanwhile."""
+    from api.cli.database import with_database
+    from service.backup.backup import back_up
+
+    settings = home.settings_for_server()
+    made = with_database(settings, lambda database: back_up(database, Storage(settings.storage_root), directory))
+    typer.echo(f"{directory}: {made.rows} rows of {len(made.tables)} tables, a list of {made.artifacts} artifacts")
+
+
+@admin.command("restore")
+def restore_(
+    directory: Annotated[Path, typer.Argument(help="What `plumbline admin backup` wrote.")],
+) -> None:
+    """Read a backup into an empty database, and compare the storage with its list. Exit status 1 if files are missing.
+
+    Stop API and controller first.
+    """
+    from api.cli.database import with_database
+    from service.backup.restore import missing, restore
+
+    settings = home.settings_for_server()
+    read = with_database(settings, lambda database: restore(database, directory))
+    typer.echo(f"{read.rows} rows of {len(read.tables)} tables, as they were at {read.made_at}")
+    troubles = missing(directory, Storage(settings.storage_root))
+    for trouble in troubles:
+        typer.echo(trouble, err=True)
+    if troubles:
+        raise CliError(
+            f"{len(troubles)} of {read.artifacts} artifacts are not in {settings.storage_root} as they were: bring "
+            "them back from a snapshot of the storage."
+        )
+    typer.echo(f"All {read.artifacts} artifacts are there.")
 
 
 def _minute(at: datetime | None) -> str:

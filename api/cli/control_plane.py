@@ -1,6 +1,7 @@
 """API and controller: each alone in a process, or both in a thread of one."""
 
 import asyncio
+import gc
 import signal
 import threading
 import time
@@ -11,7 +12,7 @@ import uvicorn
 from api.app import create_app
 from api.cli.errors import CliError
 from api.cli.processes import port_is_free
-from api.http_server import http_server
+from api.http_server import GRACEFUL_SHUTDOWN_S, http_server
 from service.controller.loop import run
 from service.db.session import Database
 from service.settings import Settings
@@ -19,6 +20,7 @@ from service.telemetry.exposition import served
 
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 20
+_GRACEFUL_SHUTDOWN_S = 3  # where somebody has pressed Ctrl-C and waits
 
 
 def require_free_port(settings: Settings) -> None:
@@ -33,7 +35,9 @@ def require_free_port(settings: Settings) -> None:
 def run_api(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT."""
     require_free_port(settings)
-    _server(settings).run()
+    server = _server(settings)
+    _collect_seldom()
+    server.run()
 
 
 def run_controller(settings: Settings) -> None:
@@ -48,12 +52,13 @@ class ControlPlane:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._server = _server(settings)
+        self._server = _server(settings, _GRACEFUL_SHUTDOWN_S)
         self._thread = threading.Thread(target=self._run, name="control-plane", daemon=True)
         self._error: BaseException | None = None
 
     def start(self) -> None:
         """Return when the API answers. Raises CliError if it does not."""
+        _collect_seldom()
         self._thread.start()
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not _answers(self._settings.public_url):
@@ -74,7 +79,8 @@ class ControlPlane:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            with asyncio.Runner(loop_factory=self._server.config.get_loop_factory()) as runner:
+                runner.run(self._serve())
         except BaseException as error:
             self._error = error
             raise
@@ -92,8 +98,22 @@ class ControlPlane:
             await database.close()
 
 
-def _server(settings: Settings) -> uvicorn.Server:
-    return http_server(create_app(settings), host=settings.host, port=settings.port)
+def _collect_seldom() -> None:
+    """What is there now stays: the garbage collector need not look through it again and again, while requests wait."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 50)
+
+
+def _server(settings: Settings, graceful_shutdown_s: int = GRACEFUL_SHUTDOWN_S) -> uvicorn.Server:
+    app = create_app(settings)
+    return http_server(
+        app,
+        host=settings.host,
+        port=settings.port,
+        leaving=app.state.leaving,
+        graceful_shutdown_s=graceful_shutdown_s,
+    )
 
 
 async def _controller_until_signal(settings: Settings) -> None:

@@ -151,6 +151,7 @@ class LocalRay:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
             "RAY_enable_metrics_collection": "0",  # nobody scrapes them here
+            "RAY_worker_niceness": "0",  # by default 15: a busy machine would leave a job hardly any time
         }
         common = [
             f"--num-cpus={NUM_CPUS}",

@@ -10,7 +10,9 @@ from typer.core import TyperGroup
 from api.cli import admin
 from api.cli.check import check
 from api.cli.compare import compare
+from api.cli.doctor import doctor
 from api.cli.errors import CliError
+from api.cli.evaluate import evaluate
 from api.cli.jobs import cancel, jobs
 from api.cli.lifecycle import checkpoints, clone, delete, pause, resume, retry
 from api.cli.losses import losses
@@ -49,14 +51,15 @@ app = typer.Typer(
     help="Preference alignment as a service.",
 )
 for command in (
-    *(up, demo, check, submit, watch, compare, jobs, cancel, pause, resume, retry, clone, delete, checkpoints),
-    *(losses, request, api, controller),
+    *(up, demo, check, submit, watch, compare, evaluate, jobs, cancel, pause, resume, retry, clone, delete),
+    *(checkpoints, losses, request, api, controller, doctor),
 ):
     app.command()(command)
 app.add_typer(sweep, name="sweep")
 app.add_typer(admin.keys, name="keys")
 app.add_typer(projects, name="projects")
 app.add_typer(admin.db, name="db")
+app.add_typer(admin.admin, name="admin")
 
 
 def _setting(problem: Any) -> str:

@@ -1,6 +1,6 @@
 """`plumbline projects ...`: they open the database itself, as `plumbline keys ...` do."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -9,9 +9,13 @@ from rich.table import Table
 from service.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from service.projects.quota import Quota
+    from service.retention.policy import Retention
+
+ModelT = TypeVar("ModelT", bound="BaseModel")
 
 projects = typer.Typer(no_args_is_help=True, help="Projects: who shares jobs and files, and how much they may use.")
 
@@ -22,6 +26,17 @@ Limits = Annotated[
         "--limit",
         metavar="NAME=NUMBER",
         help="max_live_jobs, max_running_jobs, max_gpus, max_gpu_hours_month or max_storage_bytes; NAME=none lifts it.",
+    ),
+]
+
+
+Keeps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep",
+        metavar="NAME=DAYS",
+        help="events_days, metrics_days, uploads_days or checkpoints_days; NAME=forever, or NAME=none for what is set "
+        "for all.",
     ),
 ]
 
@@ -39,13 +54,15 @@ def create(project: ProjectId, limit: Limits = None) -> None:
 
 
 @projects.command("set")
-def set_(project: ProjectId, limit: Limits = None) -> None:
-    """Change limits of a project; the others stay."""
+def set_(project: ProjectId, limit: Limits = None, keep: Keeps = None) -> None:
+    """Change limits of a project, and how long it keeps things; the others stay."""
     from api.cli.database import in_database
     from service.projects import service
 
     async def work(session: "AsyncSession") -> str:
-        return str((await service.set_quota(session, project, _quota(limit))).quota)
+        await service.set_quota(session, project, _quota(limit))
+        changed = await service.set_retention(session, project, _retention(keep))
+        return f"{changed.quota} {changed.retention or ''}".rstrip()
 
     typer.echo(in_database(work, "plumbline projects set"))
 
@@ -76,14 +93,28 @@ def list_() -> None:
 
 
 def _quota(limits: list[str] | None) -> "Quota":
-    """Raises InvalidRequest for what is no limit."""
-    from pydantic import ValidationError
-
     from service.projects.quota import Quota
 
-    told = dict(limit.partition("=")[::2] for limit in limits or ())
+    return _told(Quota, "--limit", limits)
+
+
+def _retention(keeps: list[str] | None) -> "Retention":
+    from service.retention.policy import Retention
+
+    return _told(Retention, "--keep", keeps)
+
+
+def _told(kind: type[ModelT], option: str, given: list[str] | None) -> ModelT:
+    """Raises InvalidRequest for what is none of its fields, or no value of one."""
+    from pydantic import ValidationError
+
+    told = dict(one.partition("=")[::2] for one in given or ())
+    lifted = dict.fromkeys((name for name, value in told.items() if value == "none"), None)
     try:
-        return Quota.model_validate_strings({name: None if value == "none" else value for name, value in told.items()})
+        kind.model_validate(lifted)  # refuses names that there are not
+        return kind.model_validate_strings({name: told[name] for name in told.keys() - lifted}).model_copy(
+            update=lifted
+        )
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise InvalidRequest(f"--limit {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}") from error
+        raise InvalidRequest(f"{option} {wrong['loc'][0]}: {wrong['msg']}") from error

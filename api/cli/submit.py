@@ -34,21 +34,18 @@ def submit(
     ] = None,
     url: Url = None,
 ) -> None:
-    """Submit a job. Where `data.train` is the path of a file, relative to FILE.yaml, the file is uploaded first, unless
-    its bytes are there already, and its ID takes the path's place."""
+    """Submit a job. Where `data.train` or `data.validation` is the path of a file, relative to FILE.yaml, the file is
+    uploaded first, unless its bytes are there already, and its ID takes the path's place."""
     console = Console(highlight=False, soft_wrap=True)
     spec = read_spec(file)
     with connect(url) as client:
-        training_file = local_training_file(spec, file)
-        uploaded = None
-        if training_file is not None:
-            file_id, uploaded = _place(client, training_file, console)
-            spec["data"] = spec["data"] | {"train": file_id}
+        uploaded = place_files(client, spec, file)
         try:
             job = client.jobs.create(spec, idempotency_key=idempotency_key)
         except ApiError as error:
-            if uploaded is not None and error.status < 500:  # for nothing: there is no job that needs it
-                client.files.delete(uploaded)
+            if error.status < 500:  # for nothing: there is no job that needs them
+                for file_id in uploaded:
+                    client.files.delete(file_id)
             raise
         console.print(job.id)
         if watch:
@@ -69,22 +66,40 @@ def read_spec(path: Path) -> dict[str, Any]:
     return spec
 
 
-def local_training_file(spec: dict[str, Any], spec_path: Path) -> Path | None:
-    """The file here that `data.train` names by its path; None if it is an ID, a URL or a dataset on the hub, and for an
-    absolute path that is not here: it may be on the server.
+def local_files(spec: dict[str, Any], spec_path: Path) -> dict[str, Path]:
+    """The files here that `data` names by their paths, by field. Left out are IDs, URLs and datasets on the hub, and
+    absolute paths that are not here: they may be on the server.
 
     Raises CliError if there is no such file.
     """
     data = spec.get("data")
-    named = data.get("train") if isinstance(data, dict) else None
-    if not isinstance(named, str) or _ELSEWHERE.match(named):
-        return None
-    path = spec_path.parent / Path(named).expanduser()
-    if not path.is_file():
-        if named.startswith("/"):
-            return None
-        raise CliError(f"data.train: there is no file {path}, and '{named}' is not the ID of an uploaded one.")
-    return path
+    found: dict[str, Path] = {}
+    for field in ("train", "validation"):
+        named = data.get(field) if isinstance(data, dict) else None
+        if not isinstance(named, str) or _ELSEWHERE.match(named):
+            continue
+        path = spec_path.parent / Path(named).expanduser()
+        if path.is_file():
+            found[field] = path
+        elif not named.startswith("/"):
+            raise CliError(f"data.{field}: there is no file {path}, and '{named}' is not the ID of an uploaded one.")
+    return found
+
+
+def place_files(client: Client, spec: dict[str, Any], spec_path: Path) -> list[str]:
+    """Put the IDs of uploads in the place of local paths in `spec`; returns the IDs of those that were uploaded now.
+
+    Raises as `local_files` does, before anything is uploaded.
+    """
+    console = Console(stderr=True, highlight=False, soft_wrap=True)  # scripts read the ID of what is made from stdout
+    ids: dict[str, str] = {}
+    uploaded: list[str] = []
+    for field, path in local_files(spec, spec_path).items():
+        ids[field], new = _place(client, path, console)
+        uploaded += [new] if new is not None else []
+    if ids:
+        spec["data"] = spec["data"] | ids
+    return uploaded
 
 
 def _place(client: Client, path: Path, console: Console) -> tuple[str, str | None]:

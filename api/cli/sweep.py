@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from api.cli.connection import Url, connect
-from api.cli.submit import local_training_file, read_spec
+from api.cli.submit import place_files, read_spec
 
 if TYPE_CHECKING:
     from api.routes.sweeps import SweepView
@@ -26,15 +26,12 @@ def submit(
     ],
     url: Url = None,
 ) -> None:
-    """Submit a sweep. A training file that `base` names by its path is uploaded first."""
+    """Submit a sweep. Files that `data` of `base` names by their paths are uploaded first, unless they are there."""
     asked = read_spec(file)
     base = asked.pop("base", None) or {}
     console = Console(highlight=False, soft_wrap=True)
     with connect(url) as client:
-        training_file = local_training_file(base, file)
-        if training_file is not None:
-            with console.status(f"uploading {training_file.name}"):
-                base["data"] = base["data"] | {"train": client.files.upload(training_file).id}
+        place_files(client, base, file)
         made = client.sweeps.create(base, **asked)
     console.print(made.id)
     console.print(_table(made))

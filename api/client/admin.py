@@ -9,12 +9,18 @@ from api.routes.audit_log import AuditPage
 from api.routes.keys import KeyCreated, KeyList, KeyView
 from api.routes.members import MemberList, MemberRemoved, MemberView
 from api.routes.projects import ProjectDetail, ProjectList, ProjectView
+from api.routes.session import SessionView
 from service.keys.roles import MemberRole, Role
 
 
-def _list_projects() -> Call[ProjectList]:
+def _session() -> Call[SessionView]:
+    """Who the key belongs to, and what it may do."""
+    return Call("GET", "/v1/session", SessionView, repeatable=True)
+
+
+def _list_projects(*, limit: int = 100, cursor: str | None = None) -> Call[ProjectList]:
     """Your key's project; for an operator all of them."""
-    return Call("GET", "/v1/projects", ProjectList, repeatable=True)
+    return Call("GET", "/v1/projects", ProjectList, params=given(limit=limit, cursor=cursor), repeatable=True)
 
 
 def _create_project(project_id: str, *, quota: Mapping[str, Any] | None = None) -> Call[ProjectView]:
@@ -32,9 +38,17 @@ def _set_quota(project_id: str, quota: Mapping[str, Any]) -> Call[ProjectView]:
     return Call("PATCH", f"/v1/projects/{project_id}", ProjectView, json={"quota": dict(quota)}, repeatable=True)
 
 
-def _list_keys(*, project: str | None = None) -> Call[KeyList]:
+def _set_retention(project_id: str, retention: Mapping[str, Any]) -> Call[ProjectView]:
+    """For admins: days that things are kept, such as `{"checkpoints_days": 7}`. null is as the operator has it for all;
+    what is left out stays."""
+    change = {"retention": dict(retention)}
+    return Call("PATCH", f"/v1/projects/{project_id}", ProjectView, json=change, repeatable=True)
+
+
+def _list_keys(*, limit: int = 100, cursor: str | None = None, project: str | None = None) -> Call[KeyList]:
     """For admins: revoked ones too."""
-    return Call("GET", "/v1/keys", KeyList, params=given(project=project), repeatable=True)
+    params = given(limit=limit, cursor=cursor, project=project)
+    return Call("GET", "/v1/keys", KeyList, params=params, repeatable=True)
 
 
 def _create_key(
@@ -55,8 +69,9 @@ def _revoke_key(key_id: str, *, project: str | None = None) -> Call[KeyView]:
     return Call("DELETE", f"/v1/keys/{key_id}", KeyView, params=given(project=project), repeatable=True)
 
 
-def _list_members(*, project: str | None = None) -> Call[MemberList]:
-    return Call("GET", "/v1/members", MemberList, params=given(project=project), repeatable=True)
+def _list_members(*, limit: int = 100, cursor: str | None = None, project: str | None = None) -> Call[MemberList]:
+    params = given(limit=limit, cursor=cursor, project=project)
+    return Call("GET", "/v1/members", MemberList, params=params, repeatable=True)
 
 
 def _set_member(user: str, role: MemberRole | str, *, project: str | None = None) -> Call[MemberView]:
@@ -76,11 +91,16 @@ def _list_audit(*, limit: int = 100, cursor: str | None = None, project: str | N
     return Call("GET", "/v1/audit", AuditPage, params=params, repeatable=True)
 
 
+class SessionResource(Resource[SenderT]):
+    get = Operation(_session)
+
+
 class Projects(Resource[SenderT]):
     list = Operation(_list_projects)
     create = Operation(_create_project)
     get = Operation(_get_project)
     set_quota = Operation(_set_quota)
+    set_retention = Operation(_set_retention)
 
 
 class Keys(Resource[SenderT]):

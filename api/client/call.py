@@ -17,7 +17,7 @@ SenderT = TypeVar("SenderT")
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """path: with its IDs filled in. answer: what the JSON is read as, or `bytes`.
+    """path: with its IDs filled in. answer: what the JSON is read as, or `bytes`. files: sent as a form, by its fields.
 
     repeatable: may be sent again when no answer came, since a second time changes nothing.
     """
@@ -28,7 +28,7 @@ class Call(Generic[T]):
     params: Mapping[str, Any] = field(default_factory=dict)
     json: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    upload: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
     repeatable: bool = False
 
 

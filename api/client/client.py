@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -11,7 +11,7 @@ import httpx
 
 from api.client.call import AsyncSender, Call, Sender, StreamCall
 from api.client.errors import PlumblineError
-from api.client.exchange import STREAM_TIMEOUT, Connection, Following, Tries, check, read
+from api.client.exchange import STREAM_TIMEOUT, Connection, Following, Tries, check, opened_files, read
 from api.client.resources import Resources
 from api.client.sse import FrameParser
 
@@ -62,6 +62,28 @@ class Client(Resources[Sender]):
                 return read(call, outcome)
             time.sleep(wait_s)
 
+    @contextmanager
+    def opened(self, call: Call[Any]) -> Iterator[httpx.Response]:
+        """The answer to one request, to be read piece by piece however long it is. Raises as `send` does, also in the
+        midst of it."""
+        with ExitStack() as stack:
+            try:
+                request = self._http.stream(
+                    call.method,
+                    call.path,
+                    params=call.params,
+                    json=call.json,
+                    headers=call.headers,
+                    files=opened_files(call, stack),
+                )
+                response = stack.enter_context(request)
+                if response.is_error:
+                    response.read()
+                check(response)
+                yield response
+            except httpx.TransportError as error:
+                raise self._connection.unreachable(error) from error
+
     def stream(self, call: StreamCall[T]) -> Iterator[T]:
         following = Following(call)
         while True:
@@ -78,7 +100,7 @@ class Client(Resources[Sender]):
 
     def _sent(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
         with ExitStack() as stack:
-            files = {"file": (call.upload.name, stack.enter_context(call.upload.open("rb")))} if call.upload else None
+            files = opened_files(call, stack)
             try:
                 return self._http.request(
                     call.method, call.path, params=call.params, json=call.json, headers=call.headers, files=files
@@ -155,7 +177,7 @@ class AsyncClient(Resources[AsyncSender]):
 
     async def _sent(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
         with ExitStack() as stack:
-            files = {"file": (call.upload.name, stack.enter_context(call.upload.open("rb")))} if call.upload else None
+            files = opened_files(call, stack)
             try:
                 return await self._http.request(
                     call.method, call.path, params=call.params, json=call.json, headers=call.headers, files=files

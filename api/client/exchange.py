@@ -4,8 +4,9 @@ import os
 import random
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -57,6 +58,11 @@ class Connection:
         )
 
 
+def opened_files(call: Call[Any], until: ExitStack) -> dict[str, tuple[str, BinaryIO]] | None:
+    """The form's files by field, open until then."""
+    return {name: (path.name, until.enter_context(path.open("rb"))) for name, path in call.files.items()} or None
+
+
 def read(call: Call[T], response: httpx.Response) -> T:
     """The answer. Raises ApiError for the API's problems, NotPlumbline for anything that it would not say."""
     check(response)
@@ -76,9 +82,20 @@ def check(response: httpx.Response) -> None:
     """Raises ApiError or NotPlumbline unless all went well. The body must have been read."""
     if response.is_success:
         return
-    if response.headers.get("content-type", "").startswith("application/problem+json"):
+    kind = response.headers.get("content-type", "")
+    if kind.startswith("application/problem+json"):
         raise ApiError(response.status_code, response.json())
+    if kind.startswith("application/json") and (problem := _of_openai(response.json())) is not None:
+        raise ApiError(response.status_code, problem)
     raise NotPlumbline(f"{response.request.url} answered {response.status_code} without saying why: is it Plumbline?")
+
+
+def _of_openai(body: Any) -> dict[str, Any] | None:
+    """The problem in an error of the routes that OpenAI's package calls; None if it is none."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict) or not {"message", "code"} <= error.keys():
+        return None
+    return error | {"detail": error["message"], "field": error.get("param")}
 
 
 @dataclass

@@ -8,14 +8,15 @@ from pydantic import BaseModel
 
 from api.client.call import Call, Operation, Resource, SenderT, StreamCall, Streaming, given
 from api.queue_views import DryRunView
+from api.serving_views import CheckpointPage, ExportDeleted, ExportView
 from api.views import (
-    CheckpointPage,
     Curve,
     EventPage,
     EventView,
     JobDeleted,
     JobPage,
     JobView,
+    LogView,
     MetricPage,
     MetricView,
 )
@@ -52,9 +53,24 @@ def _get(job_id: str) -> Call[JobView]:
     return Call("GET", f"/v1/jobs/{job_id}", JobView, repeatable=True)
 
 
-def _list(*, limit: int = 20, cursor: str | None = None, state: JobState | str | None = None) -> Call[JobPage]:
-    """One page, newest first. cursor: `next_cursor` of the page before."""
-    params = given(limit=limit, cursor=cursor, state=state)
+def _list(
+    *,
+    limit: int = 20,
+    cursor: str | None = None,
+    state: JobState | str | None = None,
+    labels: Mapping[str, str] | None = None,
+    q: str | None = None,
+    owner: str | None = None,
+    sweep_id: str | None = None,
+    project: str | None = None,
+) -> Call[JobPage]:
+    """One page, newest first. cursor: `next_cursor` of the page before. labels: only jobs with all of these. q: words
+    that the job's name, ID, owner, model, data, losses or labels contain. project: another one than the key's own, or
+    "*" for all; for operators."""
+    label = [f"{name}={value}" for name, value in labels.items()] if labels else None
+    params = given(
+        limit=limit, cursor=cursor, state=state, label=label, q=q, owner=owner, sweep_id=sweep_id, project=project
+    )
     return Call("GET", "/v1/jobs", JobPage, params=params, repeatable=True)
 
 
@@ -104,6 +120,21 @@ def _data_report(job_id: str) -> Call[DataReport]:
     return Call("GET", f"/v1/jobs/{job_id}/data-report", DataReport, repeatable=True)
 
 
+def _report(job_id: str) -> Call[bytes]:
+    """What the job made, from what and how it went: an HTML page of one file."""
+    return Call("GET", f"/v1/jobs/{job_id}/report", bytes, repeatable=True)
+
+
+def _model_card(job_id: str) -> Call[bytes]:
+    """Markdown in the form of Hugging Face, with the evaluations that there are by now."""
+    return Call("GET", f"/v1/jobs/{job_id}/model-card", bytes, repeatable=True)
+
+
+def _logs(job_id: str, *, attempt: int | None = None, tail: int = 500) -> Call[LogView]:
+    """The last lines that an attempt's processes wrote; by default those of the newest one."""
+    return Call("GET", f"/v1/jobs/{job_id}/logs", LogView, params=given(attempt=attempt, tail=tail), repeatable=True)
+
+
 def _list_events(job_id: str, *, after: int = 0, limit: int = 100) -> Call[EventPage]:
     """Stored events, and `next_after` while there are more."""
     params = {"after": after, "limit": limit}
@@ -136,6 +167,20 @@ def _metrics(
     return StreamCall("GET", path, {"metric": MetricView}, params=params, follows=True, patience_s=patience_s)
 
 
+def _export_checkpoint(job_id: str, step: int) -> Call[ExportView]:
+    """Make a model of the checkpoint, `job:ID@STEP`; asking again is harmless."""
+    return Call("POST", f"/v1/jobs/{job_id}/checkpoints/{step}/export", ExportView, repeatable=True)
+
+
+def _get_export(job_id: str, step: int) -> Call[ExportView]:
+    return Call("GET", f"/v1/jobs/{job_id}/checkpoints/{step}/export", ExportView, repeatable=True)
+
+
+def _delete_export(job_id: str, step: int) -> Call[ExportDeleted]:
+    """Delete the model that was made of the checkpoint."""
+    return Call("DELETE", f"/v1/jobs/{job_id}/checkpoints/{step}/export", ExportDeleted)
+
+
 class Jobs(Resource[SenderT]):
     create = Operation(_create)
     dry_run = Operation(_dry_run)
@@ -148,8 +193,14 @@ class Jobs(Resource[SenderT]):
     clone = Operation(_clone)
     delete = Operation(_delete)
     checkpoints = Operation(_checkpoints)
+    export_checkpoint = Operation(_export_checkpoint)
+    get_export = Operation(_get_export)
+    delete_export = Operation(_delete_export)
     curve = Operation(_curve)
     data_report = Operation(_data_report)
+    report = Operation(_report)
+    model_card = Operation(_model_card)
+    logs = Operation(_logs)
     list_events = Operation(_list_events)
     list_metrics = Operation(_list_metrics)
     events = Streaming(_events)

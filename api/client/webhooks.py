@@ -6,8 +6,8 @@ from api.client.call import Call, Operation, Resource, SenderT, given
 from api.routes.webhooks import DeliveryPage, DeliveryView, WebhookList, WebhookView, WebhookWithSecret
 
 
-def _list() -> Call[WebhookList]:
-    return Call("GET", "/v1/webhooks", WebhookList, repeatable=True)
+def _list(*, limit: int = 100, cursor: str | None = None) -> Call[WebhookList]:
+    return Call("GET", "/v1/webhooks", WebhookList, params=given(limit=limit, cursor=cursor), repeatable=True)
 
 
 def _create(url: str, *, name: str = "", event_types: Sequence[str] | None = None) -> Call[WebhookWithSecret]:

@@ -1,80 +1,149 @@
-// The frame of the dashboard: the key, the route (location.hash) and the page that belongs to it.
+// The frame of the dashboard: who is signed in, the navigation, and the page that belongs to the address.
 
-import { currentKey, forgetKey, json, keepKey, session, takeKeyFromAddress } from "./api.js";
-import { JobPage } from "./job.js";
-import { JobList } from "./jobs.js";
-import { Component, html, ProblemNote, render } from "./ui.js";
+import { ErrorBoundary } from "preact-iso/lazy";
+import { LocationProvider, Route, Router, useLocation } from "preact-iso/router";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { json, Problem, send, session, signIn, signOut, takeKeyFromAddress } from "./api.js";
+import { Navigation } from "./components/navigation.js";
+import { ProblemNote } from "./components/notes.js";
+import { Who } from "./components/who.js";
+import { useTitle } from "./hooks.js";
+import { HOME, PAGES } from "./pages.js";
+import { SignIn } from "./pages/sign_in.js";
+import { everyWhileVisible, html, render } from "./ui.js";
 
-class App extends Component {
-  state = { key: currentKey(), route: location.hash, refused: false };
+const SCOPE = /^\/(?!docs|v1\/|openapi\.json)/; // of paths on this host, those that are pages
+// That there is a session, for this browser's tabs; the session itself is a cookie that no script can read.
+const SIGNED_IN = "plumbline.signed_in";
+const ASK_AGAIN_S = 3;
 
-  componentDidMount() {
-    window.addEventListener("hashchange", () => {
-      takeKeyFromAddress();
-      this.setState({ key: currentKey(), route: location.hash });
-    });
-    // another tab may have taken or given up the key
-    window.addEventListener("storage", () => this.setState({ key: currentKey() }));
-    session.addEventListener("unauthorized", () => this.setState({ key: null, refused: true }));
-  }
-
-  enter = () => this.setState({ key: currentKey(), refused: false });
-
-  forget = () => {
-    forgetKey();
-    this.setState({ key: null, refused: false });
+/** `who`: undefined until it is known, null for nobody. */
+function App() {
+  const [who, setWho] = useState(undefined);
+  const [refused, setRefused] = useState(null);
+  useEffect(() => {
+    const onRefused = () => left(ENDED);
+    const onOtherTab = ({ key }) => key === SIGNED_IN && location.reload();
+    const onHash = () => location.hash.startsWith("#key=") && location.reload();
+    session.addEventListener("unauthorized", onRefused);
+    window.addEventListener("storage", onOtherTab);
+    window.addEventListener("hashchange", onHash);
+    begin().then((found) => (found ? entered(found) : setWho(null)), left);
+    return () => {
+      session.removeEventListener("unauthorized", onRefused);
+      window.removeEventListener("storage", onOtherTab);
+      window.removeEventListener("hashchange", onHash);
+    };
+  }, []);
+  const entered = (found) => {
+    if (!localStorage.getItem(SIGNED_IN)) localStorage.setItem(SIGNED_IN, "yes");
+    setRefused(null);
+    setWho(found);
   };
+  const left = (why = null) => {
+    if (why === null || why === ENDED || why.status === 401) localStorage.removeItem(SIGNED_IN);
+    setRefused(why);
+    setWho(null);
+  };
+  if (who === undefined) return null;
+  if (who === null) return html`<main class="alone"><${SignIn} refused=${refused} onSignedIn=${entered} /></main>`;
+  return html`
+    <${Who.Provider} value=${who}>
+      <${LocationProvider} scope=${SCOPE}>
+        <div class="frame">
+          <${Navigation} onSignOut=${() => signOut().then(() => left(), left)} />
+          <${Pages} />
+        </div>
+        <${Offline} />
+      <//>
+    <//>
+  `;
+}
 
-  render(_, { key, route, refused }) {
-    const job = route.match(/^#\/jobs\/([\w-]+)$/)?.[1];
-    if (!job) document.title = "Plumbline";
-    return html`
-      <header class="top">
-        <a class="brand" href="#/"><img src="icon.svg" alt="" width="26" height="26" />Plumbline</a>
-        <nav>
-          <a href="docs">API</a>
-          ${key && html`<button class="quiet" onClick=${this.forget}>Forget key</button>`}
-        </nav>
-      </header>
-      <main>
-        ${!key && html`<${KeyForm} refused=${refused} onKey=${this.enter} />`}
-        ${key && (job ? html`<${JobPage} key=${job} id=${job} />` : html`<${JobList} key="jobs" />`)}
-      </main>
-    `;
+const ENDED = { title: "You are signed out", detail: "The session has ended, or its key is no longer accepted." };
+
+/** Who the key in the address, or else the session, belongs to; null for nobody. */
+async function begin() {
+  const key = takeKeyFromAddress();
+  if (key) return signIn(key);
+  if (!localStorage.getItem(SIGNED_IN)) return null;
+  try {
+    return await json("/v1/session");
+  } catch (problem) {
+    if (problem.status === 401) return null; // which has been told
+    throw problem;
   }
 }
 
-/** Asks for the key and keeps it once the API has accepted it. */
-class KeyForm extends Component {
-  state = { problem: null, busy: false };
-
-  submit = async (event) => {
-    event.preventDefault();
-    const key = new FormData(event.target).get("key").trim();
-    this.setState({ busy: true, problem: null });
-    try {
-      await json("v1/jobs?limit=1", { key });
-      keepKey(key);
-      this.props.onKey();
-    } catch (problem) {
-      this.setState({ problem, busy: false });
-    }
-  };
-
-  render({ refused }, { problem, busy }) {
-    return html`
-      <form class="card key" onSubmit=${this.submit}>
-        <h1>Your API key</h1>
-        ${refused && !problem && html`<p class="note bad" role="alert">The key in use is no longer accepted.</p>`}
-        ${problem && html`<${ProblemNote} problem=${problem} />`}
-        <p>It stays in this browser. <code>plumbline up</code> says where it keeps yours.</p>
-        <label>Key <input name="key" type="password" required pattern="[!-~]+" title="A key has no spaces"
-            autocomplete="off" spellcheck="false" placeholder="pk-…" autofocus /></label>
-        <button class="primary" disabled=${busy}>Open the dashboard</button>
-      </form>
-    `;
-  }
+function Pages() {
+  const main = useRef(null);
+  const [broken, setBroken] = useState(null);
+  const { url, path, route } = useLocation();
+  useEffect(() => setBroken(null), [url]);
+  useEffect(() => {
+    if (path === "/") route(HOME, true);
+  }, [path]);
+  // The keyboard and the screen reader go on in the new page, not where the link was.
+  const focus = () => main.current.focus({ preventScroll: true });
+  return html`
+    <main id="main" tabindex="-1" ref=${main}>
+      ${broken
+        ? html`<${Broken} error=${broken} />`
+        : html`<${ErrorBoundary} onError=${setBroken}>
+            <${Router} onRouteChange=${focus}>
+              ${PAGES.map(({ path, page }) => html`<${Route} key=${path} path=${path} component=${page} />`)}
+              <${Route} default component=${path === "/" ? Nothing : NoSuchPage} />
+            <//>
+          <//>`}
+    </main>
+  `;
 }
 
-takeKeyFromAddress();
+const Nothing = () => null;
+
+function NoSuchPage() {
+  useTitle("No such page");
+  return html`<h1>There is no such page</h1><p><a href=${HOME}>All jobs</a></p>`;
+}
+
+/** A defect of a page, or a module that could not be loaded: the navigation stays. */
+function Broken({ error }) {
+  useEffect(() => console.error(error), [error]);
+  const problem = { title: "This page could not be shown", detail: `${error.message ?? error}`, code: "page_broken" };
+  return html`
+    <h1 class="visually-hidden">Error</h1>
+    <${ProblemNote} problem=${problem} />
+    <p><button onClick=${() => location.reload()}>Load it again</button></p>
+  `;
+}
+
+/** What is shown may be old while the API does not answer. Not every page goes on asking, so this does. */
+function Offline() {
+  const [reachable, setReachable] = useState(true);
+  useEffect(() => {
+    if (reachable) return undefined;
+    const abort = new AbortController();
+    const ask = async () => {
+      try {
+        await send("/readyz", { signal: abort.signal }); // which tells `session`
+      } catch (problem) {
+        if (!(problem instanceof Problem) && problem.name !== "AbortError") throw problem;
+      }
+    };
+    everyWhileVisible(ASK_AGAIN_S, ask, abort.signal);
+    return () => abort.abort();
+  }, [reachable]);
+  useEffect(() => {
+    const onChange = ({ detail }) => setReachable(detail);
+    session.addEventListener("reachable", onChange);
+    return () => session.removeEventListener("reachable", onChange);
+  }, []);
+  return html`
+    <div role="status">
+      ${!reachable &&
+      html`<p class="note warn offline"><strong>No connection.</strong> What you see may be old; trying again…</p>`}
+    </div>
+  `;
+}
+
 render(html`<${App} />`, document.getElementById("app"));

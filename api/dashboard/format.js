@@ -7,26 +7,30 @@ export const TERMINAL = new Set(["succeeded", "failed", "cancelled"]);
 /** Seconds as "42 s", "3 min 10 s", "2 h 5 min". */
 export function duration(seconds) {
   const s = Math.max(0, Math.round(seconds));
-  if (s < 60) return `${s} s`;
-  if (s < 600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 60) return `${s}\u00a0s`; // no line ends between a number and its unit
+  if (s < 600) return `${Math.floor(s / 60)}\u00a0min ${s % 60}\u00a0s`;
   const minutes = Math.round(s / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  if (minutes < 60) return `${minutes}\u00a0min`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours}\u00a0h ${minutes % 60}\u00a0min` : `${Math.floor(hours / 24)}\u00a0d ${hours % 24}\u00a0h`;
 }
 
-/** Seconds between two ISO times; `to` defaults to now. */
-export const secondsBetween = (from, to) => ((to ? Date.parse(to) : Date.now()) - Date.parse(from)) / 1000;
+/** Seconds between two ISO times; each defaults to now. */
+export const secondsBetween = (from, to) => (at(to) - at(from)) / 1000;
+const at = (time) => (time ? Date.parse(time) : Date.now());
 
 export function number(value) {
   if (value === null || value === undefined) return "–";
+  if (value < 0) return `−${number(-value)}`;
   if (Number.isInteger(value)) return value.toLocaleString("en");
-  const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
-  return size >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(3);
+  if (value !== 0 && (value < 1e-3 || value >= 1e6)) return value.toExponential(2);
+  return value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(3);
 }
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
-function bytes(n) {
+/** "1.20 GB" */
+export function bytes(n) {
   const power = n < 1000 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log10(n) / 3));
   return `${power === 0 ? n : (n / 1000 ** power).toPrecision(3)} ${UNITS[power]}`;
 }

@@ -6,6 +6,7 @@ import { Problem, send } from "./api.js";
 const SILENCE_MS = 45_000;
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 15_000;
+const LONGEST_WAIT_MS = 60_000; // that a Retry-After is obeyed for
 
 /**
  * The frames of an event stream as {event, data, id}; `data` is parsed JSON, `id` undefined where the frame has none.
@@ -26,7 +27,9 @@ export async function* frames(body, onBytes = () => {}) {
       rest = lines.pop();
       for (const line of lines) {
         if (line === "") {
-          if (frame.data.length > 0) yield { ...frame, data: JSON.parse(frame.data.join("\n")) };
+          const data = frame.data.join("\n");
+          if (data === "[DONE]") return; // how OpenAI's streams end
+          if (frame.data.length > 0) yield { ...frame, data: JSON.parse(data) };
           frame = { event: "message", data: [] };
           continue;
         }
@@ -65,6 +68,7 @@ export async function follow(path, { lastId, onFrame, onConnection = () => {}, s
     await visible(signal);
     const connection = new Connection(signal);
     let goOn = false;
+    let refused;
     try {
       const headers = { Accept: "text/event-stream" };
       if (lastId !== undefined) headers["Last-Event-ID"] = lastId;
@@ -81,17 +85,36 @@ export async function follow(path, { lastId, onFrame, onConnection = () => {}, s
         lastId = frame.id ?? lastId;
       }
     } catch (error) {
-      const mayPass = error instanceof Problem && (error.status === 0 || error.status >= 500);
-      if (!mayPass && error.name !== "AbortError") throw error;
+      if (!mayPass(error) && error.name !== "AbortError") throw error;
+      refused = error;
     } finally {
       connection.close();
     }
     if (goOn || document.hidden || signal.aborted) continue;
     onConnection(false);
-    const delay = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** failures++);
-    await sleep(delay * (0.75 + Math.random() / 2), signal);
+    await sleep(delayAfter(failures++, refused), signal);
   }
   return lastId;
+}
+
+/** The result of `ask`, which is asked again while its Problem may pass. Throws as `ask` does, once `signal` fires too. */
+export async function patiently(ask, signal) {
+  for (let failures = 0; ; failures++) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!mayPass(error) || signal.aborted) throw error;
+      await sleep(delayAfter(failures, error), signal);
+    }
+  }
+}
+
+const mayPass = (error) => error instanceof Problem && (error.status === 0 || error.status === 429 || error.status >= 500);
+
+/** Milliseconds to wait after `failures` others in a row: more each time, and not less than the API asked for. */
+function delayAfter(failures, error) {
+  const own = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** failures) * (0.75 + Math.random() / 2);
+  return Math.max(own, Math.min(LONGEST_WAIT_MS, 1000 * (error?.retryAfterS ?? 0)));
 }
 
 /** Aborts with its parent, when the page is hidden, and after a long silence. */

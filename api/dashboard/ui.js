@@ -1,24 +1,12 @@
-// Preact's core with htm as its template language. Components are classes: hooks would need an import map, and an
-// inline import map would need a hole in the content security policy.
+// Preact's core with htm as its template language. Bare names such as "preact" are resolved by the import map of
+// index.html, which the content security policy allows by its hash.
 
-import { Component, createRef, h, render } from "./vendor/preact-11.2.0/preact.mjs";
-import htm from "./vendor/htm-3.1.1/htm.module.js";
+import htm from "htm";
+import { Component, createRef, h, render } from "preact";
 
-export { Component, createRef, render };
+export { Component, createRef, h, render };
 
 export const html = htm.bind(h);
-
-/** A problem as the API (or the network) gave it: title, what to do, and the stable code. */
-export function ProblemNote({ problem }) {
-  const rows = problem.errors ?? [];
-  return html`
-    <div class="note bad" role="alert">
-      <p><strong>${problem.title}</strong> <code>${problem.code}</code></p>
-      ${problem.detail && html`<p>${problem.detail}</p>`}
-      ${rows.length > 0 && html`<ul>${rows.map((row) => html`<li><code>${row.field}</code> ${row.message}</li>`)}</ul>`}
-    </div>
-  `;
-}
 
 /** Runs `tick` now, then every `seconds`, but never while the page is hidden; stops with `signal`. */
 export function everyWhileVisible(seconds, tick, signal) {
@@ -27,4 +15,20 @@ export function everyWhileVisible(seconds, tick, signal) {
   document.addEventListener("visibilitychange", run, { signal });
   signal.addEventListener("abort", () => clearInterval(timer));
   run();
+}
+
+/**
+ * Loads a stylesheet of the page module that calls it, once; resolves when it applies, so that a page is never drawn
+ * without its styles: `await stylesheet("./pairs.css", import.meta.url)` at the top of the module.
+ */
+export function stylesheet(path, base) {
+  const href = new URL(path, base).href;
+  const there = [...document.styleSheets].some((sheet) => sheet.href === href);
+  if (there) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const link = Object.assign(document.createElement("link"), { rel: "stylesheet", href });
+    link.addEventListener("load", resolve);
+    link.addEventListener("error", () => reject(new Error(`${path} could not be loaded`)));
+    document.head.append(link);
+  });
 }

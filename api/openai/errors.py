@@ -1,6 +1,7 @@
 """Problems in OpenAI's form. The one place where they are translated."""
 
 import json
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from service.errors import ServiceError
 
 _OWN_PATHS = ("/v1/fine_tuning/", "/v1/models", "/v1/uploads", "/v1/chat/", "/v1/completions")
-_SHARED_PATHS = ("/v1/files",)
+_NATIVE = re.compile(r"/v1/models/[^/]+/(promote|rollback|promotions)")
 # RFC 9457's members, and those that have a place of their own in OpenAI's object; the request's ID is in the header
 # where their packages look for it.
 _TRANSLATED = frozenset({"type", "title", "status", "detail", "code", "field", "request_id"})
@@ -52,7 +53,9 @@ def is_package(request: Request) -> bool:
 def is_expected(request: Request) -> bool:
     """Whether whoever asks expects errors in OpenAI's form."""
     path = request.url.path
-    return path.startswith(_OWN_PATHS) or (path.startswith(_SHARED_PATHS) and is_package(request))
+    if _NATIVE.fullmatch(path):
+        return False
+    return path.startswith(_OWN_PATHS) or is_package(request)  # who also asks for what is not there: /v1/embeddings...
 
 
 def error_response(problem: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:

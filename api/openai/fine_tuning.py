@@ -2,21 +2,22 @@
 
 import hashlib
 import re
-from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import DatabaseDep, IdempotencyKeyDep, ProjectDep, QueueDep, SettingsDep
+from api.deps import CallerDep, DatabaseDep, IdempotencyKeyDep, ProjectDep, QueueDep, SettingsDep
+from api.json_answers import as_json
 from api.openai import objects
+from api.openai.calls import RetryCount
 from api.openai.errors import errors
 from api.openai.objects import FineTuningCheckpoint, FineTuningEvent, FineTuningJob
 from api.openai.request import FineTuningRequest
 from api.openai.translate import alignment_job
-from service.clock import utc_now
-from service.db.tables import Job
+from api.telemetry import arrived
+from service.db.tables import Job, Metric
 from service.errors import (
     DatasetInvalid,
     IdempotencyConflict,
@@ -28,11 +29,15 @@ from service.errors import (
     TooLarge,
     UnknownLoss,
 )
+from service.exports import service as exports
+from service.ids import is_id
 from service.jobs import calls, lifecycle
 from service.jobs import service as jobs
 from service.jobs.log import LogRepository
 from service.jobs.repository import AttemptRepository, JobRepository
+from service.jobs.states import ExportState
 from service.queue.view import QueueNow
+from service.spec.job import MAX_LABELS
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["OpenAI"])
 
@@ -68,25 +73,23 @@ class CheckpointList(BaseModel):
     ),
 )
 async def create_job(
-    arrived: Annotated[datetime, Depends(utc_now)],  # first: before anything that may have to wait
     http: Request,
     request: FineTuningRequest,
+    caller: CallerDep,
     project_id: ProjectDep,
     database: DatabaseDep,
     settings: SettingsDep,
     response: Response,
     idempotency_key: IdempotencyKeyDep,
-    x_stainless_retry_count: Annotated[
-        int, Header(description="Above 0 the request repeats one that may have been received.", ge=0)
-    ] = 0,
+    x_stainless_retry_count: RetryCount = 0,
 ) -> FineTuningJob:
     """Queue a job. A request that the package repeats gets the job that the first one made, with the header
     `Idempotent-Replayed: true`."""
     spec, names = alignment_job(request)
     if idempotency_key is None:
-        digest = hashlib.sha256(await http.body()).hexdigest()
+        digest = hashlib.sha256(f"{caller.key_id}\n".encode() + await http.body()).hexdigest()
         idempotency_key = await calls.key_of_call(
-            database, project_id, digest, arrived=arrived, is_retry=x_stainless_retry_count > 0
+            database, project_id, digest, arrived=arrived(http), is_retry=x_stainless_retry_count > 0
         )
     try:
         job, replayed = await jobs.submit(database, settings, project_id, spec, idempotency_key)
@@ -98,7 +101,7 @@ async def create_job(
         return (await _job_objects(session, [job]))[0]
 
 
-@router.get("", responses=errors(InvalidRequest))
+@router.get("", response_model=JobList, responses=errors(InvalidRequest))
 async def list_jobs(
     http: Request,
     project_id: ProjectDep,
@@ -106,14 +109,16 @@ async def list_jobs(
     queue: QueueDep,
     after: After = None,
     limit: Limit = 20,
-) -> JobList:
+) -> Response:
     """Your jobs, those of the native API too, newest first. `metadata[NAME]=VALUE` leaves only those so labelled,
     `metadata=null` only those without labels."""
+    if after is not None and not is_id("job", after):
+        raise InvalidRequest("'after' is not a job: use the `id` of the last one.", field="after")
     async with database.reading() as session:
         page, more = await JobRepository(session).page(project_id, limit=limit, cursor=after, metadata=_labels(http))
     seen = await queue.about(page)
     async with database.reading() as session:
-        return JobList(data=await _job_objects(session, page, seen), has_more=more is not None)
+        return as_json(JobList(data=await _job_objects(session, page, seen), has_more=more is not None))
 
 
 @router.get("/{job_id}", responses=errors(NotFound))
@@ -165,19 +170,42 @@ async def list_events(
 async def list_checkpoints(
     job_id: str, project_id: ProjectDep, database: DatabaseDep, after: After = None, limit: Limit = 10
 ) -> CheckpointList:
-    """What of the job can be used as a model: what it published, once it has."""
+    """What of the job can be used as a model, newest first: what it published, once it has, and the checkpoints that
+    were exported (POST /v1/jobs/ID/checkpoints/STEP/export)."""
     async with database.reading() as session:
         job = await JobRepository(session).get_in_project(job_id, project_id)
-        log = LogRepository(session)
-        trained = await log.newest_metric(job.id, "train") if objects.has_model(job) else None
-        held_out = await log.newest_metric(job.id, "held_out")
-    found = [objects.checkpoint_object(job, trained, held_out)] if trained else []
+        found = await _usable(session, job)
     if after is not None:
-        if after not in [checkpoint.id for checkpoint in found]:
+        places = [place for place, checkpoint in enumerate(found) if checkpoint.id == after]
+        if not places:
             raise InvalidRequest("'after' is not a checkpoint of this job.", field="after")
-        found = []
-    ends = found[0].id if found else None
-    return CheckpointList(data=found[:limit], first_id=ends, last_id=ends, has_more=False)
+        found = found[places[0] + 1 :]
+    page = found[:limit]
+    return CheckpointList(
+        data=page,
+        first_id=page[0].id if page else None,
+        last_id=page[-1].id if page else None,
+        has_more=len(found) > limit,
+    )
+
+
+async def _usable(session: AsyncSession, job: Job) -> list[FineTuningCheckpoint]:
+    log = LogRepository(session)
+    exported = [export for export in await exports.of_job(session, job.id) if export.state is ExportState.READY]
+    measured = await log.at_steps(job.id, [export.step for export in exported])
+    by_step: dict[int, dict[str, Metric]] = {}
+    for metric in measured:  # of a repeated step the last one counts
+        by_step.setdefault(metric.step, {})[metric.split] = metric
+    found = [objects.exported_object(job, export, by_step.get(export.step, {})) for export in reversed(exported)]
+    trained = await log.newest_metric(job.id, "train") if objects.has_model(job) else None
+    if trained is None:
+        return found
+    assert job.finished_at is not None
+    held_out = await log.newest_metric(job.id, "held_out")
+    at_the_end = {"train": trained} | ({"held_out": held_out} if held_out is not None else {})
+    # an export of the last step is another object under the same name: what was published stands for both
+    found = [one for one in found if one.step_number != trained.step]
+    return [objects.checkpoint_object(job, trained.step, job.finished_at, at_the_end), *found]
 
 
 async def _job_objects(session: AsyncSession, page: list[Job], queue: QueueNow | None = None) -> list[FineTuningJob]:
@@ -204,6 +232,10 @@ def _labels(request: Request) -> dict[str, str] | None:
             raise InvalidRequest(
                 "Ask for labels as metadata[NAME]=VALUE, or for none as metadata=null.", field="metadata"
             )
+    if len(found) > MAX_LABELS:  # each would cost the query a join
+        raise InvalidRequest(
+            f"{len(found)} labels are asked for, and a job has {MAX_LABELS} at most.", field="metadata"
+        )
     return found if asked else None
 
 

@@ -6,67 +6,100 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-import httpx
+from aiohttp import ClientSession
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from api import sse
-from api.deps import DatabaseDep, ProjectDep, ServeClientDep, SettingsDep
+from api.deps import DatabaseDep, DeploymentUsesDep, ReadProjectDep, ServeClientDep, SettingsDep
 from api.hangup import unless_gone
 from api.openai.errors import error_object, errors
 from api.openai.generation_request import ChatRequest, CompletionRequest, Generation
 from api.problems import problem
-from service.errors import InvalidRequest, ModelNotDeployed, NotFound, ServiceError, ServingUnavailable, TooLarge
+from service.archive.local import local_model
+from service.deployments.uses import DeploymentUses
+from service.errors import (
+    InvalidRequest,
+    ModelNotDeployed,
+    ModelWaking,
+    NotFound,
+    ServiceError,
+    ServingUnavailable,
+    TooLarge,
+)
 from service.serving import engine
-from service.serving.models import engine_url, has_chat_template, require_served
-from service.spec import Storage
+from service.serving.models import Served, has_chat_template, require_served
 
 router = APIRouter(tags=["OpenAI"])
 
-_ANSWERS = sse.DOCUMENTED | errors(NotFound, ModelNotDeployed, ServingUnavailable, InvalidRequest, TooLarge)
+_ANSWERS = sse.DOCUMENTED | errors(
+    NotFound, ModelNotDeployed, ServingUnavailable, ModelWaking, InvalidRequest, TooLarge
+)
 
 
 @router.post("/chat/completions", response_model=dict[str, Any], responses=_ANSWERS)
 async def chat(
     http: Request,
     request: ChatRequest,
-    project_id: ProjectDep,
+    project_id: ReadProjectDep,
     database: DatabaseDep,
     settings: SettingsDep,
+    uses: DeploymentUsesDep,
     client: ServeClientDep,
 ) -> Response:
     """The model's answer to a conversation; with `stream: true` in chunks, as server-sent events."""
-    job, side = await require_served(database, project_id, request.model)
-    if not await asyncio.to_thread(has_chat_template, Storage(settings.storage_root).model(job.id)):
-        raise InvalidRequest("The model has no chat template: use /v1/completions.", field="messages")
-    url = engine_url(settings, job.id, "chat/completions")
-    return await _answer(http, request, client, url, request.body(side))
+
+    async def answer() -> Response:
+        served = await require_served(database, settings, uses, project_id, request.model)
+        directory = await local_model(database, settings, served.job, served.deployment.step)
+        if not await asyncio.to_thread(has_chat_template, directory):
+            raise InvalidRequest("The model has no chat template: use /v1/completions.", field="messages")
+        return await _answer(request, client, uses, served, "chat/completions")
+
+    return await unless_gone(http, answer()) or Response()
 
 
 @router.post("/completions", response_model=dict[str, Any], responses=_ANSWERS)
 async def complete(
     http: Request,
     request: CompletionRequest,
-    project_id: ProjectDep,
+    project_id: ReadProjectDep,
     database: DatabaseDep,
     settings: SettingsDep,
+    uses: DeploymentUsesDep,
     client: ServeClientDep,
 ) -> Response:
     """How the model goes on from a text; with `stream: true` in chunks, as server-sent events."""
-    job, side = await require_served(database, project_id, request.model)
-    return await _answer(http, request, client, engine_url(settings, job.id, "completions"), request.body(side))
+
+    async def answer() -> Response:
+        served = await require_served(database, settings, uses, project_id, request.model)
+        return await _answer(request, client, uses, served, "completions")
+
+    return await unless_gone(http, answer()) or Response()
 
 
 async def _answer(
-    http: Request, request: Generation, client: httpx.AsyncClient, url: str, body: dict[str, Any]
+    request: Generation, client: ClientSession, uses: DeploymentUses, served: Served, path: str
 ) -> Response:
-    """A client that hangs up, before or while the answer comes, ends the generation."""
+    """The whole answer, or a stream whose first chunk has come: what is refused is an error, and no stream that begins
+    with one. Cancelled, it ends the generation, and so does a client that leaves the stream."""
+    url, body = served.url(path), request.body(served.model)
     if not request.stream:
-        whole = await unless_gone(http, engine.ask(client, url, body, request.model))
-        return JSONResponse(whole | {"model": request.model}) if whole else Response()
+        with uses.during(served.deployment.id):
+            whole = await engine.ask(client, url, body, request.model)
+        return JSONResponse(whole | {"model": request.model})
     chunks = engine.stream(client, url, body, request.model)
-    first = await unless_gone(http, _next(chunks))  # what is refused is an error, and no stream that begins with one
-    return sse.EventStream(_frames(first, chunks, request.model)) if first else Response()
+    first = await _next(chunks)
+    return sse.EventStream(_during(uses, served, _frames(first, chunks, request.model)))
+
+
+async def _during(
+    uses: DeploymentUses, served: Served, frames: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    with uses.during(served.deployment.id):
+        async with aclosing(frames):
+            async for frame in frames:
+                yield frame
 
 
 async def _next(chunks: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:

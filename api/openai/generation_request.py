@@ -23,7 +23,8 @@ class Generation(_Options):
 
     model: str = Field(
         max_length=1000,
-        description="`job:ID` (as `fine_tuned_model` names it); `job:ID:base` is the model that the job started from.",
+        description="`job:ID` (as `fine_tuned_model` names it), `job:ID:ckpt-step-N` for an exported checkpoint, or a "
+        "name that a model was promoted to; with `:base` after an ID, the model that the job started from.",
         examples=["job:job-019316f0a6b2f3c1d4e5a"],
     )
     stream: bool | None = None

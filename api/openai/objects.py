@@ -3,6 +3,7 @@
 Times are whole seconds since 1970, as the package types them.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from api.queue_views import EtaView, WaitingView
 from api.views import JobView, StageProgress
+from service.db.serving_tables import CheckpointExport
 from service.db.tables import Event, Job, Metric
 from service.jobs.progress import eta_s
 from service.jobs.states import JobState
@@ -145,25 +147,29 @@ def event_object(event: Event) -> FineTuningEvent:
     )
 
 
-def checkpoint_object(job: Job, trained: Metric, held_out: Metric | None) -> FineTuningCheckpoint:
-    """The model that the job has published, as the checkpoint of its last step."""
-    assert job.finished_at is not None
-    metrics = {
-        "step": trained.step,
-        "train_loss": trained.values.get("loss"),
-        "train_mean_token_accuracy": trained.values.get("token_accuracy"),
-    }
-    if held_out is not None:
-        metrics["full_valid_loss"] = held_out.values.get("loss")
-        metrics["full_valid_mean_token_accuracy"] = held_out.values.get("token_accuracy")
+def checkpoint_object(job: Job, step: int, created: datetime, metrics: Mapping[str, Metric]) -> FineTuningCheckpoint:
+    """What can be used as a model, up to `step`. metrics: what was measured then, by split."""
+    told: dict[str, float | None] = {"step": step}
+    if (trained := metrics.get("train")) is not None:
+        told["train_loss"] = trained.values.get("loss")
+        told["train_mean_token_accuracy"] = trained.values.get("token_accuracy")
+    if (held_out := metrics.get("held_out")) is not None:
+        told["full_valid_loss"] = held_out.values.get("loss")
+        told["full_valid_mean_token_accuracy"] = held_out.values.get("token_accuracy")
     return FineTuningCheckpoint(
-        id=f"{job.id}-step-{trained.step}",
-        created_at=seconds(job.finished_at),
+        id=f"{job.id}-step-{step}",
+        created_at=seconds(created),
         fine_tuning_job_id=job.id,
         fine_tuned_model_checkpoint=model_name(job.id),
-        step_number=trained.step,
-        metrics=metrics,
+        step_number=step,
+        metrics=told,
     )
+
+
+def exported_object(job: Job, export: CheckpointExport, metrics: Mapping[str, Metric]) -> FineTuningCheckpoint:
+    """An exported checkpoint, named as OpenAI names them."""
+    made = checkpoint_object(job, export.step, export.updated_at, metrics)
+    return made.model_copy(update={"fine_tuned_model_checkpoint": f"job:{job.id}:ckpt-step-{export.step}"})
 
 
 def has_model(job: Job) -> bool:
@@ -224,11 +230,10 @@ def _method(spec: AlignmentJob) -> UsedMethod | None:
 
 
 def _hyperparameters(spec: AlignmentJob) -> UsedHyperparameters:
-    left_open = spec.model_copy(update={"training": spec.training.model_copy(update={"learning_rate": None})})
     first = spec.losses[0]
     return UsedHyperparameters(
         batch_size=spec.training.batch_size,
-        learning_rate_multiplier=float(f"{spec.learning_rate / left_open.learning_rate:.12g}"),
+        learning_rate_multiplier=float(f"{spec.learning_rate / spec.default_learning_rate:.12g}"),
         n_epochs=spec.training.epochs,
         beta=first.beta if isinstance(first, SigmoidLoss) else None,
     )

@@ -3,17 +3,26 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from api.deps import DatabaseDep, ProjectDep, SettingsDep
 from api.multipart import PURPOSE, FilePart
+from api.openai.calls import SentDep
 from api.openai.errors import errors
 from api.openai.objects import seconds
 from api.views import FileView
 from service.clock import utc_now
 from service.db.tables import File, Upload
-from service.errors import InvalidRequest, InvalidState, NotFound, TooLarge, UploadIncomplete
+from service.errors import (
+    InvalidRequest,
+    InvalidState,
+    NotFound,
+    QuotaExceeded,
+    TooLarge,
+    Unavailable,
+    UploadIncomplete,
+)
 from service.spec.base import SpecModel
 from service.uploads import service as uploads
 from service.uploads.repository import UploadStatus, status_of
@@ -62,18 +71,26 @@ class UploadPartObject(BaseModel):
     sha256: str
 
 
-@router.post("", responses=errors(InvalidRequest, InvalidState, TooLarge))
+@router.post("", responses=errors(InvalidRequest, InvalidState, TooLarge, QuotaExceeded))
 async def create_upload(
-    request: UploadRequest, project_id: ProjectDep, database: DatabaseDep, settings: SettingsDep
+    request: UploadRequest,
+    project_id: ProjectDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    sent: SentDep,
+    response: Response,
 ) -> UploadObject:
-    """Begin an upload. It takes parts until it is completed, cancelled or expires."""
-    upload = await uploads.create(database, settings, project_id, request.filename, request.bytes)
+    """Begin an upload. It takes parts until it is completed, cancelled or expires. A request that the package repeats
+    gets the upload that the first one began, with the header `Idempotent-Replayed: true`."""
+    upload, replayed = await uploads.create(database, settings, project_id, request.filename, request.bytes, sent)
+    if replayed:
+        response.headers["Idempotent-Replayed"] = "true"
     return _object(upload, None, utc_now())
 
 
 @router.post(
     "/{upload_id}/parts",
-    responses=errors(NotFound, InvalidState, InvalidRequest, TooLarge, UploadIncomplete),
+    responses=errors(NotFound, InvalidState, InvalidRequest, TooLarge, UploadIncomplete, QuotaExceeded, Unavailable),
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _PART_FORM}}}},
 )
 async def add_part(
@@ -93,7 +110,9 @@ async def add_part(
     )
 
 
-@router.post("/{upload_id}/complete", responses=errors(NotFound, InvalidState, InvalidRequest))
+@router.post(
+    "/{upload_id}/complete", responses=errors(NotFound, InvalidState, InvalidRequest, QuotaExceeded, Unavailable)
+)
 async def complete_upload(
     upload_id: str, request: CompleteRequest, project_id: ProjectDep, database: DatabaseDep, settings: SettingsDep
 ) -> UploadObject:
@@ -102,7 +121,7 @@ async def complete_upload(
     return _object(upload, file, utc_now())
 
 
-@router.post("/{upload_id}/cancel", responses=errors(NotFound, InvalidState))
+@router.post("/{upload_id}/cancel", responses=errors(NotFound, InvalidState, Unavailable))
 async def cancel_upload(
     upload_id: str, project_id: ProjectDep, database: DatabaseDep, settings: SettingsDep
 ) -> UploadObject:

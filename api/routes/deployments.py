@@ -20,7 +20,7 @@ async def deploy(job_id: str, project_id: ProjectDep, database: DatabaseDep, set
     async with database.reading() as session:
         found = await JobRepository(session).get_in_project(job_id, project_id)
     if found.state is JobState.SUCCEEDED:
-        await check_servable(settings, found.id)
+        await check_servable(database, settings, found)
     async with database.transaction() as session:
         job = await JobRepository(session).get_in_project(job_id, project_id)
         return DeploymentView.model_validate(await deployments.want(session, job))

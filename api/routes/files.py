@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, BinaryIO, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from api.deps import DatabaseDep, ProjectDep, SettingsDep
 from api.multipart import PURPOSE, FilePart
+from api.openai.calls import SentDep
 from api.openai.errors import is_package
 from api.problems import problems
 from api.views import FileDeleted, FilePage, FileView
@@ -37,7 +38,12 @@ _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 }
 
-ByPackage = Annotated[bool, Depends(is_package)]
+
+async def _by_package(request: Request) -> bool:
+    return is_package(request)
+
+
+ByPackage = Annotated[bool, Depends(_by_package)]
 
 
 @router.post(
@@ -47,12 +53,21 @@ ByPackage = Annotated[bool, Depends(is_package)]
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 async def upload_file(
-    request: Request, project_id: ProjectDep, database: DatabaseDep, settings: SettingsDep, by_package: ByPackage
+    request: Request,
+    project_id: ProjectDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    by_package: ByPackage,
+    sent: SentDep,
+    response: Response,
 ) -> FileView:
-    """Upload a dataset. It is streamed to the storage, and is there whole or not at all."""
+    """Upload a dataset. It is streamed to the storage, and is there whole or not at all. A request that OpenAI's
+    package repeats gets the file that the first one made, with the header `Idempotent-Replayed: true`."""
     part = FilePart(request)
     filename = await part.open()
-    file = await files.store(database, settings, project_id, filename, part.chunks())
+    file, replayed = await files.store_once(database, settings, project_id, filename, part.chunks(), sent)
+    if replayed:
+        response.headers["Idempotent-Replayed"] = "true"
     return FileView.of(file, in_seconds=by_package)
 
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from api.deps import DatabaseDep
 from api.problems import problems
-from service.db.migrate import is_current
+from service.db.migrate import schema_of
 from service.errors import Unavailable
 
 router = APIRouter(tags=["health"])
@@ -18,7 +18,7 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", responses=problems(Unavailable))
 async def readyz(database: DatabaseDep) -> dict[str, str]:
-    """The database answers and has the schema of this version."""
-    if not await is_current(database):
-        raise Unavailable("The database has another schema than this version needs: run `plumbline db upgrade`.")
+    """The database answers, and its schema serves this version: its own, or a newer one that says so."""
+    if not (schema := await schema_of(database)).serves:
+        raise Unavailable(f"The database has {schema.value}. {schema.remedy}")
     return {"status": "ready"}

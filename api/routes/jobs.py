@@ -4,11 +4,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
 
-from api.deps import DatabaseDep, IdempotencyKeyDep, ProjectDep, QueueDep, SettingsDep
+from api.deps import DatabaseDep, IdempotencyKeyDep, ListedDep, ProjectDep, QueueDep, SettingsDep
 from api.examples import JOBS
+from api.json_answers import as_json
 from api.problems import problems
 from api.queue_views import DryRunView
 from api.views import JobPage, JobView
+from service import audit
 from service.deployments import service as deployments
 from service.errors import (
     DataReportMissing,
@@ -31,6 +33,8 @@ from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
 from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
+from service.spec.job import MAX_LABELS
+from service.text import storable
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -75,6 +79,7 @@ async def submit_job(
     """Queue a job. Its file's rows, its models and the cluster's pools are checked first; a job that is accepted can
     run."""
     if dry_run:
+        audit.reads_only()
         report = await dry_runs.dry_run(database, settings, project_id, spec, await queue.now())
         return Response(DryRunView.model_validate(report).model_dump_json(), media_type="application/json")
     job, replayed = await jobs.submit(database, settings, project_id, spec, idempotency_key)
@@ -85,21 +90,48 @@ async def submit_job(
         return JobView.of(job, await deployments.find(session, job))
 
 
-@router.get("", responses=problems(InvalidRequest))
+@router.get("", response_model=JobPage, responses=problems(InvalidRequest, NotFound))
 async def list_jobs(
-    project_id: ProjectDep,
+    project_id: ListedDep,
     database: DatabaseDep,
     queue: QueueDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
-    state: JobState | None = None,
-) -> JobPage:
-    """Your jobs, newest first."""
+    state: Annotated[list[JobState] | None, Query(description="Any of these; may be given several times.")] = None,
+    label: Annotated[
+        list[str] | None,
+        Query(max_length=MAX_LABELS, description="`NAME=VALUE`, of `metadata`. Of several, jobs with all."),
+    ] = None,
+    q: Annotated[
+        str | None,
+        Query(max_length=200, description="Words that all occur in name, ID, owner, model, data, losses or labels."),
+    ] = None,
+    owner: Annotated[str | None, Query(max_length=200, description="Who made the job.")] = None,
+    sweep_id: Annotated[str | None, Query(max_length=40)] = None,
+) -> Response:
+    """Your jobs, newest first. For operators those of any project, or of all; their pages are for their own project."""
+    metadata = _labels(label) if label else None
+    filters = {"states": state or (), **storable({"search": q, "owner": owner, "sweep_id": sweep_id})}
     async with database.reading() as session:
-        page, next_cursor = await JobRepository(session).page(project_id, limit=limit, cursor=cursor, state=state)
+        page, next_cursor = await JobRepository(session).page(
+            project_id, limit=limit, cursor=cursor, metadata=metadata, **filters
+        )
         deployed = await deployments.find_many(session, [job.id for job in page])
     seen = await queue.about(page)
-    return JobPage(data=[JobView.of(job, deployed.get(job.id), seen) for job in page], next_cursor=next_cursor)
+    return as_json(JobPage(data=[JobView.of(job, deployed.get(job.id), seen) for job in page], next_cursor=next_cursor))
+
+
+def _labels(asked: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for one in asked:
+        name, equals, value = one.partition("=")
+        if not (name and equals) or "\0" in one:
+            raise InvalidRequest("'label' is NAME=VALUE: the label's name, '=' and its value.", field="label")
+        if found.setdefault(name, value) != value:
+            raise InvalidRequest(
+                f"The label '{name[:64]}' is asked for with two values: no job has both.", field="label"
+            )
+    return found
 
 
 @router.get("/{job_id}", responses=problems(NotFound))

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from api.deps import AdminDep, AdministeredDep, DatabaseDep
+from api.deps import AdminDep, AdministeredDep, DatabaseDep, PageCursor, PageLimit
 from api.problems import problems
 from service.db.tables import ApiKey
-from service.errors import Forbidden, NotFound
+from service.errors import Forbidden, InvalidRequest, NotFound
 from service.keys import service as keys
 from service.keys.roles import Role
 from service.projects import service as projects
@@ -52,6 +52,7 @@ class KeyCreated(KeyView):
 
 class KeyList(BaseModel):
     data: list[KeyView]
+    next_cursor: str | None = Field(description="`cursor` of the next page; null at the end.")
 
 
 class NewKey(BaseModel):
@@ -67,14 +68,16 @@ class NewKey(BaseModel):
     expires_at: AwareDatetime | None = Field(None, description="From then on it is refused; null is never.")
 
 
-@router.get("", responses=problems(Forbidden, NotFound))
-async def list_keys(project_id: AdministeredDep, database: DatabaseDep) -> KeyList:
+@router.get("", responses=problems(Forbidden, NotFound, InvalidRequest))
+async def list_keys(
+    project_id: AdministeredDep, database: DatabaseDep, limit: PageLimit = 100, cursor: PageCursor = None
+) -> KeyList:
     """For admins: the project's keys, revoked ones too, oldest first."""
     async with database.reading() as session:
         await projects.get(session, project_id)
         names = await projects.user_names(session, project_id)
-        found = await keys.list_keys(session, project_id)
-    return KeyList(data=[KeyView.of(key, names) for key in found])
+        found, next_cursor = await keys.page(session, project_id, limit=limit, cursor=cursor)
+    return KeyList(data=[KeyView.of(key, names) for key in found], next_cursor=next_cursor)
 
 
 @router.post("", status_code=201, responses=problems(Forbidden, NotFound))

@@ -1,14 +1,14 @@
-"""What becomes of jobs after they were submitted: pause, resume, retry, clone, delete, and their checkpoints."""
+"""What becomes of jobs after they were submitted: pause, resume, retry, clone, delete."""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Response
+from fastapi import APIRouter, Body, Response
 from pydantic import Field
 
-from api.deps import DatabaseDep, ProjectDep, SettingsDep
+from api.deps import DatabaseDep, IdempotencyKeyDep, ProjectDep, SettingsDep
 from api.problems import problems
 from api.routes.jobs import SUBMITTED
-from api.views import CheckpointPage, CheckpointView, JobDeleted, JobView
+from api.views import JobDeleted, JobView
 from service.db.session import Database
 from service.db.tables import Job
 from service.deployments import service as deployments
@@ -25,7 +25,7 @@ from service.errors import (
     TooLarge,
     UnknownLoss,
 )
-from service.jobs import checkpoints, clone, deletion, lifecycle
+from service.jobs import clone, deletion, lifecycle
 from service.spec.base import SpecModel
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"])
@@ -99,7 +99,7 @@ async def clone_job(
     database: DatabaseDep,
     settings: SettingsDep,
     response: Response,
-    idempotency_key: Annotated[str | None, Header(description="As in POST /v1/jobs.")] = None,
+    idempotency_key: IdempotencyKeyDep,
 ) -> JobView:
     """Queue a new job with the specification of this one and changes. It begins anew, and is checked as any other."""
     job, replayed = await clone.clone(database, settings, project_id, job_id, patch, idempotency_key)
@@ -114,17 +114,6 @@ async def delete_job(job_id: str, project_id: ProjectDep, database: DatabaseDep,
     which other jobs may share, stay. Refused while the model is deployed or needed by another job."""
     await deletion.delete(database, settings, project_id, job_id)
     return JobDeleted(id=job_id)
-
-
-@router.get("/checkpoints", responses=problems(NotFound))
-async def list_checkpoints(
-    job_id: str, project_id: ProjectDep, database: DatabaseDep, settings: SettingsDep
-) -> CheckpointPage:
-    """What the job could go on from, oldest first; the newest `training.checkpoints_to_keep` are there until it has
-    succeeded."""
-    async with database.reading() as session:
-        found = await checkpoints.all_of(session, settings, project_id, job_id)
-    return CheckpointPage(data=[CheckpointView.model_validate(one) for one in found])
 
 
 async def _view(database: Database, job: Job) -> JobView:

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from api.deps import AdministeredDep, DatabaseDep
+from api.deps import AdministeredDep, DatabaseDep, PageCursor, PageLimit
 from api.problems import problems
 from service.db.tenant_tables import Membership, User
-from service.errors import Forbidden, InvalidState, NotFound
+from service.errors import Forbidden, InvalidRequest, InvalidState, NotFound
 from service.keys.roles import MemberRole, Role
 from service.projects import service as projects
 
@@ -30,6 +30,7 @@ class MemberView(BaseModel):
 
 class MemberList(BaseModel):
     data: list[MemberView]
+    next_cursor: str | None = Field(description="`cursor` of the next page; null at the end.")
 
 
 class NewMember(BaseModel):
@@ -48,13 +49,16 @@ class MemberRemoved(BaseModel):
     removed: Literal[True] = True
 
 
-@router.get("", responses=problems(Forbidden, NotFound))
-async def list_members(project_id: AdministeredDep, database: DatabaseDep) -> MemberList:
+@router.get("", responses=problems(Forbidden, NotFound, InvalidRequest))
+async def list_members(
+    project_id: AdministeredDep, database: DatabaseDep, limit: PageLimit = 100, cursor: PageCursor = None
+) -> MemberList:
     """For admins: everyone who works in the project, by name."""
     async with database.reading() as session:
         await projects.get(session, project_id)
-        found = await projects.members(session, project_id)
-    return MemberList(data=[MemberView.of(user, membership) for user, membership in found])
+        found, next_cursor = await projects.members_page(session, project_id, limit=limit, cursor=cursor)
+    views = [MemberView.of(user, membership) for user, membership in found]
+    return MemberList(data=views, next_cursor=next_cursor)
 
 
 @router.post("", responses=problems(Forbidden, NotFound, InvalidState))

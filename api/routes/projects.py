@@ -4,17 +4,18 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from api.deps import CallerDep, DatabaseDep, OperatorDep, SettingsDep
+from api.deps import AdminDep, CallerDep, DatabaseDep, OperatorDep, PageCursor, PageLimit, SettingsDep
 from api.problems import problems
 from service.db.tenant_tables import Project
-from service.errors import Forbidden, InvalidState, NotFound
+from service.errors import Forbidden, InvalidRequest, InvalidState, NotFound
 from service.keys.roles import Role
 from service.keys.service import Caller
 from service.projects import service as projects
 from service.projects import usage
 from service.projects.quota import Quota, Usage
+from service.retention.policy import Retention, of_project, require_shorter
 
 router = APIRouter(prefix="/projects", tags=["projects"])
 
@@ -23,19 +24,27 @@ class ProjectView(BaseModel):
     id: str
     object: Literal["project"] = "project"
     quota: Quota
+    retention: Retention = Field(description="What is set for the project; null is as the operator has it for all.")
     created_at: datetime
 
     @classmethod
     def of(cls, project: Project) -> "ProjectView":
-        return cls(id=project.id, quota=Quota.model_validate(project.quota), created_at=project.created_at)
+        return cls(
+            id=project.id,
+            quota=Quota.model_validate(project.quota),
+            retention=of_project(project),
+            created_at=project.created_at,
+        )
 
 
 class ProjectDetail(ProjectView):
     usage: Usage
+    retention_in_force: Retention
 
 
 class ProjectList(BaseModel):
     data: list[ProjectView]
+    next_cursor: str | None = Field(description="`cursor` of the next page; null at the end.")
 
 
 class NewProject(BaseModel):
@@ -48,18 +57,29 @@ class NewProject(BaseModel):
 class ProjectChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    quota: Quota = Field(description="Limits to change; null lifts one, and what is left out stays.")
+    quota: Quota = Field(Quota(), description="Limits to change; null lifts one, and what is left out stays.")
+    retention: Retention = Field(
+        Retention(), description="Days to change; null is the operator's again, and what is left out stays."
+    )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "ProjectChange":
+        if not self.model_fields_set:
+            raise ValueError("give `quota`, `retention` or both")
+        return self
 
 
-@router.get("")
-async def list_projects(caller: CallerDep, database: DatabaseDep) -> ProjectList:
+@router.get("", responses=problems(InvalidRequest))
+async def list_projects(
+    caller: CallerDep, database: DatabaseDep, limit: PageLimit = 100, cursor: PageCursor = None
+) -> ProjectList:
     """Your key's project; for an operator all of them."""
     async with database.reading() as session:
         if caller.role is Role.OPERATOR:
-            found = await projects.all_projects(session)
+            found, next_cursor = await projects.page(session, limit=limit, cursor=cursor)
         else:
-            found = [await projects.get(session, caller.project_id)]
-    return ProjectList(data=[ProjectView.of(project) for project in found])
+            found, next_cursor = [await projects.get(session, caller.project_id)], None
+    return ProjectList(data=[ProjectView.of(project) for project in found], next_cursor=next_cursor)
 
 
 @router.post("", status_code=201, responses=problems(Forbidden, InvalidState))
@@ -80,19 +100,28 @@ async def get_project(
     await usage.measure_models(database, settings, project_id, limited=False)
     async with database.reading() as session:
         view = ProjectView.of(await projects.get(session, project_id))
-        return ProjectDetail(**view.model_dump(), usage=await usage.usage(session, project_id))
+        used = await usage.usage(session, project_id)
+        return ProjectDetail(**view.model_dump(), usage=used, retention_in_force=view.retention.in_force(settings))
 
 
 @router.patch("/{project_id}", responses=problems(NotFound, Forbidden))
 async def change_project(
-    project_id: str, change: ProjectChange, caller: CallerDep, database: DatabaseDep
+    project_id: str, change: ProjectChange, caller: AdminDep, database: DatabaseDep, settings: SettingsDep
 ) -> ProjectView:
-    """For operators. A lower limit ends nothing: it is there for what is asked from now on."""
+    """Quotas are for operators. A lower limit ends nothing: it is there for what is asked from now on. Retention is for
+    admins too, as far as less is kept than the operator has set for all; what is too old then goes at the next look."""
     _require_visible(caller, project_id)
     if caller.role is not Role.OPERATOR:
-        raise Forbidden("Quotas are set by an operator: ask one.")
+        if "quota" in change.model_fields_set:
+            raise Forbidden("Quotas are set by an operator: ask one.")
+        require_shorter(change.retention, settings)
     async with database.transaction() as session:
-        return ProjectView.of(await projects.set_quota(session, project_id, change.quota))
+        project = await projects.get(session, project_id)
+        if "quota" in change.model_fields_set:
+            project = await projects.set_quota(session, project_id, change.quota)
+        if "retention" in change.model_fields_set:
+            project = await projects.set_retention(session, project_id, change.retention)
+        return ProjectView.of(project)
 
 
 def _require_visible(caller: Caller, project_id: str) -> None:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from api import sse
-from api.deps import DatabaseDep, FeedsDep, ProjectDep, SettingsDep
+from api.deps import DatabaseDep, FeedsDep, LeavingDep, ProjectDep, SettingsDep
+from api.json_answers import as_json
 from api.log_frames import Channel
 from api.problems import problems
 from api.views import Curve, CurvePointView, EventPage, EventView, MetricPage, MetricView
@@ -32,13 +33,15 @@ async def job_events(
     database: DatabaseDep,
     settings: SettingsDep,
     feeds: FeedsDep,
+    leaving: LeavingDep,
     after: After = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     last_event_id: LastEventId = None,  # noqa: ARG001 - see LastEventId
 ) -> EventPage | StreamingResponse:
     """What happened, in order. With `Accept: text/event-stream`: all of it from `after` or `Last-Event-ID` on, and then
     what comes: `event` frames, a `removed` frame in place of those that retention has removed, `job` frames whenever
-    the job changes, `end` when there is nothing more to come, or `reconnect` when the stream has lived long enough."""
+    the job changes, `end` when there is nothing more to come, or `reconnect` when the stream has lived long enough
+    or its server is about to end."""
     async with database.reading() as session:
         job = await JobRepository(session).get_in_project(job_id, project_id)
         if not sse.wanted(request):
@@ -46,7 +49,7 @@ async def job_events(
             views = [EventView.model_validate(event) for event in events[:limit]]
             return EventPage(data=views, next_after=_next_after(events, limit), removed_to=job.events_removed_to)
     following = feeds.following(Channel("events"), job, sse.resume_after(request, after))
-    return sse.EventStream(sse.follow(following, lifetime_s=settings.stream_lifetime_s))
+    return sse.FollowingStream(sse.follow(following, lifetime_s=settings.stream_lifetime_s, leaving=leaving))
 
 
 @router.get("/metrics", response_model=MetricPage, responses=_RESPONSES)
@@ -57,6 +60,7 @@ async def job_metrics(
     database: DatabaseDep,
     settings: SettingsDep,
     feeds: FeedsDep,
+    leaving: LeavingDep,
     after: After = 0,
     limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
     split: Split | None = None,
@@ -71,24 +75,24 @@ async def job_metrics(
             views = [MetricView.model_validate(metric) for metric in metrics[:limit]]
             return MetricPage(data=views, next_after=_next_after(metrics, limit), removed_to=job.metrics_removed_to)
     following = feeds.following(Channel("metrics", split), job, sse.resume_after(request, after))
-    return sse.EventStream(sse.follow(following, lifetime_s=settings.stream_lifetime_s))
+    return sse.FollowingStream(sse.follow(following, lifetime_s=settings.stream_lifetime_s, leaving=leaving))
 
 
-@router.get("/metrics/curve", responses=problems(NotFound, InvalidRequest))
+@router.get("/metrics/curve", response_model=Curve, responses=problems(NotFound, InvalidRequest))
 async def job_curve(
     job_id: str,
     project_id: ProjectDep,
     database: DatabaseDep,
     points: Annotated[int, Query(ge=1, le=2000, description="At most so many.")] = 500,
     split: Split = "train",
-) -> Curve:
+) -> Response:
     """All steps of the job in few points: a job with more steps than `points` gets means, lows and highs of buckets of
     neighbouring steps, the same number of steps in each."""
     async with database.reading() as session:
         job = await JobRepository(session).get_in_project(job_id, project_id)
-        return Curve(
-            data=[CurvePointView.model_validate(point) for point in await curve(session, job.id, split, points)]
-        )
+        through = job.last_metric  # read before the points, so that none is missed
+        found = await curve(session, job.id, split, points)
+    return as_json(Curve(through=through, data=[CurvePointView.model_validate(point) for point in found]))
 
 
 def _next_after(rows: Sequence[Any], limit: int) -> int | None:

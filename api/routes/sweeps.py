@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import DatabaseDep, ProjectDep, SettingsDep
+from api.deps import DatabaseDep, IdempotencyKeyDep, ProjectDep, SettingsDep
 from api.problems import problems
 from api.routes.jobs import SUBMITTED
 from api.views import View
@@ -87,7 +87,7 @@ async def create_sweep(
     database: DatabaseDep,
     settings: SettingsDep,
     response: Response,
-    idempotency_key: Annotated[str | None, Header(description="As in POST /v1/jobs.")] = None,
+    idempotency_key: IdempotencyKeyDep,
 ) -> SweepView:
     """Queue a job for each combination of a grid, or for each change: all of them, or none if one is refused. Jobs
     whose reference pass is the same work wait until the first of them has scored, and find its scores in the store."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.deps import DatabaseDep, ProjectDep, SettingsDep
+from api.deps import DatabaseDep, PageCursor, PageLimit, ProjectDep, SettingsDep
 from api.problems import problems
 from service.clock import utc_now
 from service.db.webhook_tables import Webhook
@@ -48,6 +48,7 @@ class WebhookWithSecret(WebhookView):
 
 class WebhookList(BaseModel):
     data: list[WebhookView]
+    next_cursor: str | None = Field(description="`cursor` of the next page; null at the end.")
 
 
 class DeliveryView(BaseModel):
@@ -83,12 +84,14 @@ async def create_webhook(
     return WebhookWithSecret.made(await webhooks.create(database, settings, project_id, request), settings)
 
 
-@router.get("")
-async def list_webhooks(project_id: ProjectDep, database: DatabaseDep) -> WebhookList:
+@router.get("", responses=problems(InvalidRequest))
+async def list_webhooks(
+    project_id: ProjectDep, database: DatabaseDep, limit: PageLimit = 100, cursor: PageCursor = None
+) -> WebhookList:
     """Your webhooks, oldest first."""
     async with database.reading() as session:
-        found = await WebhookRepository(session).all_in_project(project_id)
-    return WebhookList(data=[WebhookView.of(webhook) for webhook in found])
+        found, next_cursor = await WebhookRepository(session).page(project_id, limit=limit, cursor=cursor)
+    return WebhookList(data=[WebhookView.of(webhook) for webhook in found], next_cursor=next_cursor)
 
 
 @router.get("/{webhook_id}", responses=problems(NotFound))

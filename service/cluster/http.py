@@ -42,16 +42,37 @@ async def request(client: httpx.AsyncClient, method: str, path: str, **kwargs: A
     try:
         response = await client.request(method, path, **kwargs)
     except httpx.TransportError as error:
-        raise ClusterUnavailable(
-            f"Ray does not answer at {client.base_url}: {str(error) or type(error).__name__}"
-        ) from error
+        raise _no_answer(client, error) from error
+    _check(response)
+    return response
+
+
+async def end_of(client: httpx.AsyncClient, path: str, *, max_bytes: int, **kwargs: Any) -> str:
+    """The last `max_bytes` of the text at `path`, however long it is. Raises as `request`."""
+    end = b""
+    try:
+        async with client.stream("GET", path, **kwargs) as response:
+            if response.is_error:
+                await response.aread()
+            _check(response)
+            async for part in response.aiter_bytes():
+                end = (end + part)[-max_bytes:]
+    except httpx.TransportError as error:
+        raise _no_answer(client, error) from error
+    return end.decode(errors="replace")
+
+
+def _no_answer(client: httpx.AsyncClient, error: httpx.TransportError) -> ClusterUnavailable:
+    return ClusterUnavailable(f"Ray does not answer at {client.base_url}: {str(error) or type(error).__name__}")
+
+
+def _check(response: httpx.Response) -> None:
     if response.status_code in {502, 503, 504}:
         raise ClusterUnavailable(f"Ray is not ready ({response.status_code}): {_last_line(response.text)}")
     if response.status_code in {401, 403}:
         raise ClusterRefused(response.status_code, "Ray refuses the token: PLUMBLINE_RAY_TOKEN must be the cluster's.")
     if response.is_error:
         raise ClusterRefused(response.status_code, _last_line(response.text))
-    return response
 
 
 def _last_line(text: str) -> str:

@@ -1,12 +1,18 @@
 """Ray Job Submission: start, look at and stop the driver of an attempt."""
 
+import math
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import httpx
 
-from service.cluster.http import ClusterRefused, request
+from service.cluster.http import ClusterRefused, end_of, request
+
+_MAX_TAIL_BYTES = 2 * 2**20  # a line may be of any length
+
+_LATELY_S = 30.0
 
 
 class RayJobStatus(StrEnum):
@@ -34,6 +40,7 @@ class RayJob:
 class RayJobs:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
+        self._known_at: dict[str, float] = {}  # by the monotonic clock, when Ray was last seen to know it
 
     async def submit(
         self, submission_id: str, entrypoint: str, *, env_vars: dict[str, str], label_selector: dict[str, str]
@@ -52,12 +59,21 @@ class RayJobs:
             # Ray answers 500 with a traceback for a known ID; the ID itself is the surer sign.
             if await self.get(submission_id) is None:
                 raise
+        then = time.monotonic() - _LATELY_S
+        self._known_at = {id: at for id, at in self._known_at.items() if at > then}
+        self._known_at[submission_id] = time.monotonic()
+
+    def known_lately(self, submission_id: str) -> bool:
+        """Whether Ray has taken it or told of it within the last half minute, and has not denied it since."""
+        return time.monotonic() - self._known_at.get(submission_id, -math.inf) < _LATELY_S
 
     async def get(self, submission_id: str) -> RayJob | None:
         """None if Ray does not know it: it was never received, or the cluster has been started anew."""
         found = await self._find("GET", f"/api/jobs/{submission_id}")
         if found is None:
+            self._known_at.pop(submission_id, None)
             return None
+        self._known_at[submission_id] = time.monotonic()
         return RayJob(RayJobStatus(found["status"]), found["message"] or "", found["driver_node_id"])
 
     async def stop(self, submission_id: str) -> None:
@@ -66,16 +82,17 @@ class RayJobs:
         await self._find("POST", f"/api/jobs/{submission_id}/stop")
 
     async def log_tail(self, submission_id: str, lines: int = 60) -> list[str]:
-        """The last lines of the driver's log; empty if there is none, or if its node is gone."""
+        """The last lines of the driver's log, as far as they are in its last `_MAX_TAIL_BYTES`; empty if there is none,
+        or if its node is gone."""
         job = await self.get(submission_id)
         if job is None or job.node_id is None:
             return []
         where = {"node_id": job.node_id, "filename": f"job-driver-{submission_id}.log", "lines": lines}
         try:
-            response = await request(self._client, "GET", "/api/v0/logs/file", params=where)
+            end = await end_of(self._client, "/api/v0/logs/file", max_bytes=_MAX_TAIL_BYTES, params=where)
         except ClusterRefused:
             return []
-        return response.text.splitlines()[-lines:]
+        return end.removesuffix("\n").split("\n")[-lines:] if end else []
 
     async def _find(self, method: str, path: str) -> dict[str, Any] | None:
         try:

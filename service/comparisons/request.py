@@ -22,7 +22,11 @@ class ComparisonRequest(BaseModel):
         json_schema_extra={"examples": [{"job_id": "job-019316f0a6b2f3c1d4e5a", "prompt": "Can you help me move?"}]},
     )
 
-    job_id: str = Field(description="A succeeded job whose models are deployed.")
+    job_id: str = Field(
+        max_length=1000,
+        description="A job whose models are deployed; `ID@STEP` for an exported checkpoint of it, or the name that a "
+        "model was promoted to.",
+    )
     prompt: str | None = Field(
         None,
         min_length=1,

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-import httpx
+from aiohttp import ClientSession
 
 from service.comparisons.service import Question
 from service.errors import ServiceError
@@ -35,7 +35,7 @@ class Broken:
 Part = Delta | Done | Broken
 
 
-async def ask_both(client: httpx.AsyncClient, question: Question) -> AsyncGenerator[Part, None]:
+async def ask_both(client: ClientSession, question: Question) -> AsyncGenerator[Part, None]:
     """Deltas of both sides as they come; each side ends with `Done` or `Broken`, and the other goes on regardless.
 
     Closing the iterator early closes both connections, which stops the generation.
@@ -68,10 +68,11 @@ async def ask_both(client: httpx.AsyncClient, question: Question) -> AsyncGenera
         await asyncio.shield(asyncio.gather(*tasks, return_exceptions=True))
 
 
-async def _ask(client: httpx.AsyncClient, question: Question, side: Side) -> AsyncIterator[Part]:
+async def _ask(client: ClientSession, question: Question, side: Side) -> AsyncIterator[Part]:
     finish_reason: str | None = None
     usage: dict[str, int] = {}
-    async with aclosing(engine.stream(client, question.url, question.body | {"model": side}, side)) as chunks:
+    body = question.body | {"model": question.models[side]}
+    async with aclosing(engine.stream(client, question.urls[side], body, side)) as chunks:
         async for chunk in chunks:
             for choice in chunk.get("choices") or ():
                 text = choice.get("text") or (choice.get("delta") or {}).get("content")

@@ -10,13 +10,15 @@ from service.jobs.transitions import transition
 
 async def reconcile(controller: Controller) -> None:
     async with controller.database.reading() as session:
-        running = await JobRepository(session).in_states(JobState.RUNNING)
-    for job in running:
-        if job.spec["resources"].get("max_gpu_hours") is not None:
+        running = await JobRepository(session).running_on_budget()
+    now = utc_now()
+    for job, attempt in running:
+        if gpu_hours(job, attempt, now) >= job.spec["resources"]["max_gpu_hours"]:
             await _pause_if_spent(controller, job.id)
 
 
 async def _pause_if_spent(controller: Controller, job_id: str) -> None:
+    """With what is so now: the job may have ended, or been given more."""
     async with controller.database.transaction() as session:
         job = await JobRepository(session).get(job_id, lock=True)
         used = gpu_hours(job, await AttemptRepository(session).current(job), utc_now())

@@ -16,6 +16,7 @@ class ClusterCode:
     """What the cluster runs, by name: the control plane never imports it."""
 
     attempt: str = "python -m workers.run"  # a command
+    export: str = "python -m workers.checkpoint_export"  # a command
     serving: str = "workers.serving.app:build"  # a builder of a Serve application
 
 
@@ -38,6 +39,10 @@ class Since:
     def lasting_s(self, key: str, now: float) -> float:
         """Seconds since `key` was first asked about without `forget` in between. now: a monotonic clock."""
         return now - self._seen.setdefault(key, now)
+
+    def has(self, key: str) -> bool:
+        """Whether it has been asked about without `forget` since."""
+        return key in self._seen
 
     def forget(self, key: str) -> None:
         self._seen.pop(key, None)

@@ -14,20 +14,17 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import leases
 from service.db.session import Database
+from service.db.trouble import TROUBLE
 from service.leases import Lease, LeaseLost
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
 NAME = "controller"
-# OSError: drivers raise it bare when the database's address does not answer
-DATABASE_TROUBLE = (DBAPIError, PoolTimeout, OSError)
 
 
 class LeasedDatabase(Database):
@@ -39,15 +36,15 @@ class LeasedDatabase(Database):
         self._lease = lease
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
+    async def transaction(self, *, brief: bool = False) -> AsyncIterator[AsyncSession]:
         """As any; raises LeaseLost at its begin."""
-        async with self._database.transaction() as session:
+        async with self._database.transaction(brief=brief) as session:
             await leases.hold(session, self._lease)
             yield session
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncSession]:
-        async with self._database.reading() as session:
+    async def reading(self, *, brief: bool = False) -> AsyncIterator[AsyncSession]:
+        async with self._database.reading(brief=brief) as session:
             yield session
 
 
@@ -64,7 +61,7 @@ async def lead(
     while not stop.is_set():
         try:
             lease = await leases.acquire(database, NAME, holder, settings.lease_s)
-        except DATABASE_TROUBLE as error:
+        except TROUBLE as error:
             lease = None
             if trouble != str(error):
                 log.warning("cannot ask for the lease: %s", error)
@@ -99,7 +96,7 @@ async def _lead_with(lease: Lease, database: Database, work: Callable[[Lease], A
     if ended:
         try:
             await leases.release(database, lease)
-        except DATABASE_TROUBLE as error:
+        except TROUBLE as error:
             log.warning("the lease was not released and will expire: %s", error)
     return ended
 
@@ -109,9 +106,11 @@ async def _renew(lease: Lease, database: Database, deadline: asyncio.Timeout) ->
         await asyncio.sleep(lease.length_s / 3)
         try:
             await leases.renew(database, lease)
-        except DATABASE_TROUBLE as error:
+        except TROUBLE as error:
             log.warning("the lease is not renewed yet: %s", error)
         else:
+            if deadline.expired():  # a moment before the answer came: the work is being ended
+                return
             deadline.reschedule(_on_loop(lease))
 
 

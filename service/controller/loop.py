@@ -1,5 +1,6 @@
-"""The controller's loops: one follows attempts through start, watch, budget and stop in this order, one follows Serve,
-one sweeps the storage, one keeps forecasts, one delivers webhooks, one removes what has been kept for long enough.
+"""The controller's loops: one follows attempts through start, watch, budget and stop in this order, one follows Serve
+and the names of what it serves, one has checkpoints exported, one sweeps the storage, one keeps forecasts, one delivers
+webhooks, one works through evaluations, one removes what has been kept for long enough.
 
 They run in one controller at a time, the leader (`service.controller.leader`). Each takes a step every
 `settings.reconcile_every_s`. What is known to go wrong is logged and tried again at the next step, and keeps no other
@@ -14,34 +15,42 @@ from collections.abc import Awaitable, Callable, Sequence
 import httpx
 
 from service.cluster.http import ClusterError, connect
-from service.controller import budget, start
+from service.controller import budget, promote, start
 from service.controller import stop as stopping
+from service.controller.archive import Archive
 from service.controller.context import ClusterCode, Controller, make_controller
 from service.controller.deliver import Deliver
 from service.controller.deploy import Deploy
+from service.controller.evaluate import Evaluate
+from service.controller.export import Export
 from service.controller.foretell import Foretell
-from service.controller.leader import DATABASE_TROUBLE, LeasedDatabase, lead, wait
+from service.controller.leader import LeasedDatabase, lead, wait
 from service.controller.retain import Retain
 from service.controller.sweep import Sweep
 from service.controller.track import Track
 from service.controller.watch import Watch
 from service.db.session import Database
+from service.db.trouble import TROUBLE
 from service.errors import InvalidState, Unavailable
 from service.leases import Lease
 from service.settings import Settings
 from service.telemetry import context, metrics
-from service.trackers.mlflow import Mlflow, TrackerError
+from service.trackers import trackers
+from service.trackers.base import TrackerError
 
 log = logging.getLogger(__name__)
 
-_TROUBLE = (ClusterError, InvalidState, TrackerError, Unavailable, *DATABASE_TROUBLE)
+# A leader that is told to end gives its steps so long; one that removes or copies gigabytes would keep the next leader
+# waiting.
+LEAVE_WITHIN_S = 3.0
+_TROUBLE = (ClusterError, InvalidState, TrackerError, Unavailable, *TROUBLE)
 
 Reconcile = Callable[[Controller], Awaitable[None]]
 
 
 async def run(settings: Settings, database: Database, stop: asyncio.Event, code: ClusterCode | None = None) -> None:
-    """Reconcile, or stand by while another controller does, until `stop` is set. Nothing is lost by being killed at any
-    point instead.
+    """Reconcile, or stand by while another controller does, until `stop` is set; then the lease is given up within
+    seconds. Nothing is lost by being killed at any point instead.
 
     code: what the cluster is told to run, if not the product's own.
     """
@@ -58,26 +67,49 @@ async def run(settings: Settings, database: Database, stop: asyncio.Event, code:
 
 
 async def _reconcile(controller: Controller, stop: asyncio.Event) -> None:
-    async with asyncio.TaskGroup() as loops:
+    apart: list[tuple[Reconcile, ...]] = [
         # one after the other, so that nothing is submitted while its cancel is being finished
-        follow = (start.reconcile, Watch().reconcile, budget.reconcile, stopping.reconcile)
-        loops.create_task(_repeat(controller, stop, follow))
-        # apart, because Serve may take long to answer
-        loops.create_task(_repeat(controller, stop, (Deploy().reconcile,)))
-        # apart, because removing many gigabytes takes long too
-        loops.create_task(_repeat(controller, stop, (Sweep().reconcile,)))
-        # apart, because it may compute for a moment
-        loops.create_task(_repeat(controller, stop, (Foretell().reconcile,)))
-        loops.create_task(_deliver(controller, stop))
-        loops.create_task(_repeat(controller, stop, (Retain().reconcile,)))
-        if controller.settings.mlflow_url is not None:
-            track = Track(Mlflow(controller.settings.mlflow_url, controller.settings.mlflow_experiment))
-            loops.create_task(_repeat(controller, stop, (track.reconcile,)))
+        (start.reconcile, Watch().reconcile, budget.reconcile, stopping.reconcile),
+        (Deploy().reconcile, promote.reconcile),  # Serve may take long to answer
+        (Export().reconcile,),
+        (Sweep().reconcile,),  # removing many gigabytes takes long too
+        (Foretell().reconcile,),  # it may compute for a moment
+        (Retain().reconcile,),
+    ]
+    if controller.settings.models_url is not None:
+        apart.append((Archive().reconcile,))
+    async with asyncio.TaskGroup() as group:
+        loops = [group.create_task(_repeat(controller, stop, reconcilers)) for reconcilers in apart]
+        loops.append(group.create_task(_deliver(controller, stop)))
+        loops.append(group.create_task(_evaluate(controller, stop)))
+        for tracker in trackers(controller.settings):
+            loops.append(group.create_task(_track(controller, stop, Track(tracker))))
+        group.create_task(_cut_short(loops, stop))
+
+
+async def _cut_short(loops: Sequence["asyncio.Task[None]"], stop: asyncio.Event) -> None:
+    """Cancel the loops that are still in a step `LEAVE_WITHIN_S` seconds after `stop` was set."""
+    await stop.wait()
+    _, late = await asyncio.wait(loops, timeout=LEAVE_WITHIN_S)
+    for loop in late:
+        loop.cancel()
 
 
 async def _deliver(controller: Controller, stop: asyncio.Event) -> None:
     async with Deliver() as deliver:
         await _repeat(controller, stop, (deliver.reconcile,))
+
+
+async def _evaluate(controller: Controller, stop: asyncio.Event) -> None:
+    async with Evaluate() as evaluate:
+        await _repeat(controller, stop, (evaluate.reconcile,))
+
+
+async def _track(controller: Controller, stop: asyncio.Event, track: Track) -> None:
+    try:
+        await _repeat(controller, stop, (track.reconcile,))
+    finally:
+        await track.leave()
 
 
 async def _repeat(controller: Controller, stop: asyncio.Event, reconcilers: Sequence[Reconcile]) -> None:

@@ -1,9 +1,13 @@
-"""Sweeps the storage of what uploads left, every ten minutes (`_EVERY_S`)."""
+"""Sweeps the storage of what uploads, deletions and exports left, and of copies of models, every ten minutes
+(`_EVERY_S`)."""
 
 import time
 
+from service.archive import sweep as archive
 from service.controller.context import Controller
-from service.uploads.sweep import sweep
+from service.exports import sweep as exports
+from service.jobs.deletion import finish_deletions
+from service.uploads import sweep as uploads
 
 _EVERY_S = 600.0
 
@@ -17,5 +21,9 @@ class Sweep:
     async def reconcile(self, controller: Controller) -> None:
         now = time.monotonic()
         if self._swept_at is None or now - self._swept_at > _EVERY_S:
-            await sweep(controller.database, controller.settings)
             self._swept_at = now
+            database, settings = controller.database, controller.settings
+            await finish_deletions(database, settings)
+            await uploads.sweep(database, settings)
+            await archive.sweep(database, settings)
+            await exports.sweep(database, settings)

@@ -1,9 +1,9 @@
-"""The database's clock: what processes on several machines can agree on."""
+"""Times in statements: the database's clock, which several machines can agree on, and what lies between two times."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam
+from sqlalchemy import ColumnElement, Float, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -32,3 +32,25 @@ def _sqlite(element: database_time, compiler: SQLCompiler, **kwargs: Any) -> str
     # as SQLAlchemy writes a DateTime, so that texts compare as times do
     offset = compiler.process(element.clauses, **kwargs)
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', {offset} || ' seconds')"
+
+
+class seconds_between(FunctionElement[float]):
+    """From `begin` to `end`, to a tenth of a millisecond."""
+
+    type = Float()
+    inherit_cache = True
+
+    def __init__(self, begin: ColumnElement[datetime], end: ColumnElement[datetime]) -> None:
+        super().__init__(begin, end)
+
+
+@compiles(seconds_between, "postgresql")
+def _postgresql_between(element: seconds_between, compiler: SQLCompiler, **kwargs: Any) -> str:
+    begin, end = (compiler.process(one, **kwargs) for one in element.clauses)
+    return f"CAST(EXTRACT(EPOCH FROM ({end} - {begin})) AS DOUBLE PRECISION)"
+
+
+@compiles(seconds_between, "sqlite")
+def _sqlite_between(element: seconds_between, compiler: SQLCompiler, **kwargs: Any) -> str:
+    begin, end = (compiler.process(one, **kwargs) for one in element.clauses)
+    return f"((julianday({end}) - julianday({begin})) * 86400.0)"

@@ -1,8 +1,8 @@
 """The guarded update: how two writers of one row find out about each other."""
 
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, inspect, update
+from sqlalchemy import ColumnElement, Table, inspect, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -18,8 +18,9 @@ async def guarded_update(
     """
     mapper = inspect(type(row))
     identity = [column == getattr(row, column.name) for column in mapper.primary_key]
-    statement = update(type(row)).where(*identity, *guards).values(values).returning(*mapper.primary_key)
-    written = await session.execute(statement, execution_options={"synchronize_session": False})
+    table = cast(Table, mapper.local_table)  # for one of the class the session does more than all the rest takes
+    statement = update(table).where(*identity, *guards).values(values).returning(*mapper.primary_key)
+    written = await session.execute(statement)
     if written.one_or_none() is None:
         return False
     for name, value in values.items():

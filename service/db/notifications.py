@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
+import asyncpg
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from service.db.session import Database
+from service.db.trouble import TROUBLE
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ CHANNEL = "plumbline_jobs"  # as in the migrations; the payload is the job's ID
 
 _RECONNECT_S = 1.0
 _PROBE_EVERY_S = 10.0  # a connection that has silently gone is noticed within twice this
+
+_TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, *TROUBLE)  # here the driver is asked without SQLAlchemy
 
 
 async def listen(database: Database, changed: Callable[[str], None], listening: Callable[[bool], None]) -> None:
@@ -40,7 +43,7 @@ async def listen(database: Database, changed: Callable[[str], None], listening: 
                 listening(True)
                 trouble = ""
                 await _until_lost(driver, lost)
-        except (DBAPIError, OSError) as error:  # OSError: nobody listens there, or nobody answers in time
+        except _TROUBLE as error:
             if trouble != str(error):
                 log.warning("changes of jobs are polled for, while PostgreSQL cannot tell them: %s", error)
             trouble = str(error)

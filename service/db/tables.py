@@ -18,12 +18,17 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
+from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from service.jobs.states import AttemptState, DeploymentState, JobState
+from service.evaluations.states import EvaluationState
+from service.jobs.search import search_text
+from service.jobs.states import AttemptState, DeploymentState, ExportState, JobState, PromotionState
 from service.keys.roles import Role
+from service.pairs.actions import FlagAction
 from service.webhooks.states import DeliveryState
 
 
@@ -44,6 +49,12 @@ def _kind(kind: type[StrEnum]) -> Enum:
     )
 
 
+def _search_text(context: DefaultExecutionContext) -> str:
+    """Of a job's row that is written."""
+    row = context.get_current_parameters()  # type: ignore[no-untyped-call] # SQLAlchemy's own
+    return search_text(row["id"], row["spec"], row.get("owner"))
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -59,8 +70,12 @@ class Base(DeclarativeBase):
         JobState: _kind(JobState),
         AttemptState: _kind(AttemptState),
         DeploymentState: _kind(DeploymentState),
+        ExportState: _kind(ExportState),
+        PromotionState: _kind(PromotionState),
         Role: _kind(Role),
         DeliveryState: _kind(DeliveryState),
+        EvaluationState: _kind(EvaluationState),
+        FlagAction: _kind(FlagAction),
     }
 
 
@@ -92,6 +107,8 @@ class File(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]  # no one sees it from then on
+    derived_from: Mapped[dict[str, Any] | None]  # service.pairs.derivation.Derivation; none: it was uploaded
+    call_id: Mapped[str | None] = mapped_column(String(40), index=True, unique=True)  # service.jobs.calls
 
 
 class Upload(Base):
@@ -109,6 +126,7 @@ class Upload(Base):
     cancelled_at: Mapped[datetime | None]
     file_id: Mapped[str | None] = mapped_column(String(40))  # what it became; that file may have been deleted since
     completed_as: Mapped[str | None] = mapped_column(String(64))  # SHA-256 of the request that completed it
+    call_id: Mapped[str | None] = mapped_column(String(40), index=True, unique=True)  # service.jobs.calls
 
 
 class UploadPart(Base):
@@ -124,6 +142,9 @@ class UploadPart(Base):
     created_at: Mapped[datetime]
 
 
+NOT_ARCHIVED = text("model_archived_at IS NULL AND model_deleted_at IS NULL AND finished_at IS NOT NULL")
+
+
 class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
@@ -133,6 +154,8 @@ class Job(Base):
         Index("ix_jobs_project_id_id", "project_id", "id"),
         Index("ix_jobs_project_id_state_id", "project_id", "state", "id"),
         Index("ix_jobs_state_id", "state", "id"),
+        Index("ix_jobs_not_archived", "state", "finished_at", sqlite_where=NOT_ARCHIVED, postgresql_where=NOT_ARCHIVED),
+        Index("ix_jobs_searched", "project_id", "id", "search", "deleted_at", "state"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -166,13 +189,31 @@ class Job(Base):
     # of jobs whose reference pass does the same work: one goes first, the others wait until it has scored
     reference_group: Mapped[str | None] = mapped_column(String(80), index=True)
     model_deleted_at: Mapped[datetime | None]  # what it published is not to be used any more
+    model_purged_at: Mapped[datetime | None]  # its files are gone too
+    model_archived_at: Mapped[datetime | None]  # the object store has it whole (service.archive)
+    model_archive: Mapped[str | None] = mapped_column(String(1000))  # the folder's address there
     gpus: Mapped[float | None] = mapped_column(Float)  # it holds at most at one time; none: from before quotas
     model_bytes: Mapped[int | None] = mapped_column(BigInteger)  # of what it published, once that was measured
     deleted_at: Mapped[datetime | None]  # no one sees it from then on; the row stays as a record
     purged_at: Mapped[datetime | None]  # its files, events and metrics are gone
     queued_at: Mapped[datetime | None]  # when it was queued again, by a retry or a resume; it waits since then
     priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # the spec's, for the queue's query
+    owner: Mapped[str | None] = mapped_column(String(200))  # who made it, as service.keys.service.Caller.name
+    search: Mapped[str | None] = mapped_column(String(500), default=_search_text)  # service.jobs.search
+    loss_line: Mapped[dict[str, Any] | None]  # service.jobs.loss_line
     size: Mapped[dict[str, Any] | None]  # service.queue.size.JobSize: what admission knew; null before there was one
+
+
+class JobLabel(Base):
+    """One of a job's `metadata`, to find it by; those of deleted jobs are gone."""
+
+    __tablename__ = "job_labels"
+    __table_args__ = (Index("ix_job_labels_label", "project_id", "name", "value", "job_id"),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(String(512))
+    project_id: Mapped[str] = mapped_column(String(200))
 
 
 class Sweep(Base):
@@ -246,14 +287,20 @@ class Metric(Base):
 
 
 class Deployment(Base):
-    """A succeeded job's base and aligned model on Serve: present while wanted, or until Serve has let go."""
+    """A job's base and aligned model on Serve: present while wanted, or until Serve has let go."""
 
     __tablename__ = "deployments"
 
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    id: Mapped[str] = mapped_column(String(60), primary_key=True)  # the job's; {job_id}@{step} for a checkpoint
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    step: Mapped[int | None]  # of the checkpoint that is served in place of what the job published
     state: Mapped[DeploymentState]
     message: Mapped[str | None] = mapped_column(Text)
-    generation: Mapped[int] = mapped_column(Integer, default=1)  # a new POST after a failure raises it
+    generation: Mapped[int] = mapped_column(Integer, default=1)  # each new wish raises it: what was seen before is old
+    places: Mapped[dict[str, Any] | None]  # {side: service.serving.placement.Place}; null until they are known
+    used_at: Mapped[datetime | None]  # by a request, to some seconds (service.deployments.uses)
+    deploying_since: Mapped[datetime]  # the last time that it was wanted or woken
+    start_s: Mapped[float | None] = mapped_column(Float)  # how long it took then to be ready; null: it never was
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -271,7 +318,8 @@ class TrackerRun(Base):
 
 
 class Call(Base):
-    """A client's wish for a job, sent without an Idempotency-Key (service.jobs.calls). Its ID is the job's key."""
+    """A client's wish for a job, file or upload, sent without an Idempotency-Key (service.jobs.calls). Its ID is the
+    job's key, or the `call_id` of what else it made."""
 
     __tablename__ = "calls"
     __table_args__ = (
@@ -280,7 +328,7 @@ class Call(Base):
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     project_id: Mapped[str] = mapped_column(String(200))
-    body_sha256: Mapped[str] = mapped_column(String(64))  # of the request's body, byte for byte
+    body_sha256: Mapped[str] = mapped_column(String(64))  # of the caller's key and the request's body, byte for byte
     number: Mapped[int]
     first_heard_by_retry: Mapped[bool]  # and no first request has come for it since
     created_at: Mapped[datetime]

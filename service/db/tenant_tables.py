@@ -1,4 +1,5 @@
-"""The tables of who may do what: projects, users, memberships, and the audit log. Keys are in `service.db.tables`."""
+"""The tables of who may do what: projects, users, memberships, sessions, and the audit log. Keys are in
+`service.db.tables`."""
 
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,7 @@ class Project(Base):
 
     id: Mapped[str] = mapped_column(String(200), primary_key=True)
     quota: Mapped[dict[str, Any]]  # service.projects.quota.Quota; {} is without limits
+    retention: Mapped[dict[str, Any] | None]  # service.retention.policy.Retention; what it lacks is as the settings say
     created_at: Mapped[datetime]
 
 
@@ -39,6 +41,18 @@ class Membership(Base):
     user_id: Mapped[str] = mapped_column(String(40), primary_key=True)
     role: Mapped[Role]
     created_at: Mapped[datetime]
+
+
+class BrowserSession(Base):
+    """A browser that has signed in with a key (service.keys.sessions)."""
+
+    __tablename__ = "browser_sessions"
+    __table_args__ = (Index("ix_browser_sessions_expires_at", "expires_at"),)
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)  # SHA-256 of the cookie's token
+    key_id: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
 
 
 class AuditEntry(Base):

@@ -1,4 +1,4 @@
-"""Uploads in an object store: `settings.files_url`, s3://bucket/prefix, one object for each file.
+"""Uploads and models in an object store: s3://bucket/prefix of `settings.files_url` or `settings.models_url`.
 
 Credentials, region and endpoint are those of the environment (AWS_*). An object is there whole or not at all: it is
 sent in parts, which S3 puts together when the last one has arrived.
@@ -16,6 +16,7 @@ from service.errors import TooLarge, Unavailable
 
 _PART_BYTES = 5 * 2**20  # S3's least, of which it takes 10,000; an upload holds a few of them in memory
 _READ_BYTES = 2**20
+_PUT_AT_ONCE = 4  # parts of a file on the storage that are sent at one time, 50 MiB each or more
 
 Answer = TypeVar("Answer")
 
@@ -28,7 +29,7 @@ class Bucket:
             import s3fs
             from botocore.exceptions import BotoCoreError, ClientError
         except ImportError as error:
-            raise ValueError("PLUMBLINE_FILES_URL needs s3fs: pip install 'plumbline[s3]'") from error
+            raise ValueError("s3:// addresses need s3fs: pip install 'plumbline[s3]'") from error
         self._store: Any = s3fs.S3FileSystem(use_listings_cache=False)
         self._troubles: tuple[type[Exception], ...] = (OSError, BotoCoreError, ClientError)
         self._bucket, _, prefix = url.removeprefix("s3://").partition("/")
@@ -67,6 +68,25 @@ class Bucket:
         content: BinaryIO = await self._ask(self._store.open, self._path(name), "rb", block_size=_READ_BYTES)
         return content
 
+    async def pieces(self, name: str) -> AsyncIterator[bytes]:
+        """The object's bytes; memory used does not grow with them. Raises FileNotFoundError."""
+        content = await self._ask(self._store.open, self._path(name), "rb", block_size=_PART_BYTES)
+        with content:
+            while piece := await self._ask(content.read, _PART_BYTES):
+                yield piece
+
+    async def put(self, source: Path, name: str) -> None:
+        """Make the object of a file. Raises FileNotFoundError if that is not there."""
+        await self._ask(self._store.put_file, str(source), self._path(name), max_concurrency=_PUT_AT_ONCE)
+
+    async def put_bytes(self, content: bytes, name: str) -> None:
+        await self._ask(self._store.pipe_file, self._path(name), content)
+
+    async def read(self, name: str) -> bytes:
+        """Raises FileNotFoundError."""
+        content: bytes = await self._ask(self._store.cat_file, self._path(name))
+        return content
+
     async def fetch(self, name: str, target: Path) -> None:
         """Copy the object to `target`. Raises FileNotFoundError."""
         await self._ask(self._store.get_file, self._path(name), str(target))
@@ -82,6 +102,19 @@ class Bucket:
         except FileNotFoundError:
             return False
         return True
+
+    async def names(self, prefix: str) -> list[str]:
+        """Of all objects whose names begin with `prefix`, which ends with `/`."""
+        found = await self._ask(self._store.find, self._path(prefix))
+        return [path.removeprefix(self._path("")) for path in found]
+
+    async def folders(self, prefix: str = "") -> set[str]:
+        """What comes next, up to a `/`, in names that begin with `prefix`, which ends with one."""
+        try:
+            found = await self._ask(self._store.ls, self._path(prefix), detail=True)
+        except FileNotFoundError:  # nothing is there yet
+            return set()
+        return {one["name"].rstrip("/").rpartition("/")[2] for one in found if one["type"] == "directory"}
 
     async def older_than(self, before: datetime) -> set[str]:
         """Names of the objects that were made before `before`."""
@@ -112,7 +145,7 @@ class Bucket:
         except FileNotFoundError:
             raise
         except self._troubles as error:
-            raise Unavailable(f"The object store of the uploads cannot be used: {error}. Try again shortly.") from error
+            raise Unavailable(f"The object store cannot be used: {error}. Try again shortly.") from error
 
 
 @lru_cache

@@ -25,6 +25,8 @@ from service.spec import Storage
 
 _STALE_S = 24 * 3600.0
 
+_coming: dict[Path, asyncio.Task[None]] = {}
+
 
 async def write(settings: Settings, file_id: str, chunks: AsyncIterator[bytes]) -> tuple[int, str]:
     """Whole or not at all; returns the number of bytes and their SHA-256. Raises TooLarge, Unavailable."""
@@ -45,15 +47,27 @@ async def open_bytes(settings: Settings, file_id: str) -> BinaryIO:
 
 
 async def local_path(settings: Settings, file_id: str) -> Path:
-    """Where the cluster reads the file; a copy is fetched if there is none. Raises FileNotFoundError, Unavailable."""
+    """Where the cluster reads the file; a copy is fetched if there is none, once for all who ask at one time, and to
+    its end although they leave. Raises FileNotFoundError, Unavailable."""
     path = _path(settings, file_id)
     if settings.files_url is None:
         return path
     try:
         await asyncio.to_thread(os.utime, path)  # in use: see `sweep`
     except FileNotFoundError:
-        await _fetch(settings.files_url, file_id, path)
+        task = _coming.get(path)
+        if task is None:
+            task = _coming[path] = asyncio.create_task(_fetch(settings.files_url, file_id, path))
+            task.add_done_callback(lambda done: _forget(path, done))
+        await asyncio.wait([task])  # who is cancelled leaves it to the others
+        task.result()
     return path
+
+
+def _forget(path: Path, done: asyncio.Task[None]) -> None:
+    del _coming[path]
+    if not done.cancelled():
+        done.exception()  # is seen, although nobody waits any more
 
 
 async def _fetch(url: str, file_id: str, path: Path) -> None:

@@ -1,34 +1,59 @@
 """Queries on uploaded files."""
 
 from collections.abc import Sequence
-from typing import Literal
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.db.tables import File
 from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
 
+# Made once: each submission asks them.
+_files = File.__table__.c
+_NAMES = select(_files.id, _files.filename).where(
+    _files.id.in_(bindparam("ids", expanding=True)),
+    _files.project_id == bindparam("project_id"),
+    _files.deleted_at.is_(None),
+)
+_HELD = (
+    select(_files.id)
+    .where(_files.id == bindparam("id"), _files.project_id == bindparam("project_id"), _files.deleted_at.is_(None))
+    .with_for_update(read=True)
+)
+
 
 class FileRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def get_in_project(
-        self, file_id: str, project_id: str, *, lock: Literal["share", "delete"] | None = None
-    ) -> File:
+    async def get_in_project(self, file_id: str, project_id: str, *, lock: bool = False) -> File:
         """The file if it is the project's; NotFound otherwise, with no hint which of the two.
 
-        lock: `delete` waits for all that hold the file, and `share` for one that deletes it.
+        lock: for one that deletes it; waits for all that `hold` the file.
         """
         found = _there().where(File.id == file_id, File.project_id == project_id)
-        if lock is not None:
-            found = found.with_for_update(read=lock == "share")
+        if lock:
+            found = found.with_for_update()
         file = (await self._session.scalars(found)).one_or_none() if is_id("file", file_id) else None
         if file is None:
             raise NotFound("There is no such file among yours. GET /v1/files lists them.")
         return file
+
+    async def names(self, project_id: str, file_ids: Sequence[str]) -> dict[str, str]:
+        """Those of the files that are there and the project's, by ID."""
+        found = await self._session.execute(_NAMES, {"project_id": project_id, "ids": list(file_ids)})
+        return {row.id: row.filename for row in found}
+
+    async def of_call(self, project_id: str, call_id: str) -> File | None:
+        """What a call (service.jobs.calls) has made."""
+        made = _there().where(File.project_id == project_id, File.call_id == call_id)
+        return (await self._session.scalars(made)).one_or_none()
+
+    async def hold(self, file_id: str, project_id: str) -> bool:
+        """Whether the file is there and the project's; whoever deletes it then waits for this transaction."""
+        found = await self._session.execute(_HELD, {"project_id": project_id, "id": file_id})
+        return found.one_or_none() is not None
 
     async def page(
         self,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import BinaryIO
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import audit
@@ -14,8 +14,10 @@ from service.db.session import Database
 from service.db.tables import File
 from service.errors import InvalidState, NotFound, QuotaExceeded
 from service.files import contents
+from service.files.recording import recording
 from service.files.repository import FileRepository
 from service.ids import new_id
+from service.jobs import calls
 from service.jobs.repository import JobRepository
 from service.projects import usage
 from service.settings import Settings
@@ -31,26 +33,47 @@ async def store(
     If `chunks` raises, nothing is left. Raises TooLarge past `settings.max_upload_bytes`, QuotaExceeded,
     and Unavailable if the object store does not answer.
     """
-    file = await write(database, settings, project_id, filename, chunks)
+    return (await store_once(database, settings, project_id, filename, chunks, None))[0]
+
+
+async def store_once(
+    database: Database,
+    settings: Settings,
+    project_id: str,
+    filename: str,
+    chunks: AsyncIterator[bytes],
+    sent: calls.Sent | None,
+) -> tuple[File, bool]:
+    """As `store`, for a request that may be sent again; returns the file and whether an earlier one had made it: the
+    same bytes under the same name. Its bytes are read to the end all the same, to be known for the same."""
+    await usage.measure_models(database, settings, project_id)
+    if sent is None or not sent.is_retry:  # the last of a quota may be what an earlier request took
+        async with database.transaction() as session:  # what is full need not be sent more
+            await usage.hold_for_bytes(session, project_id, 1)
+    file = await write(settings, project_id, filename, chunks)
+    if sent is not None:
+        try:
+            file.call_id = await sent.key(database, project_id, "file", file.filename, file.sha256)
+        except BaseException:  # also a request that is torn down
+            await contents.remove(settings, file.id)
+            raise
     try:
-        async with database.transaction() as session:
+        async with recording(database, lambda: contents.remove(settings, file.id)) as session:
             await record(session, file)
-    except (SQLAlchemyError, QuotaExceeded):
-        await contents.remove(settings, file.id)
-        raise
-    return file
+    except (IntegrityError, QuotaExceeded):  # the earlier request came through, and may have taken the last of a quota
+        async with database.reading() as session:
+            made = await FileRepository(session).of_call(project_id, file.call_id) if file.call_id else None
+        if made is None:
+            raise
+        return made, True
+    return file, False
 
 
-async def write(
-    database: Database, settings: Settings, project_id: str, filename: str, chunks: AsyncIterator[bytes]
-) -> File:
+async def write(settings: Settings, project_id: str, filename: str, chunks: AsyncIterator[bytes]) -> File:
     """The bytes of a file and its row, which the caller records: a row always has its bytes.
 
-    Raises as `store` does.
+    If `chunks` raises, nothing is left. Raises TooLarge, Unavailable.
     """
-    await usage.measure_models(database, settings, project_id)
-    async with database.transaction() as session:  # what is full need not be sent more
-        await usage.hold_for_bytes(session, project_id, 1)
     file_id = new_id("file")
     size, sha256 = await contents.write(settings, file_id, chunks)
     return File(
@@ -87,7 +110,7 @@ async def delete(database: Database, settings: Settings, project_id: str, file_i
     ended needs the file.
     """
     async with database.transaction() as session:
-        file = await FileRepository(session).get_in_project(file_id, project_id, lock="delete")
+        file = await FileRepository(session).get_in_project(file_id, project_id, lock=True)
         if job := await JobRepository(session).live_on_file(file.id):
             raise InvalidState(f"{job.id} is {job.state} and needs the file: wait for it, or cancel it.", job_id=job.id)
         file.deleted_at = utc_now()

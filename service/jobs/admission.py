@@ -7,11 +7,10 @@ larger than any upload.
 """
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.cluster.http import connect
 from service.cluster.nodes import RayNodes
 from service.db.session import Database
-from service.db.tables import File
-from service.errors import DatasetInvalid, NotFound
+from service.db.tables import ClusterView
+from service.errors import DatasetInvalid
 from service.files.contents import local_path
 from service.files.repository import FileRepository
 from service.jobs.data_file import find_data_file
@@ -42,8 +41,34 @@ _good: dict[tuple[Path, RowNeeds, int], JobSize] = {}
 _MAX_GOOD = 10_000
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the database says of the uploads that a job names, and of the cluster. names: by the uploads' IDs; those
+    that are not there, or not the project's, are not in it."""
+
+    names: Mapping[str, str]
+    cluster: ClusterView | None
+
+
+def uploads_of(spec: AlignmentJob) -> list[str]:
+    """IDs of those that the job names."""
+    return [name for _, name in _named(spec) if source_kind(name) is SourceKind.FILE]
+
+
+async def read_known(session: AsyncSession, project_id: str, spec: AlignmentJob) -> Known:
+    uploads = uploads_of(spec)
+    names = await FileRepository(session).names(project_id, uploads) if uploads else {}
+    return Known(names, await observation.read(session))
+
+
 async def check(
-    database: Database, settings: Settings, project_id: str, spec: AlignmentJob, *, data: JobSize | None = None
+    database: Database,
+    settings: Settings,
+    project_id: str,
+    spec: AlignmentJob,
+    *,
+    data: JobSize | None = None,
+    known: Known | None = None,
 ) -> JobSize:
     """How big the job is, as far as that is known here. Raises DatasetInvalid, ModelNotFound, ModelUnusable or, for
     what the cluster has not, PoolMissing, PoolTooSmall or DoesNotFitMemory; naming the field or the rows and the way
@@ -51,30 +76,29 @@ async def check(
 
     Reads the whole training and validation files, in a thread and with no transaction open; an upload that was good
     for the same needs is not read again by this process. data: for a job whose rows have just been read for another
-    one that needs the same of them, their size.
+    one that needs the same of them, their size. known: if it was read already.
     """
+    if known is None:
+        async with database.reading() as session:
+            known = await read_known(session, project_id, spec)
     models = await check_models(database, settings, project_id, spec)
     if data is None:
-        data = await check_data(database, settings, project_id, spec)
-    for finding in await check_cluster(database, settings, spec, models):
+        data = await check_data(settings, spec, known)
+    for finding in await check_cluster(database, settings, spec, models, known):
         if finding.error is not None:
             raise finding.error
     return replace(data, parameters=models.policy.parameters if models.policy else None)
 
 
-async def check_data(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> JobSize:
+async def check_data(settings: Settings, spec: AlignmentJob, known: Known) -> JobSize:
     """Rows and bytes of the training file, None for what the attempt alone can know. Raises DatasetInvalid, also for
     the validation file."""
-    sizes = {
-        field: await _check_file(database, settings, project_id, spec, field, name) for field, name in _named(spec)
-    }
+    sizes = {field: await _check_file(settings, spec, known, field, name) for field, name in _named(spec)}
     return sizes["data.train"]
 
 
-async def _check_file(
-    database: Database, settings: Settings, project_id: str, spec: AlignmentJob, field: str, name: str
-) -> JobSize:
-    source = await _find_data(database, settings, project_id, field, name)
+async def _check_file(settings: Settings, spec: AlignmentJob, known: Known, field: str, name: str) -> JobSize:
+    source = await _find_data(settings, known.names, field, name)
     if source is None:
         return JobSize()
     checked = source[0], RowNeeds.of(spec), spec.data.max_bad_rows
@@ -94,35 +118,38 @@ async def _check_file(
 
 
 async def check_cluster(
-    database: Database, settings: Settings, spec: AlignmentJob, models: ModelShapes
+    database: Database, settings: Settings, spec: AlignmentJob, models: ModelShapes, known: Known
 ) -> tuple[Finding, Finding]:
     """Pools, and memory on their GPUs. Nothing is refused for what was seen a while ago: nodes come and go."""
-    findings = await _by_the_last_look(database, settings, spec, models)
+    findings = _findings(settings, spec, models, known.cluster)
     if any(finding.error is not None for finding in findings):
         async with connect(settings) as client:
             await observation.observe(database, RayNodes(client), settings, every_s=_LOOK_AGAIN_AFTER_S)
-        findings = await _by_the_last_look(database, settings, spec, models)
+        async with database.reading() as session:
+            findings = _findings(settings, spec, models, await observation.read(session))
     return findings
 
 
-async def _by_the_last_look(
-    database: Database, settings: Settings, spec: AlignmentJob, models: ModelShapes
+def _findings(
+    settings: Settings, spec: AlignmentJob, models: ModelShapes, view: ClusterView | None
 ) -> tuple[Finding, Finding]:
-    async with database.reading() as session:
-        seen = observation.seen(await observation.read(session), settings)
+    seen = observation.seen(view, settings)
     pools = check_pools(spec, seen, settings)
     return pools, check_memory(spec, models.policy, models.reference, seen, settings)
 
 
-async def hold(session: AsyncSession, project_id: str, spec: AlignmentJob) -> None:
-    """Whoever deletes the job's files or models waits for this transaction, and then sees the job.
+async def hold(session: AsyncSession, project_id: str, *specs: AlignmentJob) -> None:
+    """Whoever deletes files or models of these jobs waits for this transaction, and then sees the jobs. A transaction
+    that adds several holds for all of them at once, and the project's quota before: in one order, so that no two wait
+    in a ring.
 
     Raises DatasetInvalid or ModelNotFound for what has been deleted since the check.
     """
-    await hold_models(session, project_id, spec)
-    for field, name in sorted(_named(spec), key=lambda one: one[1]):  # in one order, so that no two jobs wait in a ring
-        if source_kind(name) is SourceKind.FILE:
-            await _find_file(session, project_id, field, name, lock="share")
+    await hold_models(session, project_id, *specs)
+    named = {name: field for spec in specs for field, name in _named(spec)}
+    for name, field in sorted(named.items()):
+        if source_kind(name) is SourceKind.FILE and not await FileRepository(session).hold(name, project_id):
+            raise _no_file(name, field)
 
 
 def _named(spec: AlignmentJob) -> list[tuple[str, str]]:
@@ -131,16 +158,10 @@ def _named(spec: AlignmentJob) -> list[tuple[str, str]]:
     return named + ([("data.validation", spec.data.validation)] if spec.data.validation else [])
 
 
-async def _find_file(
-    session: AsyncSession, project_id: str, field: str, file_id: str, lock: Literal["share"] | None = None
-) -> File:
-    try:
-        return await FileRepository(session).get_in_project(file_id, project_id, lock=lock)
-    except NotFound as error:
-        raise DatasetInvalid(
-            f"There is no file {file_id} among yours: upload it with POST /v1/files and use its ID.",
-            field=field,
-        ) from error
+def _no_file(file_id: str, field: str) -> DatasetInvalid:
+    return DatasetInvalid(
+        f"There is no file {file_id} among yours: upload it with POST /v1/files and use its ID.", field=field
+    )
 
 
 def _just_deleted(filename: str, field: str) -> DatasetInvalid:
@@ -149,18 +170,30 @@ def _just_deleted(filename: str, field: str) -> DatasetInvalid:
     )
 
 
-async def _find_data(
+async def find_data(
     database: Database, settings: Settings, project_id: str, field: str, name: str
 ) -> tuple[Path, str] | None:
-    """The file that `field` names and its name for people; None if checking its rows is left to the attempt."""
+    """The file that `field` names and its name for people; None if checking its rows is left to the attempt.
+
+    Raises DatasetInvalid.
+    """
+    names: Mapping[str, str] = {}
+    if source_kind(name) is SourceKind.FILE:
+        async with database.reading() as session:
+            names = await FileRepository(session).names(project_id, [name])
+    return await _find_data(settings, names, field, name)
+
+
+async def _find_data(settings: Settings, names: Mapping[str, str], field: str, name: str) -> tuple[Path, str] | None:
+    """names: of the project's uploads, by ID."""
     match source_kind(name):
         case SourceKind.FILE:
-            async with database.reading() as session:
-                file = await _find_file(session, project_id, field, name)
+            if name not in names:
+                raise _no_file(name, field)
             try:
-                return await local_path(settings, file.id), file.filename
+                return await local_path(settings, name), names[name]
             except FileNotFoundError as error:
-                raise _just_deleted(file.filename, field) from error
+                raise _just_deleted(names[name], field) from error
         case SourceKind.PATH:
             path = await asyncio.to_thread(
                 find_data_file, name, settings.data_roots, Storage(settings.storage_root).root, field

@@ -9,7 +9,7 @@ from service.clock import utc_now
 from service.db.guarded import guarded_update
 from service.db.tables import Attempt, Job
 from service.deployments import service as deployments
-from service.errors import InvalidState
+from service.errors import InvalidState, SpecUnreadable
 from service.jobs.gpu_hours import gpu_seconds
 from service.jobs.log import LogRepository
 from service.jobs.repository import ACTIVE_ATTEMPTS, AttemptRepository, JobRepository
@@ -105,6 +105,23 @@ async def fail_attempt(session: AsyncSession, attempt: Attempt, failure: Failure
         await transition(session, job, JobState.FAILED, reason=reason, data=told, error=failure)
     else:
         await transition(session, job, JobState.FAILED, reason=failure.message, data=told, error=failure)
+
+
+async def fail_unreadable(session: AsyncSession, job: Job) -> None:
+    """A queued job whose options this version does not take will never start: it fails and says so.
+
+    Raises InvalidState if something else moved it first.
+    """
+    error = unreadable(job)
+    failure = Failure(code=error.code, message=error.detail, fault=Fault.USER)
+    await transition(session, job, JobState.FAILED, reason=error.detail, error=failure)
+
+
+def unreadable(job: Job) -> SpecUnreadable:
+    return SpecUnreadable(
+        f"{job.id} was accepted by another version, and this one does not take its options: submit it again, with "
+        "the options of this version."
+    )
 
 
 def backoff_s(failures: int, settings: Settings) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.db.serving_tables import CheckpointExport
 from service.db.tables import Metric
 from service.jobs.log import LogRepository
 from service.jobs.repository import JobRepository
@@ -30,6 +31,15 @@ async def all_of(session: AsyncSession, settings: Settings, project_id: str, job
     found = await asyncio.to_thread(_on_storage, Storage(settings.storage_root).checkpoints(job.id))
     metrics = await LogRepository(session).at_steps(job.id, [step for step, _, _ in found])
     return [Checkpoint(step, saved_at, size, _by_split(metrics, step)) for step, saved_at, size in found]
+
+
+async def exported(session: AsyncSession, job_id: str, exports: Sequence[CheckpointExport]) -> list[Checkpoint]:
+    """Those that are there as models, or to become models, alone. bytes: of the model, 0 until it is there."""
+    metrics = await LogRepository(session).at_steps(job_id, [export.step for export in exports])
+    return [
+        Checkpoint(export.step, export.created_at, export.bytes or 0, _by_split(metrics, export.step))
+        for export in exports
+    ]
 
 
 def _by_split(metrics: Sequence[Metric], step: int) -> dict[str, dict[str, float | None]]:

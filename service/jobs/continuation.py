@@ -7,12 +7,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from service.archive.local import bring_base, local_model
 from service.db.session import Database
 from service.db.tables import Job
 from service.errors import InvalidRequest, ModelUnusable, NotFound
 from service.jobs.repository import JobRepository
 from service.settings import Settings
-from service.spec import AlignmentJob, Lora, Storage
+from service.spec import AlignmentJob, Lora
 
 _FIELD = "training.method.continue_adapter"
 _TAKEN_OVER = ("rank", "alpha", "target_modules", "rslora", "dora", "modules_to_save")
@@ -38,7 +39,7 @@ async def with_adapter_options(
             f"The job {job.id} trained every weight, so there is no adapter to go on with: leave continue_adapter out.",
             field=_FIELD,
         )
-    await _check_base(database, settings, project_id, job, before)
+    await _check_base(database, settings, project_id, job, spec.model.step, before)
     taken = {name: getattr(before.training.method, name) for name in _TAKEN_OVER}
     for name, value in taken.items():
         given = getattr(method, name)
@@ -52,9 +53,13 @@ async def with_adapter_options(
     return spec.model_copy(update={"training": training})
 
 
-async def _check_base(database: Database, settings: Settings, project_id: str, job: Job, spec: AlignmentJob) -> None:
+async def _check_base(
+    database: Database, settings: Settings, project_id: str, job: Job, step: int | None, spec: AlignmentJob
+) -> None:
     """The weights under an adapter are those that the first job of its chain started from."""
-    adapter = Storage(settings.storage_root).model(job.id) / "adapter"
+    model = await local_model(database, settings, job, step)
+    await bring_base(database, settings, model)
+    adapter = model / "adapter"
     if not await asyncio.to_thread(_is_whole, adapter):
         raise ModelUnusable(
             f"The adapter of {job.id}, or the model that it was trained on, is not in the storage any more.",

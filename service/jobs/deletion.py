@@ -5,20 +5,23 @@ GPU-hours stay counted.
 """
 
 import asyncio
-import shutil
-from pathlib import Path
 
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import audit
+from service.archive.exported import remove_archive
 from service.clock import utc_now
 from service.db.guarded import guarded_update
+from service.db.pair_tables import PairFlag
+from service.db.serving_tables import CheckpointExport
 from service.db.session import Database
-from service.db.tables import Event, Job, Metric
+from service.db.tables import Event, Job, JobLabel, Metric
 from service.errors import InvalidState, NotFound
-from service.jobs import published
+from service.exports import service as exports
+from service.files import service as files
+from service.jobs import published, users
 from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
 from service.settings import Settings
@@ -39,7 +42,9 @@ async def delete(database: Database, settings: Settings, project_id: str, job_id
         if not job.state.terminal:
             raise InvalidState(f"The job is {job.state}: cancel it first.", state=job.state)
         if job.state is JobState.SUCCEEDED and job.model_deleted_at is None:
-            await published.require_unused(session, job)
+            await users.require_none(session, job)
+        for export in await exports.of_job(session, job.id):
+            await exports.require_unused(session, job, export)
         now = utc_now()
         await guarded_update(session, job, {"deleted_at": now, "model_deleted_at": job.model_deleted_at or now})
         await audit.record(session, job.id)
@@ -47,7 +52,14 @@ async def delete(database: Database, settings: Settings, project_id: str, job_id
 
 
 async def finish_deletions(database: Database, settings: Settings) -> None:
-    """Remove what is left of deleted jobs. Safe to run twice at once."""
+    """Remove what is left of deleted files, models and jobs. Safe to run twice at once. Raises Unavailable."""
+    await files.finish_deletions(database, settings)
+    await published.finish_deletions(database, settings)
+    await _finish_jobs(database, settings)
+
+
+async def _finish_jobs(database: Database, settings: Settings) -> None:
+    """Remove what is left of deleted jobs. Safe to run twice at once. Raises Unavailable."""
     async with database.reading() as session:
         left = (await session.scalars(select(Job).where(Job.deleted_at.is_not(None), Job.purged_at.is_(None)))).all()
     for job in left:
@@ -56,13 +68,19 @@ async def finish_deletions(database: Database, settings: Settings) -> None:
 
 async def _purge(database: Database, settings: Settings, job: Job) -> None:
     storage = Storage(settings.storage_root)
-    for directory in (storage.model(job.id), storage.run(job.id)):
-        await asyncio.to_thread(_remove, directory)
+    await published.remove_files(settings, job)
+    async with database.reading() as session:
+        exported = (await session.scalars(select(CheckpointExport).where(CheckpointExport.job_id == job.id))).all()
+    for export in exported:
+        await remove_archive(settings, export)
+    for directory in (storage.exported(job.id), storage.run(job.id)):
+        await asyncio.to_thread(published.remove_directory, directory)
     async with database.transaction() as session:
-        for table in (Event, Metric):
+        for table in (Event, Metric, JobLabel, PairFlag, CheckpointExport):
             gone = sql_delete(table).where(table.job_id == job.id)
             await session.execute(gone, execution_options={"synchronize_session": False})
-        await guarded_update(session, job, {"purged_at": utc_now()})
+        now = utc_now()
+        await guarded_update(session, job, {"purged_at": now, "model_purged_at": now})
 
 
 async def _is_deleted(session: AsyncSession, project_id: str, job_id: str) -> bool:
@@ -71,11 +89,3 @@ async def _is_deleted(session: AsyncSession, project_id: str, job_id: str) -> bo
     except NotFound:
         return False
     return job.project_id == project_id and job.deleted_at is not None
-
-
-def _remove(directory: Path) -> None:
-    try:
-        shutil.rmtree(directory)
-    except FileNotFoundError:  # never made, or somebody else removes it too
-        if directory.exists():
-            _remove(directory)

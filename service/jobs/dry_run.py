@@ -6,10 +6,11 @@ from typing import TypeVar
 
 from service.clock import utc_now
 from service.db.session import Database
-from service.errors import ServiceError
+from service.errors import InvalidRequest, ServiceError
 from service.ids import new_id
 from service.jobs import admission
 from service.jobs.continuation import with_adapter_options
+from service.jobs.gpu_hours import check_budget
 from service.jobs.model_admission import ModelShapes, check_models
 from service.projects import usage
 from service.projects.quota import gpus_held, never_fits
@@ -62,17 +63,26 @@ async def dry_run(
 ) -> Report:
     """What fails a check is in the report, and is not raised. queue: as it was last seen."""
     checks: list[Check] = []
+    async with database.reading() as session:
+        known = await admission.read_known(session, project_id, spec)
     models = await _try(checks, "model", check_models(database, settings, project_id, spec)) or ModelShapes(None, None)
-    size = await _try(checks, "data", admission.check_data(database, settings, project_id, spec)) or JobSize()
+    size = await _try(checks, "data", admission.check_data(settings, spec, known)) or JobSize()
     if spec.continues_adapter and all(check.ok for check in checks):
         spec = await _try(checks, "adapter", with_adapter_options(database, settings, project_id, spec)) or spec
-    findings = await admission.check_cluster(database, settings, spec, models)
+    findings = await admission.check_cluster(database, settings, spec, models, known)
     for name, finding in zip(("pools", "memory"), findings, strict=True):
         checks.append(_check(name, finding.error or finding.message))
     gpus = gpus_held(spec, unset=settings.unset_gpus)
     async with database.reading() as session:
         shortage = never_fits(await usage.quota_of(session, project_id), await usage.usage(session, project_id), gpus)
     checks.append(_check("quota", shortage.error() if shortage else "The project's quota allows the job."))
+    if spec.resources.max_gpu_hours is not None:
+        try:
+            check_budget(spec, gpus)
+        except InvalidRequest as error:
+            checks.append(_check("budget", error))
+        else:
+            checks.append(_check("budget", "The budget of GPU-hours can be counted."))
     ok = all(check.ok for check in checks)
 
     parameters = models.policy.parameters if models.policy is not None else None

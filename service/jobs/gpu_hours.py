@@ -7,6 +7,8 @@ job may hold. So waiting for a node and preparing count too: it is what was kept
 from datetime import datetime
 
 from service.db.tables import Attempt, Job
+from service.errors import InvalidRequest
+from service.spec import AlignmentJob
 
 
 def gpu_seconds(job: Job, attempt: Attempt, now: datetime) -> float:
@@ -21,3 +23,12 @@ def gpu_hours(job: Job, attempt: Attempt | None, now: datetime) -> float:
     if attempt is not None and not attempt.state.terminal:
         seconds += gpu_seconds(job, attempt, now)
     return seconds / 3600
+
+
+def check_budget(spec: AlignmentJob, gpus: float) -> None:
+    """gpus: that the job holds at most. Raises InvalidRequest for a budget that nothing would ever be counted on."""
+    if spec.resources.max_gpu_hours is not None and not gpus:
+        raise InvalidRequest(
+            "The job's workers hold no GPUs, so it would never have held them for that long: leave max_gpu_hours out.",
+            field="resources.max_gpu_hours",
+        )

@@ -39,7 +39,7 @@ class LogRepository:
         """By job, something that differs from before whenever the job, its logs or its deployment have changed."""
         marks = (
             select(Job.id, Job.state, Job.stage, Job.progress, Job.last_event, Job.last_metric, Deployment.updated_at)
-            .outerjoin(Deployment, Deployment.job_id == Job.id)
+            .outerjoin(Deployment, Deployment.id == Job.id)
             .where(Job.id.in_(job_ids))
         )
         return {row.id: row for row in (await self._session.execute(marks)).all()}

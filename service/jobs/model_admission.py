@@ -11,17 +11,20 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.archive.local import local_model
 from service.db.session import Database
 from service.db.tables import Job
 from service.errors import ModelNotFound, ModelUnusable, NotFound
+from service.exports import service as exports
 from service.ids import is_id
 from service.jobs.model_directory import check_adapted_modules, check_model_directory, find_model_directory
 from service.jobs.repository import JobRepository
-from service.jobs.states import JobState
+from service.jobs.states import ExportState, JobState
 from service.queue.memory import ModelShape, model_shape
 from service.settings import Settings
 from service.spec import AlignmentJob, Lora, ModelRef, Storage
-from service.spec.model_config import why_not_served
+from service.spec.model_config import longest_sequence, why_not_served
+from service.spec.slicing import reads_slices, why_not_sliced
 from service.spec.token_ids import other_ids
 
 
@@ -35,31 +38,50 @@ class ModelShapes:
 
 async def check_models(database: Database, settings: Settings, project_id: str, spec: AlignmentJob) -> ModelShapes:
     """Raises ModelNotFound, ModelUnusable or InvalidRequest, naming the field."""
-    model = await _find_model(database, settings, project_id, spec.model, "model")
+    policy = await _directory_named(database, settings, project_id, spec.model, "model")
     reference = None
-    await _check_policy(settings, spec, model)
     if spec.reference is not None:
-        reference = await _find_model(database, settings, project_id, spec.reference, "reference")
-        if model and reference and (reason := await asyncio.to_thread(other_ids, model[0], reference[0])):
+        reference = await _directory_named(database, settings, project_id, spec.reference, "reference")
+    if policy is None and reference is None:
+        return ModelShapes(None, None)
+    return await asyncio.to_thread(_look_into, settings, spec, policy, reference)
+
+
+def _look_into(
+    settings: Settings, spec: AlignmentJob, policy: str | Path | None, reference: str | Path | None
+) -> ModelShapes:
+    """What the models' files tell: all of it in one turn of a thread, which costs more than to open a small file."""
+    trained = _checked_model(settings, spec.model, policy, "model") if policy is not None else None
+    if trained is not None:
+        _check_policy(settings, spec, *trained)
+    other = None
+    if spec.reference is not None and reference is not None:
+        other = _checked_model(settings, spec.reference, reference, "reference")
+        if trained is not None and (reason := other_ids(trained[0], other[0])):
             raise ModelUnusable(
                 f"The reference has another tokenizer than the model: {reason}. Name one of the same family.",
                 field="reference",
             )
-    return ModelShapes(await _shape(model), await _shape(reference))
+    return ModelShapes(
+        model_shape(*trained) if trained is not None else None, model_shape(*other) if other is not None else None
+    )
 
 
-async def _shape(found: tuple[Path, dict[str, Any]] | None) -> ModelShape | None:
-    return await asyncio.to_thread(model_shape, *found) if found is not None else None
-
-
-async def _check_policy(settings: Settings, spec: AlignmentJob, found: tuple[Path, dict[str, Any]] | None) -> None:
-    """What is asked of the model to train beyond being there: modules for its adapters, and vLLM's support."""
-    if found is None:
-        return
-    directory, config = found
+def _check_policy(settings: Settings, spec: AlignmentJob, directory: Path, config: dict[str, Any]) -> None:
+    """What is asked of the model to train beyond being there: modules for its adapters, files to read slices from where
+    workers do so, positions that keep rows apart, and vLLM's support."""
     method = spec.training.method
     if isinstance(method, Lora) and spec.model.weights == "pretrained" and not method.continue_adapter:
-        await asyncio.to_thread(check_adapted_modules, directory, method)
+        check_adapted_modules(directory, method)
+    if reads_slices(spec) and (reason := why_not_sliced(config)):
+        raise ModelUnusable(reason, field="training.parallelism")
+    limit = longest_sequence(config)
+    if limit is not None and spec.data.max_length > limit:
+        raise ModelUnusable(
+            f"The model scales its positions by the longest sequence of a batch once that has more than {limit} "
+            f"tokens, so a pair's log-probs would depend on its neighbours. Set data.max_length to {limit} or less.",
+            field="data.max_length",
+        )
     reason = why_not_served(config, on_cpu=settings.serving_device == "cpu") if spec.serve else None
     if reason:
         raise ModelUnusable(
@@ -67,30 +89,51 @@ async def _check_policy(settings: Settings, spec: AlignmentJob, found: tuple[Pat
         )
 
 
-async def _find_model(
+async def find_model(
     database: Database, settings: Settings, project_id: str, model: ModelRef, field: str
 ) -> tuple[Path, dict[str, Any]] | None:
-    """The checked model's directory and config.json; None for `hf:`, which the attempt's prepare stage checks."""
-    storage = Storage(settings.storage_root)
-    directory: Path
+    """The checked model's directory and config.json; None for `hf:`, which the attempt's prepare stage checks.
+
+    Raises ModelNotFound or ModelUnusable.
+    """
+    named = await _directory_named(database, settings, project_id, model, field)
+    return await asyncio.to_thread(_checked_model, settings, model, named, field) if named is not None else None
+
+
+async def _directory_named(
+    database: Database, settings: Settings, project_id: str, model: ModelRef, field: str
+) -> str | Path | None:
+    """Of what a job published; a path as it was given, which `_checked_model` checks; None for `hf:`, which the
+    attempt's prepare stage checks."""
     if model.job_id is not None:
         async with database.reading() as session:
-            job = await _publisher(session, project_id, model.job_id, field)
-        directory = storage.model(job.id)
-    elif model.path is not None:
-        roots = [storage.root / "models", *settings.model_roots]
-        directory = await asyncio.to_thread(find_model_directory, model.path, roots, field)
+            job = await _publisher(session, project_id, model, field)
+        return await _on_storage(database, settings, job, model.step, field)
+    if model.path is not None:
+        return model.path
+    if not is_allowed_on_hub(model.source.removeprefix("hf:").partition("@")[0], settings):
+        raise ModelNotFound(not_allowed_on_hub(settings), field=field)
+    return None
+
+
+def _checked_model(settings: Settings, model: ModelRef, named: str | Path, field: str) -> tuple[Path, dict[str, Any]]:
+    """The model's directory and config.json."""
+    if isinstance(named, str):
+        roots = [Storage(settings.storage_root).root / "models", *settings.model_roots]
+        directory = find_model_directory(named, roots, field)
         if any(is_id("job", part) for part in directory.parts):
             # what jobs published lies under `models` too, and belongs to their projects
             raise ModelNotFound("Name the result of a job by the job, as 'job:ID', not by its path.", field=field)
     else:
-        if not is_allowed_on_hub(model.source.removeprefix("hf:").partition("@")[0], settings):
-            raise ModelNotFound(not_allowed_on_hub(settings), field=field)
-        return None
-    config = await asyncio.to_thread(
-        check_model_directory, directory, field, needs_weights=model.weights == "pretrained"
-    )
-    return directory, config
+        directory = named
+    return directory, check_model_directory(directory, field, needs_weights=model.weights == "pretrained")
+
+
+async def _on_storage(database: Database, settings: Settings, job: Job, step: int | None, field: str) -> Path:
+    try:
+        return await local_model(database, settings, job, step)
+    except (ModelNotFound, ModelUnusable) as error:
+        raise type(error)(error.detail, field=field) from error
 
 
 def is_allowed_on_hub(repository: str, settings: Settings) -> bool:
@@ -103,8 +146,9 @@ def not_allowed_on_hub(settings: Settings) -> str:
     return f"Of the Hugging Face Hub only {allowed} may be used (PLUMBLINE_ALLOWED_HUB)."
 
 
-async def _publisher(session: AsyncSession, project_id: str, job_id: str, field: str, *, lock: bool = False) -> Job:
-    """The job, if it has published a model that is still to be used."""
+async def _publisher(session: AsyncSession, project_id: str, model: ModelRef, field: str, *, lock: bool = False) -> Job:
+    """The job that made the model, if that is there and still to be used."""
+    job_id = model.job_id or ""
     try:
         job = await JobRepository(session).get_in_project(job_id, project_id, lock=lock)
     except NotFound as error:
@@ -113,6 +157,15 @@ async def _publisher(session: AsyncSession, project_id: str, job_id: str, field:
             "model.",
             field=field,
         ) from error
+    if model.step is not None:
+        export = await exports.find(session, job.id, model.step)
+        if export is None or export.state is not ExportState.READY or export.deleted_at is not None:
+            raise ModelNotFound(
+                f"The checkpoint after step {model.step} of {job.id} is no model yet: POST "
+                f"/v1/jobs/{job.id}/checkpoints/{model.step}/export makes one of it.",
+                field=field,
+            )
+        return job
     if job.state is not JobState.SUCCEEDED:
         wait = "wait until it has succeeded" if not job.state.terminal else "name one that has succeeded"
         raise ModelUnusable(f"The job {job.id} is {job.state} and has published no model: {wait}.", field=field)
@@ -121,21 +174,21 @@ async def _publisher(session: AsyncSession, project_id: str, job_id: str, field:
     return job
 
 
-async def hold_models(session: AsyncSession, project_id: str, spec: AlignmentJob) -> None:
-    """Whoever deletes a model that the job names waits for this transaction, and then sees the job.
+async def hold_models(session: AsyncSession, project_id: str, *specs: AlignmentJob) -> None:
+    """Whoever deletes a model that the jobs name waits for this transaction, and then sees the jobs.
 
     Raises ModelNotFound if one has been deleted since the check.
     """
-    named = {spec.model.job_id: "model"}
-    if spec.reference is not None:
-        named.setdefault(spec.reference.job_id, "reference")
-    for job_id, field in sorted((job_id, field) for job_id, field in named.items() if job_id is not None):
-        await _publisher(session, project_id, job_id, field, lock=True)
+    named = {spec.reference.source: (spec.reference, "reference") for spec in specs if spec.reference is not None}
+    named |= {spec.model.source: (spec.model, "model") for spec in specs}
+    for _, (model, field) in sorted(named.items()):  # in one order, so that no two jobs wait in a ring
+        if model.job_id is not None:
+            await _publisher(session, project_id, model, field, lock=True)
 
 
-async def check_servable(settings: Settings, job_id: str) -> None:
-    """Raises ModelUnusable for the published model of a job that was posted with `serve: false` for good reason."""
-    directory = Storage(settings.storage_root).model(job_id)
+async def check_servable(database: Database, settings: Settings, job: Job, step: int | None = None) -> None:
+    """Raises ModelUnusable for a model of a job that was posted with `serve: false` for good reason."""
+    directory = await _on_storage(database, settings, job, step, "model")
     config = await asyncio.to_thread(check_model_directory, directory, "model", needs_weights=True)
     if reason := why_not_served(config, on_cpu=settings.serving_device == "cpu"):
         raise ModelUnusable(f"The model cannot be served: {reason}.", field="model")

@@ -3,27 +3,40 @@
 import asyncio
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import load_only
 
 from service import audit
+from service.archive import folder
 from service.clock import utc_now
+from service.db.guarded import guarded_update
 from service.db.session import Database
-from service.db.tables import Job
-from service.deployments import service as deployments
-from service.errors import InvalidState, NotFound
+from service.db.tables import Deployment, Job
+from service.errors import NotFound
+from service.jobs import users
 from service.jobs.repository import JobRepository, append_event
-from service.jobs.states import LIVE, JobState
+from service.jobs.states import DeploymentState, JobState
 from service.settings import Settings
 from service.spec import Storage
 
 
-async def all_of(session: AsyncSession, project_id: str) -> Sequence[Job]:
-    """The jobs of the project whose models are there, newest first."""
-    return (
-        await session.scalars(select(Job).where(Job.project_id == project_id, _there()).order_by(Job.id.desc()))
-    ).all()
+async def page(
+    session: AsyncSession, project_id: str, *, limit: int, newest: str | None = None
+) -> Sequence[tuple[Job, DeploymentState | None]]:
+    """Jobs of the project whose models are there, newest first, and how those are deployed.
+
+    newest: the ID of the first one to look at. Of a job only what a list of models shows is read.
+    """
+    shown = load_only(Job.project_id, Job.spec, Job.finished_at)
+    found = select(Job, Deployment.state).options(shown).outerjoin(Deployment, Deployment.id == Job.id)
+    found = found.where(Job.project_id == project_id, users.is_there())
+    if newest is not None:
+        found = found.where(Job.id <= newest)
+    rows = await session.execute(found.order_by(Job.id.desc()).limit(limit))
+    return [(job, state) for job, state in rows]
 
 
 async def get(session: AsyncSession, project_id: str, job_id: str, *, lock: bool = False) -> Job:
@@ -42,46 +55,44 @@ async def delete(database: Database, settings: Settings, project_id: str, job_id
     """
     async with database.transaction() as session:
         job = await get(session, project_id, job_id, lock=True)
-        await require_unused(session, job)
+        await users.require_none(session, job)
         job.model_deleted_at = utc_now()
         await session.flush()
         await append_event(session, job, "model.deleted", "The published model was deleted.")
         await audit.record(session, job.id)
-    await _remove(settings, job.id)
-
-
-async def require_unused(session: AsyncSession, job: Job) -> None:
-    """Raises InvalidState while the job's model is deployed, or another job needs it."""
-    if await deployments.find(session, job) is not None:
-        raise InvalidState(f"The model is deployed: DELETE /v1/jobs/{job.id}/deployment takes it down first.")
-    if user := await _user_of(session, job):
-        what = "was trained from it" if user.state is JobState.SUCCEEDED else f"is {user.state} and needs it"
-        raise InvalidState(f"{user.id} {what}: delete the model of that job, or cancel it, first.", job_id=user.id)
+    await _purge(database, settings, job)
 
 
 async def finish_deletions(database: Database, settings: Settings) -> None:
-    """Remove what is left of deleted models."""
+    """Remove what is left of deleted models. Safe to run twice at once. Raises Unavailable."""
+    left = select(Job).where(Job.model_deleted_at.is_not(None), Job.model_purged_at.is_(None))
     async with database.reading() as session:
-        deleted = (await session.scalars(select(Job.id).where(Job.model_deleted_at.is_not(None)))).all()
-    for job_id in deleted:
-        await _remove(settings, job_id)
+        deleted = (await session.scalars(left)).all()
+    for job in deleted:
+        await _purge(database, settings, job)
 
 
-async def _remove(settings: Settings, job_id: str) -> None:
-    directory = Storage(settings.storage_root).model(job_id)
-    if await asyncio.to_thread(directory.exists):
-        await asyncio.to_thread(shutil.rmtree, directory)
+async def remove_files(settings: Settings, job: Job) -> None:
+    """Of the model that the job published: on the storage, and in the object store also of one that it was being copied
+    to. Idempotent. Raises Unavailable."""
+    archives = {job.model_archive} if job.model_archive is not None else set()
+    if settings.models_url is not None:
+        archives.add(folder.address(settings.models_url, job.id))
+    for archive in archives:
+        await folder.remove(archive)
+    await asyncio.to_thread(remove_directory, Storage(settings.storage_root).model(job.id))
 
 
-async def _user_of(session: AsyncSession, job: Job) -> Job | None:
-    """A job that needs the model: one that has not ended, or one whose own model is served beside it as its base."""
-    name = f"job:{job.id}"
-    starts_from = Job.spec["model"]["source"].as_string() == name
-    takes = or_(starts_from, Job.spec["reference"]["source"].as_string() == name)
-    needs = or_(Job.state.in_(LIVE) & takes, _there() & starts_from)
-    users = select(Job).where(Job.project_id == job.project_id, needs).order_by(Job.id.desc())
-    return (await session.scalars(users.limit(1))).one_or_none()
+def remove_directory(directory: Path) -> None:
+    """Idempotent, also while somebody else removes it."""
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        if directory.exists():
+            remove_directory(directory)
 
 
-def _there() -> ColumnElement[bool]:
-    return (Job.state == JobState.SUCCEEDED) & Job.model_deleted_at.is_(None)
+async def _purge(database: Database, settings: Settings, job: Job) -> None:
+    await remove_files(settings, job)
+    async with database.transaction() as session:
+        await guarded_update(session, job, {"model_purged_at": utc_now()})

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.clock import utc_now
 from service.db.guarded import guarded_update
 from service.db.tables import Attempt, Event, Job, Metric
 from service.errors import AttemptSuperseded, InvalidRequest, InvalidState, ReportGap
-from service.jobs import attempts, progress
-from service.jobs.repository import AttemptRepository, JobRepository, add_events, allocate
+from service.jobs import attempts, loss_line, progress
+from service.jobs.repository import AttemptRepository, JobRepository, add_events
 from service.jobs.states import AttemptState, JobState
 from service.settings import Settings
 from service.spec import AlignmentJob, SourceKind, Stage, Storage
@@ -33,6 +34,8 @@ from service.spec.sources import source_kind
 from service.telemetry import observe
 from service.text import storable
 
+_ADD_METRIC = insert(Metric.__table__)  # type: ignore[arg-type] # it is a Table
+
 
 async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> AttemptBrief:
     """What the attempt is to do. Raises AttemptSuperseded once it has ended or another one has its place, and
@@ -44,9 +47,7 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
     try:
         spec = AlignmentJob.model_validate(job.spec)
     except ValidationError as error:
-        raise InvalidState(
-            f"{job.id} was accepted by another version, and this one does not take its options: submit it again."
-        ) from error
+        raise InvalidState(attempts.unreadable(job).detail) from error
     storage = Storage(settings.storage_root.absolute())
     return AttemptBrief(
         attempt_id=attempt.id,
@@ -60,6 +61,8 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
         data_roots=[str(root.absolute()) for root in settings.data_roots],
         allow_private_urls=[str(network) for network in settings.allow_private_urls],
         allowed_urls=settings.allowed_urls,
+        max_download_bytes=settings.max_download_bytes,
+        download_timeout_s=settings.download_timeout_s,
         heartbeat_every_s=settings.heartbeat_every_s,
     )
 
@@ -86,8 +89,8 @@ async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch,
     Raises ReportGap if reports before the batch are missing, AttemptSuperseded if an attempt that has ended or was
     replaced says something new, InvalidRequest if an outcome is not the last report or comes without its failure.
     """
-    job = await JobRepository(session).get((await AttemptRepository(session).get(attempt_id)).job_id, lock=True)
-    attempt = await AttemptRepository(session).get(attempt_id)  # again: the lock may have been waited for
+    job = await JobRepository(session).get_of_attempt(attempt_id)
+    attempt = await AttemptRepository(session).get(attempt_id)  # after the lock, which may have been waited for
     if batch.first_seq > attempt.last_seq + 1:
         raise ReportGap(
             f"The batch starts at {batch.first_seq}, but {attempt.last_seq} is the last report stored: "
@@ -105,9 +108,16 @@ async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch,
     now = utc_now()
     if attempt.state is AttemptState.PENDING:
         await attempts.note_first_word(session, job, attempt)
-    await _append_events(session, job, attempt, [one for one in new if isinstance(one, EventReport)], now)
-    await _append_metrics(session, job, attempt, [one for one in new if isinstance(one, MetricsReport)], now)
-    await _advance(session, job, new, now)
+    events = [one for one in new if isinstance(one, EventReport)]
+    metrics = [one for one in new if isinstance(one, MetricsReport)]
+    # The row is ours until the commit, so its numbers need no statement each; it is written once, being large.
+    numbers = {"last_event": job.last_event + len(events), "last_metric": job.last_metric + len(metrics)}
+    told_of_job = numbers | _advanced(job, new, now) | {"loss_line": _loss_line(job, metrics)}
+    changed = {name: value for name, value in told_of_job.items() if value != getattr(job, name)}
+    if changed:
+        await guarded_update(session, job, changed)
+    await _append_events(session, job, attempt, events, now)
+    await _append_metrics(session, job, attempt, metrics, now)
     taken: dict[str, Any] = {"last_seq": attempt.last_seq + len(new), "heartbeat_at": now}
     if any(isinstance(one, EventReport) and one.type == "reference.scored" for one in new):
         taken["scored_at"] = now
@@ -141,9 +151,9 @@ def _outcome(reports: list[Report]) -> OutcomeReport | None:
 async def _append_events(
     session: AsyncSession, job: Job, attempt: Attempt, reports: list[EventReport], now: datetime
 ) -> None:
+    """With the numbers up to `job.last_event`."""
     if not reports:
         return
-    last = await allocate(session, job, "last_event", len(reports))
     events = [
         Event(
             job_id=job.id,
@@ -155,7 +165,7 @@ async def _append_events(
             data=redacted(storable(report.data)),
             created_at=now,
         )
-        for number, report in enumerate(reports, start=last - len(reports) + 1)
+        for number, report in enumerate(reports, start=job.last_event - len(reports) + 1)
     ]
     await add_events(session, job, events)
 
@@ -163,33 +173,37 @@ async def _append_events(
 async def _append_metrics(
     session: AsyncSession, job: Job, attempt: Attempt, reports: list[MetricsReport], now: datetime
 ) -> None:
+    """With the numbers up to `job.last_metric`."""
     if not reports:
         return
-    last = await allocate(session, job, "last_metric", len(reports))
-    session.add_all(
-        Metric(
-            job_id=job.id,
-            number=number,
-            attempt=attempt.number,
-            split=report.split,
-            step=report.step,
-            values=storable(report.values),
-            created_at=now,
-        )
-        for number, report in enumerate(reports, start=last - len(reports) + 1)
-    )
-    await session.flush()
+    rows = [
+        {
+            "job_id": job.id,
+            "number": number,
+            "attempt": attempt.number,
+            "split": report.split,
+            "step": report.step,
+            "values": storable(report.values),
+            "created_at": now,
+        }
+        for number, report in enumerate(reports, start=job.last_metric - len(reports) + 1)
+    ]
+    await session.execute(_ADD_METRIC, rows)
 
 
-async def _advance(session: AsyncSession, job: Job, reports: list[Report], now: datetime) -> None:
+def _advanced(job: Job, reports: list[Report], now: datetime) -> dict[str, Any]:
     stage, so_far = job.stage, job.progress
     for report in reports:
         if isinstance(report, ProgressReport):
             so_far = progress.advance(so_far, report, now)
         if isinstance(report, ProgressReport | EventReport) and report.stage is not None:
             stage = progress.furthest(stage, Stage(report.stage))
-    if (stage, so_far) != (job.stage, job.progress):
-        await guarded_update(session, job, {"stage": stage, "progress": storable(so_far)})
+    return {"stage": stage, "progress": storable(so_far)}
+
+
+def _loss_line(job: Job, reports: list[MetricsReport]) -> dict[str, Any] | None:
+    trained = [one for one in reports if one.split == "train"]
+    return loss_line.extended(job.loss_line, [(one.step, storable(one.values).get("loss")) for one in trained])
 
 
 async def _finish(

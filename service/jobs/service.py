@@ -1,6 +1,7 @@
 """What clients do with jobs: submit them and cancel them."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,19 +10,21 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import audit
-from service.clock import utc_now
+from service.db.inserts import Row
 from service.db.session import Database
 from service.db.tables import Job
 from service.errors import DataReportMissing, IdempotencyConflict, InvalidRequest, InvalidState, QuotaExceeded
 from service.ids import new_id
 from service.jobs import admission
+from service.jobs.asked import Answered, ask
 from service.jobs.continuation import with_adapter_options
+from service.jobs.gpu_hours import check_budget
 from service.jobs.log import LogRepository
-from service.jobs.repository import JobRepository, append_event
+from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
 from service.jobs.transitions import transition
 from service.projects import usage
-from service.projects.quota import gpus_held
+from service.projects.quota import Quota, gpus_held
 from service.queue.size import JobSize
 from service.settings import Settings
 from service.spec import AlignmentJob
@@ -50,23 +53,32 @@ async def submit(
     if field := first_unstorable(spec.model_dump(mode="json")):
         raise InvalidRequest(f"'{field}' holds a NUL character, which is not text: remove it.", field=field)
     digest = _digest(spec)
-    # Before the checks: a repeated request is answered even if a model it named has gone in the meantime.
-    if idempotency_key is not None and (job := await _replayed(database, project_id, idempotency_key, digest)):
-        return job, True
-    size = await admission.check(database, settings, project_id, spec)
+    async with database.reading(brief=True) as session:
+        answered = await ask(session, project_id, spec, idempotency_key)
+        # Before the checks: a repeated request is answered even if a model it named has gone in the meantime.
+        if answered.made_before and (job := await _replayed(session, project_id, idempotency_key or "", digest)):
+            return job, True
+    size = await admission.check(database, settings, project_id, spec, known=answered.known)
     spec = await with_adapter_options(database, settings, project_id, spec)
-    await usage.measure_models(database, settings, project_id)
+    if answered.quota.max_storage_bytes is not None:
+        await usage.measure_models(database, settings, project_id)
+    columns = {"id": new_id("job"), "idempotency_key": idempotency_key, "cloned_from": cloned_from}
     try:
-        async with database.transaction() as session:
-            columns = {"idempotency_key": idempotency_key, "cloned_from": cloned_from}
-            job = await enqueue(session, settings, project_id, spec, digest, size, **columns)
-            await audit.record(session, job.id)
+        async with database.transaction(brief=answered.quota == Quota()) as session:
+            with audit.recording(columns["id"]) as beside:
+                job = await enqueue(
+                    session, settings, project_id, spec, digest, size, answered=answered, beside=beside, **columns
+                )
         return job, False
     except (IntegrityError, QuotaExceeded):
         # Two requests with one key raced; the other one came through, and may have taken the last of a quota.
-        if idempotency_key is None or not (job := await _replayed(database, project_id, idempotency_key, digest)):
+        if idempotency_key is None:
             raise
-        return job, True
+        async with database.reading() as session:
+            made = await _replayed(session, project_id, idempotency_key, digest)
+        if made is None:
+            raise
+        return made, True
 
 
 async def cancel(database: Database, project_id: str, job_id: str) -> Job:
@@ -103,9 +115,8 @@ async def data_report(session: AsyncSession, project_id: str, job_id: str) -> Da
         ) from error
 
 
-async def _replayed(database: Database, project_id: str, key: str, digest: str) -> Job | None:
-    async with database.reading() as session:
-        job = await JobRepository(session).find_by_key(project_id, key)
+async def _replayed(session: AsyncSession, project_id: str, key: str, digest: str) -> Job | None:
+    job = await JobRepository(session).find_by_key(project_id, key)
     if job is not None and job.body_sha256 != digest:
         raise IdempotencyConflict(
             f"This Idempotency-Key made {job.id} from another body: use a new key for a new job.", job_id=job.id
@@ -124,43 +135,35 @@ async def enqueue(
     spec: AlignmentJob,
     digest: str,
     size: JobSize,
+    *,
+    answered: Answered | None = None,
+    beside: Sequence[Row] = (),
     **columns: Any,
 ) -> Job:
     """Add a checked job to the queue. Raises what `admission.hold` does, QuotaExceeded, and IntegrityError if its key
     was used.
 
-    columns: further ones of the row.
+    answered: by the database before the checks. A project that had no limits and no webhooks then is not asked again:
+    who gives it some meanwhile comes after this job. beside: rows to write with it. columns: further ones of its row.
     """
     gpus = gpus_held(spec, unset=settings.unset_gpus)
-    if spec.resources.max_gpu_hours is not None and not gpus:
-        raise InvalidRequest(
-            "The job's workers hold no GPUs, so it would never have held them for that long: leave max_gpu_hours out.",
-            field="resources.max_gpu_hours",
-        )
-    await usage.hold_for_job(session, project_id, gpus)
+    check_budget(spec, gpus)
+    if answered is None or answered.quota != Quota():
+        await usage.hold_for_job(session, project_id, gpus)
     await admission.hold(session, project_id, spec)
-    job = Job(
-        id=new_id("job"),
+    act = audit.current()
+    return await JobRepository(session).add(
+        beside=beside,
+        may_be_told=answered is None or answered.has_webhooks,
+        owner=act.name if act is not None else None,
         project_id=project_id,
         body_sha256=digest,
         spec=spec.model_dump(mode="json"),  # with the defaults of today
-        state=JobState.QUEUED,
-        progress={},
         priority=spec.priority,
         size=asdict(size),
-        num_attempts=0,
-        num_failures=0,
-        gpu_seconds=0.0,
-        last_event=0,
-        last_metric=0,
-        created_at=utc_now(),
         gpus=gpus,
-        **columns,
+        **({"id": new_id("job")} | columns),
     )
-    session.add(job)
-    await session.flush()
-    await append_event(session, job, "job.queued", "The job was accepted and waits for the controller.")
-    return job
 
 
 def check_key(key: str | None) -> None:

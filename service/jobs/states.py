@@ -23,7 +23,8 @@ TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 LIVE = frozenset(JobState) - TERMINAL
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.STARTING, JobState.PAUSED, JobState.CANCELLED}),
+    # failed: another version accepted it, and this one does not take its options
+    JobState.QUEUED: frozenset({JobState.STARTING, JobState.PAUSED, JobState.CANCELLED, JobState.FAILED}),
     # back to queued: the attempt was lost through no fault of the user, and another one is allowed
     JobState.STARTING: frozenset(
         {JobState.RUNNING, JobState.QUEUED, JobState.FAILED, JobState.PAUSING, JobState.CANCELLING}
@@ -57,7 +58,23 @@ class AttemptState(StrEnum):
 
 
 class DeploymentState(StrEnum):
-    DEPLOYING = "deploying"  # wanted; the engines are not both ready yet
+    DEPLOYING = "deploying"  # wanted; base and aligned do not both answer yet
     READY = "ready"  # base and aligned answer
+    SLEEPING = "sleeping"  # nobody asked for long; its engines are given up, and the next request brings them back
     FAILED = "failed"  # Serve gave up; `message` says why. A new POST tries again
     REMOVING = "removing"  # not wanted any more; Serve may still hold it
+
+
+class ExportState(StrEnum):
+    REQUESTED = "requested"  # the checkpoint is pinned; its export may or may not have been submitted to the cluster
+    RUNNING = "running"  # submitted
+    READY = "ready"  # the model is in the storage
+    FAILED = "failed"  # `message` says why. A new POST tries again
+
+
+class PromotionState(StrEnum):
+    PENDING = "pending"  # waits until the model answers; the name still means the one before
+    CURRENT = "current"  # what the name means
+    PAST = "past"  # was current
+    FAILED = "failed"  # its model did not come up; `message` says why
+    WITHDRAWN = "withdrawn"  # another promotion, or the end of the name, came before it was healthy

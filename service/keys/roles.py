@@ -5,7 +5,7 @@ from typing import Literal
 
 
 class Role(StrEnum):
-    VIEWER = "viewer"  # reads what the project has
+    VIEWER = "viewer"  # reads what the project has, and asks its deployed models
     MEMBER = "member"  # makes, changes and deletes jobs, files and models of the project
     ADMIN = "admin"  # decides over the project's keys and members, and reads its audit log
     OPERATOR = "operator"  # decides over all projects and their quotas; a role of keys, never of members

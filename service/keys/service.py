@@ -2,11 +2,12 @@
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import audit
@@ -16,7 +17,33 @@ from service.db.tenant_tables import Membership, User
 from service.errors import Forbidden, InvalidRequest, NotFound, Unauthorized
 from service.ids import is_id, new_id
 from service.keys.roles import Role
+from service.paging import checked_cursor, cut
 from service.projects import service as projects
+
+_keys, _members, _users = ApiKey.__table__.c, Membership.__table__.c, User.__table__.c
+# Made once: every request asks it, and to put it together takes longer than to answer it.
+_CALLER = (
+    select(
+        _keys.id,
+        _keys.project_id,
+        _keys.user_id,
+        _keys.role,
+        _keys.name,
+        _members.role.label("member_role"),
+        _users.name.label("user_name"),
+    )
+    .outerjoin_from(
+        ApiKey.__table__,
+        Membership.__table__,
+        and_(_members.project_id == _keys.project_id, _members.user_id == _keys.user_id),
+    )
+    .outerjoin(User.__table__, _users.id == _keys.user_id)
+    .where(
+        _keys.revoked_at.is_(None),
+        or_(_keys.expires_at.is_(None), _keys.expires_at > bindparam("now")),
+    )
+)
+_BY_DIGEST = _CALLER.where(_keys.digest == bindparam("digest"))
 
 _PREFIX = len("pk-") + 6  # of 43 characters: enough to tell keys apart, and 220 bits are left to guess
 
@@ -29,6 +56,7 @@ class Caller:
     key_id: str
     user_id: str | None
     role: Role
+    name: str  # for people: the user's, or the key's if it is no user's
 
 
 async def create_key(
@@ -57,7 +85,7 @@ async def create_key(
         role=role,
         name=name,
         prefix=plaintext[:_PREFIX],
-        digest=_digest(plaintext),
+        digest=digest(plaintext),
         created_at=utc_now(),
         expires_at=expires_at.astimezone(UTC) if expires_at is not None else None,
     )
@@ -105,26 +133,47 @@ async def create_key_for(
 async def verify_key(session: AsyncSession, plaintext: str) -> Caller:
     """Raises Unauthorized for a key that is unknown, revoked or expired, or whose user has left the project."""
     # 256 random bits need no slow hash, and a look-up by digest tells an attacker nothing by its timing.
-    membership = and_(Membership.project_id == ApiKey.project_id, Membership.user_id == ApiKey.user_id)
-    found = (
-        select(ApiKey, Membership.role)
-        .outerjoin(Membership, membership)
-        .where(
-            ApiKey.digest == _digest(plaintext),
-            ApiKey.revoked_at.is_(None),
-            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > utc_now()),
-        )
-    )
-    row = (await session.execute(found)).one_or_none()
-    if row is None:
+    return await _caller(session, _BY_DIGEST, digest=digest(plaintext))
+
+
+async def good_keys(session: AsyncSession, key_ids: Collection[str]) -> set[str]:
+    """Those of the keys that `verify_key` would not refuse now."""
+    rows = await session.execute(_CALLER.where(_keys.id.in_(key_ids)), {"now": utc_now()})
+    return {key.id for key in rows if _role_now(key) is not None}
+
+
+async def caller_with(session: AsyncSession, which: ColumnElement[bool]) -> Caller:
+    """What the one key that `which` chooses may do now. Raises Unauthorized as `verify_key` does."""
+    return await _caller(session, _CALLER.where(which))
+
+
+async def _caller(session: AsyncSession, query: "Select[Any]", **parameters: str) -> Caller:
+    key = (await session.execute(query, {"now": utc_now(), **parameters})).one_or_none()
+    role = _role_now(key) if key is not None else None
+    if key is None or role is None:
         raise Unauthorized
-    key, member_role = row
+    name = key.user_name or key.name
+    return Caller(project_id=key.project_id, key_id=key.id, user_id=key.user_id, role=role, name=name)
+
+
+def _role_now(key: Any) -> Role | None:
+    """key: a row of `_CALLER`. None: its user has left the project."""
     role: Role = key.role
-    if key.user_id is not None and role is not Role.OPERATOR:
-        if member_role is None:
-            raise Unauthorized
-        role = min(role, member_role, key=lambda one: one.rank)
-    return Caller(project_id=key.project_id, key_id=key.id, user_id=key.user_id, role=role)
+    if key.user_id is None or role is Role.OPERATOR:
+        return role
+    return min(role, key.member_role, key=lambda one: one.rank) if key.member_role is not None else None
+
+
+async def page(
+    session: AsyncSession, project_id: str, *, limit: int, cursor: str | None
+) -> tuple[Sequence[ApiKey], str | None]:
+    """At most `limit` of the project's keys, as `list_keys` orders them, from after `cursor`; and the next cursor, None
+    at the end. Raises InvalidRequest."""
+    chosen = select(ApiKey).where(ApiKey.project_id == project_id)
+    if cursor is not None:
+        chosen = chosen.where(ApiKey.id > checked_cursor(cursor, "key"))
+    keys = (await session.scalars(chosen.order_by(ApiKey.id).limit(limit + 1))).all()
+    return cut(keys, limit, lambda key: key.id)
 
 
 async def list_keys(session: AsyncSession, project_id: str | None = None) -> Sequence[ApiKey]:
@@ -154,5 +203,5 @@ async def revoke_key(
     return key
 
 
-def _digest(plaintext: str) -> str:
+def digest(plaintext: str) -> str:
     return hashlib.sha256(plaintext.encode(errors="replace")).hexdigest()

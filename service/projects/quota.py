@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import QuotaExceeded
+from service.queue.capacity import Needs
 from service.spec import AlignmentJob
-from service.spec.resources import PoolRequest, ReferencePlacement
+from service.spec.resources import PoolRequest
 
 _MAX = 2**53  # JSON's largest whole number that every client reads exactly
 
@@ -20,14 +21,18 @@ class Quota(BaseModel):
     max_running_jobs: int | None = Field(
         None, ge=0, le=_MAX, description="Jobs on the cluster at one time; the others wait."
     )
-    max_gpus: float | None = Field(None, ge=0, le=_MAX, description="GPUs that jobs hold at one time; the others wait.")
+    max_gpus: float | None = Field(
+        None, ge=0, le=_MAX, description="GPUs that jobs and served models hold at one time; others wait."
+    )
     max_gpu_hours_month: float | None = Field(
         None,
         ge=0,
         le=_MAX,
         description="GPU-hours of attempts in a calendar month (UTC). What runs goes on; nothing more starts.",
     )
-    max_storage_bytes: int | None = Field(None, ge=0, le=_MAX, description="Bytes of uploaded files and models.")
+    max_storage_bytes: int | None = Field(
+        None, ge=0, le=_MAX, description="Bytes of uploaded files, of parts of pending uploads, and of models."
+    )
 
 
 class Usage(BaseModel):
@@ -37,9 +42,9 @@ class Usage(BaseModel):
 
     live_jobs: int = Field(description="Jobs that have not ended.")
     running_jobs: int = Field(description="Jobs on the cluster.")
-    gpus: float = Field(description="GPUs that those jobs may hold.")
+    gpus: float = Field(description="GPUs that those jobs may hold, and those of served models.")
     gpu_hours_month: float = Field(description="GPU-hours of attempts in this calendar month (UTC).")
-    storage_bytes: int = Field(description="Bytes of uploaded files and models.")
+    storage_bytes: int = Field(description="Bytes of uploaded files, of parts of pending uploads, and of models.")
 
 
 @dataclass(frozen=True)
@@ -97,14 +102,20 @@ def reason_to_wait(quota: Quota, usage: Usage, gpus: float) -> Shortage | None:
     return next(filter(None, found), None)
 
 
+def no_engine(quota: Quota, used: float, asked: float) -> Shortage | None:
+    """Why engines of `asked` GPUs more are not started; None if they are. used: what jobs and engines hold now."""
+    return _over("max_gpus", used, asked, quota.max_gpus)
+
+
 def gpus_held(spec: AlignmentJob, *, unset: float) -> float:
-    """GPUs that the job holds at most at one time: its training workers', and its scorers' if it may have any.
+    """GPUs that the job holds at most at one time: its training workers', and its scorers' if it may have any, which
+    for LoRA depends on the cluster's nodes.
 
     unset: GPUs of a worker that does not say.
     """
     resources = spec.resources
     held = _gpus(resources.policy, unset)
-    if spec.needs_reference_pass and resources.reference_placement is not ReferencePlacement.POLICY:
+    if Needs.of(spec).reference is not None:
         held += _gpus(resources.reference, unset)
     return held
 

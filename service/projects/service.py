@@ -19,7 +19,9 @@ from service.db.tenant_tables import Membership, Project, User
 from service.errors import InvalidRequest, InvalidState, NotFound
 from service.ids import is_id, new_id
 from service.keys.roles import Role
+from service.paging import checked_cursor, cut
 from service.projects.quota import Quota
+from service.retention.policy import Retention
 
 PROJECT_ID = r"[a-z0-9][a-z0-9._-]{0,62}"
 USER_NAME = r"[\w][\w.@+-]{0,199}"
@@ -37,13 +39,13 @@ async def ensure(session: AsyncSession, project_id: str) -> Project:
     return await get(session, project_id)
 
 
-def checked_id(project_id: str) -> str:
+def checked_id(project_id: str, *, field: str = "project") -> str:
     """The ID, if a new project may have it; else raises InvalidRequest."""
     if re.fullmatch(PROJECT_ID, project_id, re.ASCII) is None:
         raise InvalidRequest(
             "A project's ID has 1 to 63 characters: small letters, digits, '.', '_' and '-', and starts with a letter "
             "or a digit.",
-            field="project",
+            field=field,
         )
     return project_id
 
@@ -68,8 +70,22 @@ async def get(session: AsyncSession, project_id: str, *, lock: bool = False) -> 
     return project
 
 
+async def hold(session: AsyncSession, project_id: str) -> None:
+    """Others that hold the project wait until this transaction ends, so what is counted in it stays so. (A project from
+    before there were any has no row, and holds nobody.)"""
+    await session.execute(select(Project.id).where(Project.id == project_id).with_for_update())
+
+
 async def all_projects(session: AsyncSession) -> Sequence[Project]:
     return (await session.scalars(select(Project).order_by(Project.id))).all()
+
+
+async def page(session: AsyncSession, *, limit: int, cursor: str | None) -> tuple[Sequence[Project], str | None]:
+    """At most `limit` of all projects by ID, from after `cursor`; and the next cursor, None at the end."""
+    found = select(Project).order_by(Project.id)
+    if cursor is not None:
+        found = found.where(Project.id > checked_id(cursor, field="cursor"))
+    return cut((await session.scalars(found.limit(limit + 1))).all(), limit, lambda project: project.id)
 
 
 async def set_quota(session: AsyncSession, project_id: str, changes: Quota) -> Project:
@@ -77,6 +93,16 @@ async def set_quota(session: AsyncSession, project_id: str, changes: Quota) -> P
     project = await get(session, project_id, lock=True)
     quota = Quota.model_validate(project.quota | changes.model_dump(exclude_unset=True))
     project.quota = quota.model_dump(exclude_none=True)
+    await audit.record(session, project_id, project_id=project_id)
+    return project
+
+
+async def set_retention(session: AsyncSession, project_id: str, changes: Retention) -> Project:
+    """Change what is set in `changes`; null goes back to the settings. What is removed at the next look follows it."""
+    project = await get(session, project_id, lock=True)
+    retention = Retention.model_validate((project.retention or {}) | changes.model_dump(exclude_unset=True))
+    project.retention = retention.model_dump(exclude_none=True) or None
+    await session.flush()
     await audit.record(session, project_id, project_id=project_id)
     return project
 
@@ -106,6 +132,20 @@ async def members(session: AsyncSession, project_id: str) -> Sequence[tuple[User
         .order_by(User.name)
     )
     return [(user, membership) for user, membership in await session.execute(found)]
+
+
+async def members_page(
+    session: AsyncSession, project_id: str, *, limit: int, cursor: str | None
+) -> tuple[Sequence[tuple[User, Membership]], str | None]:
+    """At most `limit` members by name, from after `cursor`; and the next cursor, None at the end. Raises
+    InvalidRequest."""
+    found = select(User, Membership).join(Membership, Membership.user_id == User.id)
+    found = found.where(Membership.project_id == project_id)
+    if cursor is not None:  # a user who is no member any more keeps the name
+        last = select(User.name).where(User.id == checked_cursor(cursor, "user")).scalar_subquery()
+        found = found.where(User.name > last)
+    rows = (await session.execute(found.order_by(User.name).limit(limit + 1))).all()
+    return cut([(user, membership) for user, membership in rows], limit, lambda row: row[0].id)
 
 
 async def user_names(session: AsyncSession, project_id: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cached_property
 
 from service.spec import AlignmentJob, Lora, PoolRequest
+from service.spec.placement import has_place_for_scorer
 from service.spec.pools import SHARED, Pool
 from service.spec.resources import ReferencePlacement
 from service.spec.training import Parallelism
@@ -89,6 +90,10 @@ class Demand:
     def __add__(self, other: "Demand") -> "Demand":
         return Demand(self.policy + other.policy, self.reference + other.reference)
 
+    def minus(self, other: "Demand") -> "Demand":
+        """What is left, never less than nothing."""
+        return Demand(self.policy.minus(other.policy), self.reference.minus(other.reference))
+
     def of(self, pool: Pool) -> Amount:
         return self.policy if pool is Pool.POLICY else self.reference
 
@@ -107,7 +112,7 @@ class Needs:
 
     policy: PoolRequest
     reference: PoolRequest | None  # None where no scorers of its own are ever started
-    reference_is_optional: bool = False  # the policy's workers score where no node is there for scorers
+    reference_is_optional: bool = False  # the policy's workers score where scorers have no place beside them
 
     @classmethod
     def of(cls, spec: AlignmentJob) -> "Needs":
@@ -123,10 +128,13 @@ class Needs:
     def in_pools(self, capacity: Capacity | None) -> dict[Pool, PoolRequest]:
         """Workers by pool."""
         asked = {Pool.POLICY: self.policy}
-        absent = capacity is not None and not capacity.nodes_of(Pool.REFERENCE)
-        if self.reference is not None and not (self.reference_is_optional and absent):
+        if self.reference is not None and not (self.reference_is_optional and self._leave_no_place(capacity)):
             asked[Pool.REFERENCE] = self.reference
         return asked
+
+    def _leave_no_place(self, capacity: Capacity | None) -> bool:
+        assert self.reference is not None
+        return capacity is not None and not has_place_for_scorer(self.policy, self.reference, capacity.nodes)
 
     def demand(self, capacity: Capacity | None) -> Demand:
         """What a job with these needs holds. Worked out once for each observation of the cluster."""

@@ -21,6 +21,7 @@ from service.spec import AlignmentJob, Stage
 NEIGHBOURS = 20
 MAX_RATIO = 4.0
 _AFTER_TRAINING_S = 60.0  # held-out metrics, export and publishing, at most, where nothing better is known
+_SINCE_TRAINING = (Stage.TRAIN, Stage.EVALUATE, Stage.PUBLISH)
 _RATE_MAY_CHANGE = 1.25  # of a stage's rate so far
 
 
@@ -73,7 +74,7 @@ def remaining(
     Once it trains, its own rate is the better witness: up to `_RATE_MAY_CHANGE` faster or slower.
     """
     training = progress.get(Stage.TRAIN)
-    if stage in (Stage.TRAIN, Stage.PUBLISH) and training is not None and (left := eta_s(training)) is not None:
+    if stage in _SINCE_TRAINING and training is not None and (left := eta_s(training)) is not None:
         left -= (now - datetime.fromisoformat(training["updated_at"])).total_seconds()
         left = max(0.0, left)
         return Interval(left / _RATE_MAY_CHANGE, left * _RATE_MAY_CHANGE + _AFTER_TRAINING_S)

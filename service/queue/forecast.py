@@ -1,14 +1,16 @@
 """When queued jobs will start and end, by letting the plan decide about the future: once with every run as short as it
 may be, once as long."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from heapq import heapify, heappop, heappush
 
 from service.queue.estimate import Interval
-from service.queue.plan import OnCluster, plan
+from service.queue.plan import Load, OnCluster, Plan, Queued, WaitCode, decide
 from service.queue.snapshot import Snapshot
 
+_WAITS_FOR_NO_END = (WaitCode.HELD, WaitCode.NEVER_FITS)  # of a job on the cluster: nothing here changes them
 HORIZON = 40  # jobs that are looked ahead for: the first in the plan's order
 
 
@@ -48,32 +50,34 @@ _NEVER: _Span = (None, None)
 def _simulate(snapshot: Snapshot, seconds: Mapping[str, float], startup_s: float) -> dict[str, _Span]:
     """Start and end by job ID. A job of unknown length never ends here, and what waits for it never starts."""
     now = snapshot.now
-    first = plan(snapshot.queued, snapshot.on_cluster, snapshot.capacity, snapshot.used, snapshot.rules, now)
+    load = Load(snapshot.capacity, snapshot.on_cluster)
+
+    def decided(queued: Sequence[Queued]) -> Plan:
+        return decide(queued, load, snapshot.used, snapshot.rules, now, name_holders=False)
+
+    first = decided(snapshot.queued)
     ahead = set([*first.starts, *first.waits][:HORIZON])
     queued = {job.id: job for job in snapshot.queued if job.id in ahead}
-    running = {job.id: job for job in snapshot.on_cluster}
-    ends: dict[str, datetime] = {}
-    spans: dict[str, _Span] = {}
-    for id in running:
-        if id in seconds:
-            ends[id] = now + timedelta(seconds=seconds[id])
-        spans[id] = (None, ends.get(id))
+    running: dict[str, OnCluster | Queued] = {job.id: job for job in snapshot.on_cluster}
+    ends = [(now + timedelta(seconds=seconds[id]), id) for id in running if id in seconds]
+    heapify(ends)
+    spans: dict[str, _Span] = dict.fromkeys(running, _NEVER) | {id: (None, end) for end, id in ends}
     while queued:
-        decided = plan(
-            list(queued.values()), list(running.values()), snapshot.capacity, snapshot.used, snapshot.rules, now
-        )
-        for id in decided.starts:
-            job = queued.pop(id)
-            running[id] = OnCluster(job.id, job.project_id, job.needs, job.gpus)
+        plan = decided(list(queued.values()))
+        for id in plan.starts:
+            running[id] = job = queued.pop(id)
+            load.add(job, job.needs.demand(snapshot.capacity))
             begun = now + timedelta(seconds=startup_s)
+            spans[id] = (begun, None)
             if id in seconds:
-                ends[id] = begun + timedelta(seconds=seconds[id])
-            spans[id] = (begun, ends.get(id))
-        left = {id: end for id, end in ends.items() if id in running}
-        if not left:
+                end = begun + timedelta(seconds=seconds[id])
+                heappush(ends, (end, id))
+                spans[id] = (begun, end)
+        if not ends or all(wait.code in _WAITS_FOR_NO_END for wait in plan.waits.values()):
             break
-        now = max(now, min(left.values()))
-        running = {id: job for id, job in running.items() if id not in left or left[id] > now}
+        now = max(now, ends[0][0])
+        while ends and ends[0][0] <= now:
+            load.remove(running.pop(heappop(ends)[1]))
     return spans
 
 

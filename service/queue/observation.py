@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,12 +16,15 @@ from service.db.tables import ClusterView
 from service.queue.capacity import Capacity, Node
 from service.settings import Settings
 
-_ROW = 1
+ROW = 1  # there is this one
+_VIEW = select(ClusterView).where(ClusterView.id == ROW)
+_HELD = _VIEW.with_for_update()
 
 
 async def read(session: AsyncSession, *, lock: bool = False) -> ClusterView | None:
     """None if no controller has ever looked. lock: other controllers that plan wait until this transaction ends."""
-    return await session.get(ClusterView, _ROW, with_for_update=lock or None, populate_existing=True)
+    found = await session.scalars(_HELD if lock else _VIEW, execution_options={"populate_existing": True})
+    return found.one_or_none()
 
 
 def capacity_of(view: ClusterView | None, settings: Settings) -> Capacity | None:
@@ -68,7 +72,7 @@ async def _write(session: AsyncSession, found: Sequence[Node] | None, trouble: s
     now = utc_now()
     view = await read(session, lock=True)
     if view is None:
-        view = ClusterView(id=_ROW, nodes=[], observed_at=None, tried_at=now)
+        view = ClusterView(id=ROW, nodes=[], observed_at=None, tried_at=now)
         session.add(view)
     view.tried_at, view.trouble = now, trouble
     if found is not None:

@@ -11,7 +11,8 @@ start that draws on a pool that it needs. So every job that fits the empty clust
 on the cluster then has ended. A job that would not fit even the empty cluster keeps nobody waiting.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import insort
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -70,10 +71,11 @@ class OnCluster:
 
 @dataclass(frozen=True)
 class Limit:
-    """A project's quota, and the GPU-hours that it has used this month."""
+    """A project's quota, the GPU-hours that it has used this month, and the GPUs that its served models hold."""
 
     quota: Quota
     gpu_hours_month: float
+    gpus_served: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,55 @@ class Plan:
     waits: Mapping[str, Wait]
 
 
+_Source = tuple[str, str]  # a kind of resource, and a label of nodes that give it
+
+
+class Load:
+    """What is on the cluster, added up as jobs come and go; so a plan costs by what it looks at, not by what runs."""
+
+    def __init__(self, capacity: Capacity | None, jobs: Iterable[OnCluster] = ()) -> None:
+        self.capacity = capacity
+        self.claims: dict[str, Demand] = {}
+        self.taken = Demand()
+        self._of_project: dict[str, tuple[int, float]] = {}
+        self._holders: dict[frozenset[_Source], list[tuple[float, str]]] = {}  # those that were asked about
+        for job in sorted(jobs, key=lambda job: job.id):
+            self.add(job, job.needs.demand(capacity))
+
+    def copy(self) -> "Load":
+        other = Load(self.capacity)
+        other.claims, other.taken, other._of_project = dict(self.claims), self.taken, dict(self._of_project)
+        return other
+
+    def add(self, job: OnCluster | Queued, demand: Demand) -> None:
+        self.claims[job.id] = demand
+        self.taken += demand
+        count, gpus = self.of_project(job.project_id)
+        self._of_project[job.project_id] = count + 1, gpus + job.gpus
+        for wanted, holders in self._holders.items():
+            if _sources(demand, self.capacity) & wanted:
+                insort(holders, (-demand.gpus, job.id))
+
+    def remove(self, job: OnCluster | Queued) -> None:
+        self.taken = self.taken.minus(self.claims.pop(job.id))
+        count, gpus = self.of_project(job.project_id)
+        self._of_project[job.project_id] = count - 1, gpus - job.gpus
+        self._holders.clear()
+
+    def of_project(self, project_id: str) -> tuple[int, float]:
+        """Its jobs, and the GPUs that they count for in its quota."""
+        return self._of_project.get(project_id, (0, 0.0))
+
+    def holders(self, demand: Demand) -> tuple[str, ...]:
+        """The jobs that hold something of what the demand may draw on, largest first."""
+        wanted = _sources(demand, self.capacity)
+        if (known := self._holders.get(wanted)) is None:
+            sources = {held: _sources(held, self.capacity) & wanted for held in set(self.claims.values())}
+            known = sorted((-held.gpus, id) for id, held in self.claims.items() if sources[held])
+            self._holders[wanted] = known
+        return tuple(id for _, id in known)
+
+
 def plan(
     queued: Sequence[Queued],
     on_cluster: Sequence[OnCluster],
@@ -122,15 +173,30 @@ def plan(
     capacity: None where it is not known, or grows on demand: only `rules.max_running` then limits.
     used: GPU-seconds of each project within the operator's window.
     """
-    step = _Step(capacity, rules)
-    for one in sorted(on_cluster, key=lambda job: job.id):
-        step.place(one, one.needs.demand(capacity))
+    return decide(queued, Load(capacity, on_cluster), used, rules, now)
+
+
+def decide(
+    queued: Sequence[Queued],
+    load: Load,
+    used: Mapping[str, float],
+    rules: Rules,
+    now: datetime,
+    *,
+    name_holders: bool = True,
+) -> Plan:
+    """As `plan`, with what is on the cluster added up already; `load` stays as it is.
+
+    name_holders: without it no wait names any.
+    """
+    capacity = load.capacity
+    step = _Step(load.copy(), rules, name_holders=name_holders)
     starts: list[str] = []
     waits: dict[str, Wait] = {}
     for job, demand in _in_order(queued, capacity, used, rules, now):
         wait = step.why_not(job, demand)
         if wait is None:
-            step.place(job, demand)
+            step.load.add(job, demand)
             starts.append(job.id)
             continue
         waits[job.id] = replace(wait, position=len(waits) + 1)
@@ -139,49 +205,41 @@ def plan(
     return Plan(tuple(starts), waits)
 
 
-_Source = tuple[str, str]  # a kind of resource, and a label of nodes that give it
-
-
 class _Step:
     """What is taken and reserved so far in one plan, added up as it goes."""
 
-    def __init__(self, capacity: Capacity | None, rules: Rules) -> None:
-        self._capacity = capacity
+    def __init__(self, load: Load, rules: Rules, *, name_holders: bool) -> None:
+        self.load = load
         self._rules = rules
-        self._placed: list[OnCluster | Queued] = []
-        self._claims: dict[str, Demand] = {}
-        self._taken = Demand()
+        self._name_holders = name_holders
         self._reserved = Demand()  # by aged jobs that wait
         self._first: dict[_Source, str] = {}  # of those jobs, the first that may draw on it
 
-    def place(self, job: OnCluster | Queued, demand: Demand) -> None:
-        self._placed.append(job)
-        self._claims[job.id] = demand
-        self._taken += demand
-
     def reserve(self, job: Queued, demand: Demand) -> None:
         self._reserved += demand
-        if self._capacity is not None:
-            for source in _sources(demand, self._capacity):
-                self._first.setdefault(source, job.id)
+        for source in _sources(demand, self.load.capacity):
+            self._first.setdefault(source, job.id)
 
     def why_not(self, job: Queued, demand: Demand) -> Wait | None:
         """None if the job may be placed."""
         if job.held is not None:
             return Wait(WaitCode.HELD, demand, held=job.held)
-        if shortage := _over_quota(job, self._placed, self._rules):
+        if shortage := _over_quota(job, self.load, self._rules):
             return Wait(WaitCode.QUOTA, demand, held=shortage.message.capitalize() + ".")
-        capacity = self._capacity
+        capacity = self.load.capacity
         if capacity is not None and (missing := shortfall(demand, capacity)):
             return Wait(WaitCode.NEVER_FITS, demand, missing)
-        if len(self._claims) >= self._rules.max_running:
-            return Wait(WaitCode.MAX_RUNNING_JOBS, demand, holders=tuple(self._claims))
+        if len(self.load.claims) >= self._rules.max_running:
+            return Wait(
+                WaitCode.MAX_RUNNING_JOBS, demand, holders=tuple(self.load.claims) if self._name_holders else ()
+            )
         if capacity is None:
             return None
         if ahead := self._delayed_by(demand, capacity):
             return Wait(WaitCode.BEHIND_AGED_JOB, demand, ahead=ahead)
-        if missing := shortfall(self._taken + demand, capacity):
-            return Wait(WaitCode.POOL_FULL, demand, missing, holders=self._holders(demand, capacity))
+        if missing := shortfall(self.load.taken + demand, capacity):
+            holders = self.load.holders(demand) if self._name_holders else ()
+            return Wait(WaitCode.POOL_FULL, demand, missing, holders=holders)
         return None
 
     def _delayed_by(self, demand: Demand, capacity: Capacity) -> str | None:
@@ -189,26 +247,21 @@ class _Step:
         there is not enough for all that runs, goes ahead and asks."""
         if not self._first:
             return None
-        missing = shortfall(self._taken + self._reserved + demand, capacity).values()
+        missing = shortfall(self.load.taken + self._reserved + demand, capacity).values()
         scarce = {kind for kind in ("gpus", "cpus") if any(getattr(amount, kind) for amount in missing)}
         sources = sorted(source for source in _sources(demand, capacity) if source[0] in scarce)
         return next((self._first[source] for source in sources if source in self._first), None)
 
-    def _holders(self, demand: Demand, capacity: Capacity) -> tuple[str, ...]:
-        wanted = _sources(demand, capacity)
-        holders = [id for id, held in self._claims.items() if _sources(held, capacity) & wanted]
-        return tuple(sorted(holders, key=lambda id: (-self._claims[id].gpus, id)))
 
-
-def _over_quota(job: Queued, running: Sequence[OnCluster | Queued], rules: Rules) -> Shortage | None:
+def _over_quota(job: Queued, load: Load, rules: Rules) -> Shortage | None:
     limit = rules.limits.get(job.project_id)
     if limit is None:
         return None
-    own = [one for one in running if one.project_id == job.project_id]
+    running, gpus = load.of_project(job.project_id)
     used = Usage(
         live_jobs=0,  # not asked about
-        running_jobs=len(own),
-        gpus=sum(one.gpus for one in own),
+        running_jobs=running,
+        gpus=limit.gpus_served + gpus,
         gpu_hours_month=limit.gpu_hours_month,
         storage_bytes=0,
     )
@@ -246,13 +299,15 @@ def _is_aged(job: Queued, rules: Rules, now: datetime) -> bool:
     return now - job.queued_at > timedelta(seconds=rules.patience_s)
 
 
-def _sources(demand: Demand, capacity: Capacity) -> set[_Source]:
-    """All that may have to give something of the demand."""
-    return {
+def _sources(demand: Demand, capacity: Capacity | None) -> frozenset[_Source]:
+    """All that may have to give something of the demand; none where it is not known what there is."""
+    if capacity is None:
+        return frozenset()
+    return frozenset(
         (kind, label)
         for pool in demand.pools
         for kind, amount in (("gpus", demand.of(pool).gpus), ("cpus", demand.of(pool).cpus))
         if amount
         for label in (pool.value, SHARED)
         if label in capacity.labels
-    }
+    )

@@ -18,6 +18,7 @@ from service.jobs.states import JobState
 from service.queue.forecast import Eta
 from service.queue.view import QueueNow
 
+WINDOW = timedelta(days=30)  # of what is told to people and to Prometheus
 SCORED = 1000  # forecasts that a score is made from, at most: the newest
 
 QUEUED = "queued"

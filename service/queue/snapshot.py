@@ -2,22 +2,22 @@
 
 import json
 import logging
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
 from pydantic import ValidationError
-from sqlalchemy import Select, case, func, or_, select
+from sqlalchemy import Select, case, func, literal, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.db.tables import Attempt, Job
+from service.db.clock import seconds_between
+from service.db.tables import Attempt, Job, UtcDateTime
 from service.db.tenant_tables import Project
 from service.jobs.repository import ON_CLUSTER, JobRepository, waits_for_scores
 from service.jobs.states import JobState
 from service.projects.quota import Quota
-from service.projects.usage import gpu_hours
+from service.projects.usage import gpu_hours, gpus_served
 from service.queue import observation
 from service.queue.capacity import Capacity, Needs
 from service.queue.plan import Limit, OnCluster, Plan, Queued, Rules, plan
@@ -28,12 +28,14 @@ log = logging.getLogger(__name__)
 
 PER_PROJECT = 50  # the jobs of a project that are looked at: its next ones
 IN_ALL = 500
+_SPECS = 8192  # more than are looked at and run on any one cluster: with too few, each look would parse all of them
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The facts at `now`. jobs: the rows of `queued` and `on_cluster`, by ID. beyond: queued jobs that were not looked
-    at, since so many of their project are before them."""
+    at, since so many of their project are before them. unreadable: queued jobs that another version accepted and this
+    one does not take."""
 
     now: datetime
     queued: Sequence[Queued]
@@ -44,6 +46,7 @@ class Snapshot:
     jobs: Mapping[str, Job]
     specs: Mapping[str, AlignmentJob]
     beyond: int
+    unreadable: Sequence[Job] = ()
 
     def plan(self) -> Plan:
         return plan(self.queued, self.on_cluster, self.capacity, self.used, self.rules, self.now)
@@ -55,7 +58,8 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
     view = await observation.read(session, lock=lock)
     capacity = observation.capacity_of(view, settings)
     # One statement, so that no job is missed between leaving the queue and reaching the cluster.
-    specs, rows = _readable((await session.scalars(_live_jobs(now))).all())
+    live = (await session.scalars(_live_jobs(now))).all()
+    specs, rows = _readable(live)
     waiting = [job for job in rows if job.state is JobState.QUEUED]
     for_scores = await JobRepository(session).waiting_for_scores([job.id for job in waiting if job.reference_group])
     total = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED)
@@ -78,6 +82,7 @@ async def take(session: AsyncSession, settings: Settings, now: datetime, *, lock
         jobs={job.id: job for job in rows},
         specs=specs,
         beyond=max(0, (await session.scalars(total)).one() - len(waiting)),
+        unreadable=[job for job in live if job.state is JobState.QUEUED and job.id not in specs],
     )
 
 
@@ -92,7 +97,7 @@ def _queued(job: Job, spec: AlignmentJob, now: datetime, *, for_scores: bool) ->
 
 
 def _readable(jobs: Sequence[Job]) -> tuple[dict[str, AlignmentJob], list[Job]]:
-    """Without those that another version accepted and this one does not take: they wait, and hold up nobody."""
+    """Without those that another version accepted and this one does not take, which hold up nobody."""
     specs: dict[str, AlignmentJob] = {}
     for job in jobs:
         try:
@@ -107,7 +112,7 @@ def spec_of(job: Job) -> AlignmentJob:
     return _parsed(json.dumps(job.spec))
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=_SPECS)
 def _parsed(spec: str) -> AlignmentJob:
     return AlignmentJob.model_validate_json(spec)
 
@@ -134,7 +139,10 @@ def _live_jobs(now: datetime) -> Select[Job]:
         .order_by(ranked.c.turn, ranked.c.id)
         .limit(IN_ALL)
     )
-    return select(Job).where(or_(Job.state.in_(ON_CLUSTER), Job.id.in_(chosen))).order_by(Job.id)
+    # Joined by UNION: with OR, all jobs that there ever were are looked through.
+    on_cluster = select(Job.id).where(Job.state.in_(ON_CLUSTER))
+    live = union_all(on_cluster, select(chosen.subquery().c.id)).subquery()
+    return select(Job).where(Job.id.in_(select(live.c.id))).order_by(Job.id)
 
 
 async def _limits(session: AsyncSession, project_ids: Collection[str], now: datetime) -> dict[str, Limit]:
@@ -144,20 +152,27 @@ async def _limits(session: AsyncSession, project_ids: Collection[str], now: date
         if quota.max_running_jobs is quota.max_gpus is quota.max_gpu_hours_month is None:
             continue
         hours = quota.max_gpu_hours_month is not None
-        limits[project.id] = Limit(quota, await gpu_hours(session, project.id, now) if hours else 0.0)
+        limits[project.id] = Limit(
+            quota,
+            await gpu_hours(session, project.id, now) if hours else 0.0,
+            await gpus_served(session, project.id) if quota.max_gpus is not None else 0.0,
+        )
     return limits
 
 
 async def _gpu_seconds(session: AsyncSession, now: datetime, window_s: float) -> dict[str, float]:
     """By project: what its attempts held within the window. An attempt that needs no GPU counts as one."""
-    since = now - timedelta(seconds=window_s)
-    held = (
-        select(Job.project_id, Job.gpus, Attempt.created_at, Attempt.finished_at)
-        .join(Job, Job.id == Attempt.job_id)
+    since, until = (literal(time, UtcDateTime()) for time in (now - timedelta(seconds=window_s), now))
+    begun = case((Attempt.created_at < since, since), else_=Attempt.created_at)
+    ended = func.coalesce(Attempt.finished_at, until)
+    gpus = case((Job.gpus > 1, Job.gpus), else_=1.0)
+    held = case((ended > begun, seconds_between(begun, ended) * gpus), else_=0.0)
+    used = (
+        select(Job.project_id, func.sum(held))
+        .join(Attempt, Attempt.job_id == Job.id)
         .where(or_(Attempt.finished_at > since, Attempt.finished_at.is_(None)))
+        .group_by(Job.project_id)
     )
-    used: defaultdict[str, float] = defaultdict(float)
-    for project_id, gpus, begun, ended in await session.execute(held):
-        seconds = ((ended or now) - max(begun, since)).total_seconds()
-        used[project_id] += max(0.0, seconds) * max(1.0, gpus or 0.0)
-    return dict(used)
+    # Added up by the database: a row of each attempt took longer to read than the plan takes. Rounded, since it adds in
+    # any order, and what is equal must stay so.
+    return {project_id: round(seconds, 3) for project_id, seconds in await session.execute(used)}

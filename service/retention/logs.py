@@ -10,6 +10,7 @@ from service.db.guarded import guarded_update
 from service.db.session import Database
 from service.db.tables import Event, Job, Metric
 from service.jobs.states import TERMINAL
+from service.retention.policy import EVERY_PROJECT, Scope
 
 MAX_JOBS = 100  # of one sweep
 _CHUNK = 2000  # rows of one transaction
@@ -20,10 +21,12 @@ _REMOVED_TO: dict[type[Event] | type[Metric], InstrumentedAttribute[int]] = {
 }
 
 
-async def sweep(database: Database, log: type[Event] | type[Metric], before: datetime) -> int:
+async def sweep(
+    database: Database, log: type[Event] | type[Metric], before: datetime, scope: Scope = EVERY_PROJECT
+) -> int:
     """Remove rows that are older than `before`, of jobs that finished before it; returns how many."""
     async with database.reading() as session:
-        job_ids = await _with_old_rows(session, log, before)
+        job_ids = await _with_old_rows(session, log, before, scope)
     removed = 0
     for job_id in job_ids:
         while some := await _remove_some(database, log, job_id, before):
@@ -31,12 +34,14 @@ async def sweep(database: Database, log: type[Event] | type[Metric], before: dat
     return removed
 
 
-async def _with_old_rows(session: AsyncSession, log: type[Event] | type[Metric], before: datetime) -> list[str]:
+async def _with_old_rows(
+    session: AsyncSession, log: type[Event] | type[Metric], before: datetime, scope: Scope
+) -> list[str]:
     """Jobs whose next row to go is there and old enough."""
     found = (
         select(Job.id)
         .join(log, (log.job_id == Job.id) & (log.number == _REMOVED_TO[log] + 1))
-        .where(Job.state.in_(TERMINAL), Job.finished_at < before, log.created_at < before)
+        .where(Job.state.in_(TERMINAL), Job.finished_at < before, log.created_at < before, scope.holds(Job.project_id))
     )
     return list((await session.scalars(found.order_by(Job.finished_at).limit(MAX_JOBS))).all())
 

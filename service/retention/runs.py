@@ -16,18 +16,20 @@ from service.db.session import Database
 from service.db.tables import Job
 from service.jobs.repository import append_event
 from service.jobs.states import TERMINAL
+from service.retention.policy import EVERY_PROJECT, Scope
 from service.settings import Settings
 from service.spec import Storage
 
 MAX_JOBS = 50  # of one sweep
 
 
-async def sweep(database: Database, settings: Settings, before: datetime) -> int:
+async def sweep(database: Database, settings: Settings, before: datetime, scope: Scope = EVERY_PROJECT) -> int:
     """Remove what jobs that finished before `before` have left; returns of how many jobs there was something."""
     storage = Storage(settings.storage_root)
     # they may have run again since
     left = or_(Job.run_removed_at.is_(None), Job.run_removed_at < Job.finished_at)
     finished = select(Job.id).where(Job.state.in_(TERMINAL), Job.finished_at < before, left)
+    finished = finished.where(scope.holds(Job.project_id))
     async with database.reading() as session:
         job_ids = (await session.scalars(finished.order_by(Job.finished_at).limit(MAX_JOBS))).all()
     removed = 0

@@ -12,16 +12,17 @@ from service.errors import InvalidState, NotFound
 from service.files import service as files
 from service.files.contents import named_in
 from service.jobs.states import LIVE
+from service.retention.policy import EVERY_PROJECT, Scope
 from service.settings import Settings
 
 MAX_FILES = 100  # of one sweep
 
 
-async def sweep(database: Database, settings: Settings, before: datetime) -> int:
+async def sweep(database: Database, settings: Settings, before: datetime, scope: Scope = EVERY_PROJECT) -> int:
     """Delete files uploaded before `before` that no job since then was on, as clients delete them; returns how many."""
     async with database.reading() as session:
         uploaded = select(File.id, File.project_id).where(File.deleted_at.is_(None), File.created_at < before)
-        old = (await session.execute(uploaded.order_by(File.id))).all()
+        old = (await session.execute(uploaded.where(scope.holds(File.project_id)).order_by(File.id))).all()
         needed = await _needed_since(session, before) if old else set()
     removed = 0
     for file_id, project_id in [(file_id, project_id) for file_id, project_id in old if file_id not in needed]:

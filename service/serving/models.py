@@ -1,75 +1,157 @@
-"""The models of a job as they are named, and whether they can be asked."""
+"""How models are named, and where those that are served are asked."""
 
+import asyncio
 import json
+import time
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.db.serving_tables import CheckpointExport, ModelName, Promotion
 from service.db.session import Database
-from service.db.tables import Job
+from service.db.tables import Deployment, Job
 from service.deployments import service as deployments
-from service.errors import ModelNotDeployed, NotFound, ServingUnavailable
+from service.deployments.uses import DeploymentUses
+from service.errors import ModelNotDeployed, ModelWaking, NotFound, ServingUnavailable
+from service.ids import is_id
 from service.jobs import published
-from service.jobs.states import DeploymentState
+from service.jobs.repository import JobRepository
+from service.jobs.states import DeploymentState, ExportState
+from service.promotions.names import is_name
 from service.settings import Settings
+from service.spec.model import one_spelling
 
 _JOB, _BASE = "job:", ":base"
+_LOOK_EVERY_S = 0.5
+_MAX_RETRY_AFTER_S = 60  # beyond which OpenAI's package takes its own time
 
 
 class Side(StrEnum):
-    """What the engines call the two models."""
+    """The two models of a deployment."""
 
     BASE = "base"
     ALIGNED = "aligned"
 
 
-def model_name(job_id: str, side: Side = Side.ALIGNED) -> str:
+@dataclass(frozen=True)
+class Named:
+    """A model that a name means: what the job made, up to `step` if it is a checkpoint; or the base beside it."""
+
+    job: Job
+    step: int | None
+    side: Side
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that answers. `model` is its name on the engine."""
+
+    job: Job
+    deployment: Deployment
+    side: Side
+    base_url: str
+    model: str
+
+    def url(self, path: str) -> str:
+        """path: such as `chat/completions`."""
+        return f"{self.base_url}/{path}"
+
+
+def model_name(job_id: str, side: Side = Side.ALIGNED, step: int | None = None) -> str:
     """How a job's model is named wherever a model is asked for; that of its base is no model to train from."""
-    return f"{_JOB}{job_id}{_BASE if side is Side.BASE else ''}"
+    return f"{_JOB}{deployments.deployment_id(job_id, step)}{_BASE if side is Side.BASE else ''}"
 
 
-def model_of(name: str) -> tuple[str, Side]:
-    """The job and the side that a name may mean: of any text, the inverse of `model_name` if it has one."""
-    job_id = name.removeprefix(_JOB)
-    side = Side.BASE if job_id.endswith(_BASE) else Side.ALIGNED
-    return job_id.removesuffix(_BASE), side
+def model_of(name: str) -> tuple[str, int | None, Side]:
+    """Job, step and side that a name may mean: of any text, the inverse of `model_name` if it has one."""
+    side = Side.BASE if name.endswith(_BASE) else Side.ALIGNED
+    job_id, _, step = one_spelling(name.removesuffix(_BASE)).removeprefix(_JOB).partition("@")
+    if step and not (step.isascii() and step.isdecimal() and len(step) <= 9 and step[0] != "0"):
+        return "", None, side
+    return job_id, int(step) if step else None, side
 
 
-async def require_served(database: Database, project_id: str, name: str) -> tuple[Job, Side]:
-    """The job whose engines answer for the model `name`.
+async def find(session: AsyncSession, project_id: str, name: str) -> Named:
+    """What `name` means: a job's model, that of an exported checkpoint, a base, or what was promoted to the name.
 
-    Raises NotFound if the project has no such model, ModelNotDeployed if it must be deployed first, and
-    ServingUnavailable while it is being deployed.
+    Raises NotFound if the project has no such model, or it is not there any more.
     """
-    job_id, side = model_of(name)
-    async with database.reading() as session:
-        try:
-            job = await published.get(session, project_id, job_id)
-        except NotFound as error:
-            raise NotFound(f"There is no model '{name[:100]}' among yours. GET /v1/models lists them.") from error
-        deployment = await deployments.find(session, job)
-    state = deployment.state if deployment else None
-    if state is DeploymentState.READY:
-        return job, side
-    if state is DeploymentState.DEPLOYING:
-        raise ServingUnavailable(why_not(job.id, state))
-    raise ModelNotDeployed(why_not(job.id, state), job_id=job.id)
+    job_id, step, side = model_of(name)
+    try:
+        if not is_id("job", job_id):
+            promotion = await _promoted(session, project_id, name)
+            job = await JobRepository(session).get_in_project(promotion.job_id, project_id)
+            return Named(job, promotion.step, Side.ALIGNED)
+        if step is None:
+            return Named(await published.get(session, project_id, job_id), None, side)
+        job = await JobRepository(session).get_in_project(job_id, project_id)
+        exported = await session.get(CheckpointExport, (job.id, step))
+        if exported is None or exported.state is not ExportState.READY or exported.deleted_at is not None:
+            raise NotFound(f"The checkpoint after step {step} of {job.id} is not exported.")
+        return Named(job, step, side)
+    except NotFound as error:
+        raise NotFound(f"There is no model '{name[:100]}' among yours. GET /v1/models lists them.") from error
 
 
-def why_not(job_id: str, state: DeploymentState | None) -> str:
+async def require_served(
+    database: Database, settings: Settings, uses: DeploymentUses, project_id: str, name: str
+) -> Served:
+    """Where the model `name` is asked. One that sleeps is woken, and waited for.
+
+    Raises NotFound if the project has no such model, ModelNotDeployed if it must be deployed first,
+    ServingUnavailable while it is being deployed, and ModelWaking if it is not up in `settings.wake_wait_s`.
+    """
+    async with database.reading(brief=True) as session:
+        named = await find(session, project_id, name)
+        deployment = await deployments.find(session, named.job, named.step)
+    return _served(settings, named.job, await require_ready(database, settings, uses, named, deployment), named.side)
+
+
+async def require_ready(
+    database: Database, settings: Settings, uses: DeploymentUses, named: Named, deployment: Deployment | None
+) -> Deployment:
+    """The deployment when its models answer; raises as `require_served` does. deployment: as it was just read."""
+    deadline = time.monotonic() + settings.wake_wait_s
+    while deployment is not None and deployment.state is not DeploymentState.READY:
+        if deployment.state is DeploymentState.SLEEPING:
+            async with database.transaction() as session:
+                deployment = await deployments.wake(session, deployment)
+        if deployment.state is not DeploymentState.DEPLOYING:
+            break
+        if deployment.start_s is None:  # nobody knows how long it takes the first time
+            raise ServingUnavailable(why_not(named.job.id, named.step, deployment.state))
+        if time.monotonic() >= deadline:
+            raise _waking(named, deployment.start_s)
+        await asyncio.sleep(_LOOK_EVERY_S)
+        async with database.reading() as session:
+            deployment = await deployments.find(session, named.job, named.step)
+    if deployment is None or deployment.state is not DeploymentState.READY:
+        why = why_not(named.job.id, named.step, deployment.state if deployment else None)
+        raise ModelNotDeployed(why, job_id=named.job.id)
+    await uses.begin(database, deployment)
+    return deployment
+
+
+def sides(settings: Settings, job: Job, deployment: Deployment) -> dict[Side, Served]:
+    """Both models of a deployment that is ready."""
+    return {side: _served(settings, job, deployment, side) for side in Side}
+
+
+def why_not(job_id: str, step: int | None, state: DeploymentState | None) -> str:
     """Why models that are not ready cannot be asked, and what to do."""
-    again = f"POST /v1/jobs/{job_id}/deployment"
+    route = deployments.route(job_id, step)
+    which = deployments.deployment_id(job_id, step)
     match state:
         case DeploymentState.DEPLOYING:
-            return f"The models of {job_id} are being deployed: try again when GET /v1/jobs/{job_id} says `ready`."
+            return f"The models of {which} are being deployed: try again when GET {route} says `ready`."
         case DeploymentState.FAILED:
-            return f"The models of {job_id} could not be deployed; {again} tries again."
+            return f"The models of {which} could not be deployed, GET {route} says why; POST {route} tries again."
         case _:
-            return f"The models of {job_id} are not deployed; {again} deploys them."
-
-
-def engine_url(settings: Settings, job_id: str, path: str) -> str:
-    """path: such as `chat/completions`."""
-    return f"{settings.serve_url.rstrip('/')}/{job_id}/v1/{path}"
+            return f"The models of {which} are not deployed; POST {route} deploys them."
 
 
 def has_chat_template(model: Path) -> bool:
@@ -81,3 +163,26 @@ def has_chat_template(model: Path) -> bool:
     except FileNotFoundError:
         return False
     return isinstance(config, dict) and bool(config.get("chat_template"))
+
+
+async def _promoted(session: AsyncSession, project_id: str, name: str) -> Promotion:
+    current = select(Promotion).join(ModelName, ModelName.current_id == Promotion.id)
+    mine = current.where(ModelName.project_id == project_id, ModelName.name == name)
+    promotion = (await session.scalars(mine)).one_or_none() if is_name(name) else None
+    if promotion is None:
+        raise NotFound("There is no such name.")
+    return promotion
+
+
+def _served(settings: Settings, job: Job, deployment: Deployment, side: Side) -> Served:
+    assert deployment.places is not None
+    place: dict[str, Any] = deployment.places[side]
+    return Served(job, deployment, side, f"{settings.serve_url.rstrip('/')}/{place['engine']}/v1", place["model"])
+
+
+def _waking(named: Named, start_s: float) -> ModelWaking:
+    which = deployments.deployment_id(named.job.id, named.step)
+    return ModelWaking(
+        f"The models of {which} were not up and are waking, which took {start_s:.0f} s the last time: try again.",
+        retry_after_s=max(1, min(round(start_s / 2), _MAX_RETRY_AFTER_S)),
+    )

@@ -1,15 +1,13 @@
 """The catalogue of losses: what a person needs to choose one, read off the declarations."""
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from service.spec.curves import MARGINS, SETTING, Curve, curve
 from service.spec.losses import DECLARATIONS, LossKind
 from service.spec.shapes import DataShape
-
-CURVES = Path(__file__).with_name("loss_curves.json")  # written by workers/losses/curves.py
 
 NOTATION = (
     "s is the sigmoid. C = log p(chosen) - log q(chosen) with p the policy and q the reference, R the same of the "
@@ -21,12 +19,6 @@ NOTATION = (
     "With reference_free, C and R are log p; with an f_divergence, f' of the log-ratios."
 )
 
-CURVE_SETTING = (
-    "Default options; a step of one pair, or of one desirable and one undesirable answer. The answers have 10 tokens "
-    "and log-prob -30 under the reference, -30 + d/2 (chosen) and -30 - d/2 (rejected) under the policy. `gradient` is "
-    "the derivative by d."
-)
-
 
 class Parameter(BaseModel):
     name: str
@@ -35,18 +27,6 @@ class Parameter(BaseModel):
     default: float | bool | str | None
     choices: list[str] | None = Field(None, description="Of a choice: all values it can have.")
     range: str | None = Field(None, description="Of a number: the interval, as (0, 100].", examples=["(0, 100]"])
-
-
-class Curve(BaseModel):
-    """One value for each margin of the catalogue."""
-
-    loss: list[float]
-    gradient: list[float]
-
-
-class LossCurves(BaseModel):
-    margins: list[float]
-    curves: dict[LossKind, Curve]
 
 
 class LossEntry(BaseModel):
@@ -61,24 +41,25 @@ class LossEntry(BaseModel):
     )
     needs_reference: bool = Field(description="Whether it reads the reference model, with its default options.")
     parameters: list[Parameter]
-    curve: Curve
+    curve: Curve = Field(description="With default options; POST /v1/losses/curves has it with others.")
 
 
 class LossCatalogue(BaseModel):
     notation: str = NOTATION
-    curve_setting: str = CURVE_SETTING
-    margins: list[float] = Field(description="The log-ratio margins d that each `curve` has a value for.")
+    curve_setting: str = SETTING
+    margins: list[float] = Field(
+        list(MARGINS), description="The log-ratio margins d that each `curve` has a value for."
+    )
     data: list[LossEntry]
 
 
 @cache
 def catalogue() -> LossCatalogue:
     """Every loss that a job may name, in the order of LossKind."""
-    sampled = LossCurves.model_validate_json(CURVES.read_bytes())
-    return LossCatalogue(margins=sampled.margins, data=[_entry(kind, sampled.curves[kind]) for kind in LossKind])
+    return LossCatalogue(data=[_entry(kind) for kind in LossKind])
 
 
-def _entry(kind: LossKind, curve: Curve) -> LossEntry:
+def _entry(kind: LossKind) -> LossEntry:
     declared = DECLARATIONS[kind]
     about = declared.about
     return LossEntry(
@@ -90,7 +71,7 @@ def _entry(kind: LossKind, curve: Curve) -> LossEntry:
         data_shape=kind.data_shape,
         needs_reference=declared().needs_reference,
         parameters=parameters(kind),
-        curve=curve,
+        curve=curve(declared()),  # type: ignore[arg-type] # each is a Loss
     )
 
 

@@ -27,6 +27,7 @@ class TrainOn(StrEnum):
 class DataSpec(SpecModel):
     train: str = Field(
         max_length=2000,
+        title="Training rows",
         description="Where the rows are: the ID of an uploaded file (POST /v1/files), an absolute path on the server "
         "under one of its data roots, `s3://`, `gs://` or `https://`, or a dataset on the Hugging Face Hub as "
         "`hf:owner/name[@revision]`, with `/path` of a file or directory or `:split`. JSON Lines, JSON, CSV or "
@@ -36,6 +37,7 @@ class DataSpec(SpecModel):
     validation: str | None = Field(
         None,
         max_length=2000,
+        title="Validation rows",
         description="Rows to measure on, in place of a share of `train`: the ID of an uploaded file, or an absolute "
         "path as in `train`. All of them are held out; `evaluation.held_out_fraction` and `held_out_max` then choose "
         "nothing, and `max_bad_rows` counts both files. Reports number these rows -1, -2, -3...",
@@ -55,7 +57,13 @@ class DataSpec(SpecModel):
         description="`assistant`: of an answer of several turns only the assistant's count; `completion`: everything "
         "after the prompt counts, user turns and role headers too.",
     )
-    max_length: int = Field(2048, ge=16, le=1_048_576, description="Longest prompt + answer, in tokens.")
+    max_length: int = Field(
+        2048,
+        ge=16,
+        le=1_048_576,
+        description="Longest prompt + answer, in tokens.",
+        json_schema_extra={"unit": "tokens"},
+    )
     max_prompt_length: int | None = Field(
         None,
         ge=1,
@@ -63,6 +71,7 @@ class DataSpec(SpecModel):
         description="Longest prompt, in tokens; null sets no limit of its own. A longer one loses its start, whatever "
         "`truncation` cuts, because its end is where the answer begins; a BOS token stays. With `truncation: error` "
         "the row is refused. Applied before `max_length`.",
+        json_schema_extra={"unit": "tokens"},
     )
     max_completion_length: int | None = Field(
         None,
@@ -70,6 +79,7 @@ class DataSpec(SpecModel):
         le=1_048_576,
         description="Longest answer, in tokens with its end token; null sets no limit of its own. A longer one loses "
         "its end, and the end token with it. With `truncation: error` the row is refused. Applied before `max_length`.",
+        json_schema_extra={"unit": "tokens"},
     )
     truncation: Truncation = Field(
         Truncation.KEEP_END,
@@ -84,6 +94,7 @@ class DataSpec(SpecModel):
         le=1_000_000_000,
         description="Rows that cannot be used (equal answers, an empty one, not JSON...) are left out up to this "
         "number and counted by reason in the job's data report; with more, the job is refused.",
+        json_schema_extra={"unit": "rows"},
     )
 
     @field_validator("train")

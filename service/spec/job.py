@@ -14,11 +14,15 @@ from service.spec.rows.formats import ScoreUse
 from service.spec.shapes import DataShape
 from service.spec.training import Lora, Training
 
-# Labels may not hold quotes and backslashes: SQLite finds a member of a JSON object by a path that cannot spell them.
+# Without quotes and backslashes: what went into a path of JSON where labels were looked for in there.
 Label = Annotated[str, Field(min_length=1, max_length=64, pattern=r'^[^"\\]*$')]
+MAX_LABELS = 16
 Metadata = Annotated[
     dict[Label, Annotated[str, Field(max_length=512)]],
-    Field(max_length=16, description="Labels for people and scripts, at most 16; nothing here reads them."),
+    Field(
+        max_length=MAX_LABELS,
+        description=f"Labels for people and scripts, at most {MAX_LABELS}; nothing here reads them.",
+    ),
 ]
 
 
@@ -58,6 +62,11 @@ class AlignmentJob(SpecModel):
         if shapes == {DataShape.PAIRS, DataShape.RANKED}:
             return DataShape.PAIRS  # a pair is a ranking of two
         return next(iter(shapes), DataShape.ANSWERS)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether every row has a better and a worse answer."""
+        return self.data_shape in (DataShape.PAIRS, DataShape.RANKED)
 
     @property
     def _preference_shapes(self) -> set[DataShape]:
@@ -119,6 +128,11 @@ class AlignmentJob(SpecModel):
                 f"`evaluation.kl_budget` is measured against a reference, which none of the losses {', '.join(kinds)} "
                 "has: leave it out"
             )
+        if self.evaluation.pairs and not self.has_pairs:
+            raise ValueError(
+                f"`evaluation.pairs` measures pairs, and the losses {', '.join(kinds)} learn from {self.data_shape}: "
+                "leave it out"
+            )
         if self.training.reference_sync and not self.needs_reference:
             raise ValueError(
                 f"`training.reference_sync` moves the reference, which none of the losses {', '.join(kinds)} has: "
@@ -141,7 +155,10 @@ class AlignmentJob(SpecModel):
     @property
     def learning_rate(self) -> float:
         """The peak learning rate, with the documented default filled in."""
-        if self.training.learning_rate is not None:
-            return self.training.learning_rate
+        given = self.training.learning_rate
+        return given if given is not None else self.default_learning_rate
+
+    @property
+    def default_learning_rate(self) -> float:
         full = 2e-5 if self.data_shape is DataShape.ANSWERS else 1e-6
         return full * (10 if self.training.method.type == "lora" else 1)

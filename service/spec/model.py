@@ -7,15 +7,24 @@ from pydantic import Field, field_validator, model_validator
 
 from service.spec.base import SpecModel
 
-_SOURCE = re.compile(r"(job:job-[0-9a-f]{21}|hf:[\w.-]+/[\w.-]+(@[\w./-]+)?|/[^\0]*)")
+_STEP = r"[1-9][0-9]{0,8}"
+_SOURCE = re.compile(rf"(job:job-[0-9a-f]{{21}}(@{_STEP})?|hf:[\w.-]+/[\w.-]+(@[\w./-]+)?|/[^\0]*)")
+# As OpenAI names the checkpoints of a model; one spelling is kept.
+_CHECKPOINT = re.compile(rf"(job:job-[0-9a-f]{{21}}):ckpt-step-({_STEP})")
+
+
+def one_spelling(source: str) -> str:
+    """`job:ID:ckpt-step-N` as `job:ID@N`; anything else as it is."""
+    return _CHECKPOINT.sub(r"\1@\2", source) if _CHECKPOINT.fullmatch(source) else source
 
 
 class ModelRef(SpecModel):
     """A model directory, a Hugging Face name or the result of another job. A bare string stands for its `source`."""
 
     source: str = Field(
-        description="`job:ID` (the model that job published), `hf:owner/name[@revision]`, or an absolute path on the "
-        "cluster's storage, in the layout of transformers' `save_pretrained`.",
+        description="`job:ID` (the model that job published), `job:ID@STEP` (an exported checkpoint of it), "
+        "`hf:owner/name[@revision]`, or an absolute path on the cluster's storage, in the layout of transformers' "
+        "`save_pretrained`.",
         examples=["hf:Qwen/Qwen3-0.6B", "/models/qwen3-0.6b", "job:job-019316f0a6b2f3c1d4e5a"],
         max_length=1000,
     )
@@ -32,14 +41,21 @@ class ModelRef(SpecModel):
     @field_validator("source")
     @classmethod
     def _known_form(cls, value: str) -> str:
+        value = one_spelling(value)
         if not _SOURCE.fullmatch(value) or (value.startswith("hf:") and ".." in value):
-            raise ValueError("must be 'job:ID', 'hf:owner/name[@revision]' or an absolute path")
+            raise ValueError("must be 'job:ID', 'job:ID@STEP', 'hf:owner/name[@revision]' or an absolute path")
         return value
 
     @property
     def job_id(self) -> str | None:
         """The job whose result this is, if it is one."""
-        return self.source.removeprefix("job:") if self.source.startswith("job:") else None
+        return self.source.removeprefix("job:").partition("@")[0] if self.source.startswith("job:") else None
+
+    @property
+    def step(self) -> int | None:
+        """Of the job's checkpoint that this is; None for what the job published, and for other models."""
+        step = self.source.partition("@")[2] if self.job_id is not None else ""
+        return int(step) if step else None
 
     @property
     def path(self) -> str | None:

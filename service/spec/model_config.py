@@ -5,6 +5,7 @@ the workers. What is in neither list is let through: a new architecture is not r
 """
 
 import re
+from collections.abc import Iterator
 from importlib.metadata import distributions
 from typing import Any
 
@@ -51,6 +52,40 @@ NOT_SERVED = frozenset(
     }
 )
 
+# Of those that it does serve, the types whose layers take no LoRA adapters there.
+NO_ADAPTERS = frozenset(
+    {
+        "bloom",
+        "cohere2_moe",
+        "dbrx",
+        "deepseek_v32",
+        "deepseek_v4",
+        "dots3_note",
+        "dots3_note_text",
+        "falcon",
+        "falcon_mamba",
+        "gemma3n",
+        "gemma3n_text",
+        "glm_moe_dsa",
+        "gpt-sw3",
+        "gpt2",
+        "gpt_neox",
+        "gptj",
+        "hrm_text",
+        "hy_v4",
+        "inkling_text",
+        "kimi_linear",
+        "mamba",
+        "mamba2",
+        "mimo_v2_flash",
+        "moss_transcribe_diarize",
+        "qwen4_exp",
+        "qwen4_exp_text",
+        "stablelm",
+        "zamba2",
+    }
+)
+
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)  # of vLLM's attention on CPUs
 
 _NO_LANGUAGE_MODEL = re.compile(r"\w*For(?!CausalLM|ConditionalGeneration)\w+|(?!\w*LMHead)\w*Model")
@@ -81,12 +116,24 @@ def longest_sequence(config: dict[str, Any]) -> int | None:
     """Tokens of a sequence up to which positions do not depend on what it is computed beside; None without a limit.
 
     Dynamic and longrope scaling turn the positions of a whole batch by its longest sequence: past this length a pair's
-    numbers would be those of its neighbours.
+    numbers would be those of its neighbours. Of several kinds of layers with scalings of their own, the shortest limit.
     """
-    scaling = config.get("rope_parameters") or config.get("rope_scaling")
-    if not isinstance(scaling, dict):
-        return None
-    if (scaling.get("rope_type") or scaling.get("type")) not in {"dynamic", "longrope"}:
+    text = config.get("text_config")
+    configs = [config, text] if isinstance(text, dict) else [config]
+    limits = (_limit(scaling, one) for one in configs for scaling in _rope_scalings(one))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _rope_scalings(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One for all layers, or one for each type of layer under its name, as transformers 5 writes them."""
+    found = config.get("rope_parameters") or config.get("rope_scaling")
+    if isinstance(found, dict):
+        yield found
+        yield from (one for one in found.values() if isinstance(one, dict))
+
+
+def _limit(scaling: dict[str, Any], config: dict[str, Any]) -> int | None:
+    if (scaling.get("rope_type") or scaling.get("type")) not in ("dynamic", "longrope"):
         return None
     name = "original_max_position_embeddings"
     limit = scaling.get(name) or config.get(name) or config.get("max_position_embeddings")
@@ -106,6 +153,11 @@ def why_not_served(config: dict[str, Any], *, on_cpu: bool) -> str | None:
         sizes = ", ".join(map(str, CPU_HEAD_SIZES))
         return f"its attention heads have size {size}, and vLLM's CPU backend takes {sizes}"
     return None
+
+
+def takes_adapters(config: dict[str, Any]) -> bool:
+    """Whether an engine on the model with this config.json can hold LoRA adapters."""
+    return bool(config.get("model_type")) and config["model_type"] not in NO_ADAPTERS
 
 
 def _head_size(config: dict[str, Any]) -> int | None:

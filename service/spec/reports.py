@@ -115,4 +115,6 @@ class AttemptBrief(WireModel):
         default_factory=lambda: ["*"],
         description="Patterns of scheme://host that https:// sources must match, after a redirect too.",
     )
+    max_download_bytes: int = Field(64 * 2**30, description="Of what is fetched by https://.")
+    download_timeout_s: float = Field(3600, description="For all of that.")
     heartbeat_every_s: float

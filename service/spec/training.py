@@ -99,17 +99,33 @@ class ReferenceSync(SpecModel):
     alpha * policy + (1 - alpha) * reference, weight by weight."""
 
     alpha: float = Field(0.6, gt=0, le=1, description="Share of the policy; 1 replaces the reference.")
-    every: int = Field(512, ge=1, le=10_000_000, description="Optimizer steps between two updates.")
+    every: int = Field(
+        512,
+        ge=1,
+        le=10_000_000,
+        description="Optimizer steps between two updates.",
+        json_schema_extra={"unit": "steps"},
+    )
 
 
 class Training(SpecModel):
     method: Method = Field(default_factory=FullFineTuning, description="`full` or `lora`.")
-    epochs: float = Field(1.0, gt=0, le=1000, description="Passes over the training pairs.")
+    epochs: float = Field(
+        1.0, gt=0, le=1000, description="Passes over the training pairs.", json_schema_extra={"unit": "passes"}
+    )
     max_steps: int | None = Field(
-        None, ge=1, le=10_000_000, description="Stop after this many optimizer steps, if epochs would go on longer."
+        None,
+        ge=1,
+        le=10_000_000,
+        description="Stop after this many optimizer steps, if epochs would go on longer.",
+        json_schema_extra={"unit": "steps"},
     )
     batch_size: int = Field(
-        32, ge=1, le=65_536, description="Rows per optimizer step, over all workers and micro-batches."
+        32,
+        ge=1,
+        le=65_536,
+        description="Rows per optimizer step, over all workers and micro-batches.",
+        json_schema_extra={"unit": "rows per step"},
     )
     learning_rate: float | None = Field(
         None,
@@ -119,9 +135,21 @@ class Training(SpecModel):
         "1e-5 (LoRA); `sft` alone 2e-5 (full) or 2e-4 (LoRA).",
     )
     schedule: Schedule = Field(Schedule.COSINE, description="Learning rate after warm-up.")
-    warmup_ratio: float = Field(0.1, ge=0, lt=1, description="Share of the steps with a linearly rising rate.")
+    warmup_ratio: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of the steps with a linearly rising rate.",
+        json_schema_extra={"unit": "share of the steps"},
+    )
     weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay of AdamW, on matrices only.")
-    max_grad_norm: float = Field(1.0, gt=0, le=1e9, description="Gradients are scaled down to this global L2 norm.")
+    max_grad_norm: float = Field(
+        1.0,
+        gt=0,
+        le=1e9,
+        description="Gradients are scaled down to this global L2 norm.",
+        json_schema_extra={"unit": "L2 norm"},
+    )
     reference_sync: ReferenceSync | None = Field(
         None,
         description="Let the reference follow the policy (TR-DPO). It is then kept and scored on the policy pool, "
@@ -135,10 +163,22 @@ class Training(SpecModel):
     )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in backward: less memory, slower.")
     micro_batch_tokens: int = Field(
-        8192, ge=64, le=4_194_304, description="Tokens per forward pass. Memory and speed only: the result is the same."
+        8192,
+        ge=64,
+        le=4_194_304,
+        description="Tokens per forward pass. Memory and speed only: the result is the same.",
+        json_schema_extra={"unit": "tokens"},
     )
-    checkpoint_every: int = Field(50, ge=1, le=10_000_000, description="Optimizer steps between checkpoints.")
-    checkpoints_to_keep: int = Field(2, ge=1, le=100, description="Newest checkpoints kept while the job runs.")
+    checkpoint_every: int = Field(
+        50, ge=1, le=10_000_000, description="Optimizer steps between checkpoints.", json_schema_extra={"unit": "steps"}
+    )
+    checkpoints_to_keep: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="Newest checkpoints kept while the job runs.",
+        json_schema_extra={"unit": "checkpoints"},
+    )
     seed: int = Field(
         0, ge=0, le=2**31 - 1, description="Order of the pairs, held-out split, initial adapters, their dropout."
     )

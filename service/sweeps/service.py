@@ -69,8 +69,14 @@ async def create(
         async with database.transaction() as session:
             session.add(sweep)
             await session.flush()
+            await usage.hold_quota(session, project_id)
+            await admission.hold(session, project_id, *(spec for spec, _ in checked))
             for index, (spec, size) in enumerate(checked):
-                place = {"sweep_id": sweep.id, "sweep_index": index, "reference_group": reference_group(sweep.id, spec)}
+                place: dict[str, Any] = {
+                    "sweep_id": sweep.id,
+                    "sweep_index": index,
+                    "reference_group": reference_group(sweep.id, spec),
+                }
                 await enqueue(session, settings, project_id, spec, digest, size, **place)
             await audit.record(session, sweep.id)
     except (IntegrityError, QuotaExceeded):

@@ -11,14 +11,14 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from sqlalchemy import Select, func, select
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import Attempt, Deployment, Job
+from service.db.trouble import TROUBLE
 from service.jobs.states import LIVE, AttemptState, DeploymentState, JobState
+from service.telemetry.queue_metrics import queue_families
 
 KEPT_S = 5.0
 MAX_PROJECTS = 50  # with a series of their own
@@ -45,7 +45,8 @@ class DatabaseMetrics:
         try:
             async with self._database.reading() as session:
                 found = await _jobs(session) + await _attempts(session) + await _deployments(session)
-        except (DBAPIError, PoolTimeout, OSError):
+                found += await queue_families(session)
+        except TROUBLE:
             return [_gauge("database_up", "Whether the database answered", 0)]
         return [_gauge("database_up", "Whether the database answered", 1), *found]
 

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from service.settings import Settings
 from service.telemetry.metrics import REGISTRY
+from service.telemetry.storage_metrics import watch_storage
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ def served(settings: Settings) -> Iterator[None]:
     if settings.metrics_port is None:
         yield
         return
+    watch_storage(settings.storage_root)
     server, thread = start_http_server(settings.metrics_port, settings.host, REGISTRY)
     log.info("metrics at http://%s:%s/metrics", settings.host, settings.metrics_port)
     try:

@@ -32,6 +32,12 @@ HTTP_SECONDS = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+STREAM_LAG_SECONDS = Histogram(
+    "plumbline_stream_lag_seconds",
+    "From the writing of a line of a job's log to its sending to whoever follows the job",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    registry=REGISTRY,
+)
 OPEN_STREAMS = Gauge("plumbline_open_streams", "Event streams that clients hold open", registry=REGISTRY)
 
 # Jobs, counted by the process that writes the change

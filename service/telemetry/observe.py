@@ -11,17 +11,24 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.clock import utc_now
 from service.db.tables import Attempt, Job
 from service.jobs.states import JobState
-from service.spec.reports import EventReport, Failure, MetricsReport, Report
+from service.spec.reports import EventReport, Failure, Fault, MetricsReport, Report
 from service.telemetry import metrics, traces
 from service.telemetry.after_commit import after_commit
 
 log = logging.getLogger(__name__)
 
+# Alerts count increases of these. A series that begins with its first event shows no increase by it.
+for _state in JobState:
+    metrics.TRANSITIONS.labels(_state)
+for _fault in Fault:
+    metrics.ATTEMPTS_FAILED.labels(_fault)
+
 # Attempts name their events themselves, so what they may make a label of is a list.
 EVENT_TYPES = frozenset(
     {
         "stage.started", "stage.completed", "data.fetched", "data.prepared", "reference.planned", "reference.started",
-        "reference.scored", "train.started", "checkpoint.saved", "health.alarm", "model.published",
+        "reference.scored", "train.started", "checkpoint.saved", "health.alarm", "pairs.measured", "pairs.failed",
+        "model.published",
     }
 ) | {f"job.{state}" for state in JobState}  # fmt: skip
 _METRICS_REPORTED = {"tokens": metrics.TRAIN_TOKENS, "policy_wait_s": metrics.POLICY_WAIT_SECONDS}

@@ -9,14 +9,11 @@ from collections.abc import Sequence
 from service.db.tables import Job, Metric
 from service.errors import ServiceError
 from service.jobs.states import JobState
+from service.trackers.base import TrackerError
 
 _TAG = "plumbline.job_id"
 _BATCH = 1000  # MLflow's limit for one request
 _STATUS = {JobState.SUCCEEDED: "FINISHED", JobState.FAILED: "FAILED", JobState.CANCELLED: "KILLED"}
-
-
-class TrackerError(Exception):
-    """The tracker did not take what it was told; it is told again at the next pass."""
 
 
 class Mlflow:
@@ -36,7 +33,6 @@ class Mlflow:
         self._failures = (MlflowException, OSError)  # requests' errors are OSErrors
 
     def open(self, job: Job) -> str:
-        """The ID of the job's run, which is made if it is not there. Raises TrackerError."""
         try:
             experiment_id = self._experiment_id()
             found = self._client.search_runs([experiment_id], f"tags.`{_TAG}` = '{job.id}'", max_results=1)
@@ -49,8 +45,10 @@ class Mlflow:
         except self._failures as error:
             raise TrackerError(f"MLflow: {error}") from error
 
+    def told(self, job: Job, run_id: str, last: int) -> int:  # noqa: ARG002 - what is told is taken at once
+        return last
+
     def send(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        """Names are SPLIT/NAME; values that are not finite are left out. Raises TrackerError."""
         from mlflow.entities import Metric as Value
 
         values = [
@@ -66,12 +64,14 @@ class Mlflow:
             raise TrackerError(f"MLflow: {error}") from error
 
     def close(self, run_id: str, job: Job) -> None:
-        """The job has ended. Raises TrackerError."""
         assert job.finished_at is not None
         try:
             self._client.set_terminated(run_id, _STATUS[job.state], int(job.finished_at.timestamp() * 1000))
         except self._failures as error:
             raise TrackerError(f"MLflow: {error}") from error
+
+    def leave(self) -> None:
+        """Nothing is held."""
 
     def _experiment_id(self) -> str:
         found = self._client.get_experiment_by_name(self._experiment)

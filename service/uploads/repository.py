@@ -41,13 +41,18 @@ class UploadRepository:
             raise NotFound("There is no such upload among yours. POST /v1/uploads begins one.")
         return upload
 
+    async def of_call(self, project_id: str, call_id: str) -> Upload | None:
+        """What a call (service.jobs.calls) has made."""
+        made = select(Upload).where(Upload.project_id == project_id, Upload.call_id == call_id)
+        return (await self._session.scalars(made)).one_or_none()
+
     async def num_pending(self, project_id: str, now: datetime) -> int:
-        counted = select(func.count()).select_from(Upload).where(Upload.project_id == project_id, _pending(now))
+        counted = select(func.count()).select_from(Upload).where(Upload.project_id == project_id, is_pending(now))
         return (await self._session.scalars(counted)).one()
 
     async def pending(self, now: datetime) -> set[str]:
         """IDs of every project's uploads that take parts."""
-        return set(await self._session.scalars(select(Upload.id).where(_pending(now))))
+        return set(await self._session.scalars(select(Upload.id).where(is_pending(now))))
 
     async def parts(self, upload_id: str) -> Sequence[UploadPart]:
         return (await self._session.scalars(select(UploadPart).where(UploadPart.upload_id == upload_id))).all()
@@ -71,5 +76,5 @@ class UploadRepository:
         return len(old)
 
 
-def _pending(now: datetime) -> ColumnElement[bool]:
+def is_pending(now: datetime) -> ColumnElement[bool]:
     return Upload.file_id.is_(None) & Upload.cancelled_at.is_(None) & (Upload.expires_at > now)

@@ -7,9 +7,8 @@ from service.clock import utc_now
 from service.db.session import Database
 from service.files import contents
 from service.settings import Settings
-from service.spec import Storage
+from service.uploads import parts
 from service.uploads.repository import UploadRepository
-from service.uploads.service import remove_bytes
 
 _REMEMBERED = timedelta(days=7)  # after its expiry, an upload that is asked for can still say what became of it
 
@@ -18,13 +17,12 @@ async def sweep(database: Database, settings: Settings) -> int:
     """Returns the number of uploads whose bytes were removed. Safe to run twice at once and beside every request."""
     await asyncio.to_thread(contents.sweep_parts, settings)
     await contents.sweep_unrecorded(database, settings)
-    directory = Storage(settings.storage_root).uploads
-    held = await asyncio.to_thread(lambda: {path.name.partition(".")[0] for path in directory.glob("upload-*")})
+    held = await parts.held(settings)
     now = utc_now()
-    async with database.reading() as session:  # after the look at the disk, so that no new upload is missed
+    async with database.reading() as session:  # after the look at the bytes, so that no new upload is missed
         ended = held - await UploadRepository(session).pending(now)
     for upload_id in ended:
-        await asyncio.to_thread(remove_bytes, settings, upload_id)
+        await parts.remove_all(settings, upload_id)
     async with database.transaction() as session:
         await UploadRepository(session).forget(now - _REMEMBERED)
     return len(ended)

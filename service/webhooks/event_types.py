@@ -7,7 +7,7 @@ names of ours told in OpenAI's form.
 import re
 from collections.abc import Iterable
 
-from service.jobs.states import DeploymentState, JobState
+from service.jobs.states import DeploymentState, JobState, PromotionState
 
 TEST = "webhook.test"
 
@@ -18,7 +18,8 @@ _NAME = re.compile(r"[a-z]+(\.[a-z_]+)+")
 # The groups that the control plane writes alone, with all their names: a slip in one is refused
 _CLOSED = {
     "job": {str(state) for state in JobState},
-    "deployment": {str(state) for state in DeploymentState} | {"removed"},
+    "deployment": {str(state) for state in DeploymentState} | {"waiting", "removed"},
+    "promotion": {str(state) for state in (PromotionState.PENDING, PromotionState.CURRENT, PromotionState.FAILED)},
 }
 _OPEN = frozenset(
     {"data", "reference", "train", "checkpoint", "model", "health", "stage"}

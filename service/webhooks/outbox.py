@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.db.tables import Event
@@ -11,11 +11,17 @@ from service.ids import new_id
 from service.webhooks.event_types import told_as
 from service.webhooks.states import DeliveryState
 
+_columns = Webhook.__table__.c
+_LISTENING = (
+    select(_columns.id, _columns.event_types)
+    .where(_columns.project_id == bindparam("project_id"), _columns.disabled_at.is_(None))
+    .order_by(_columns.id)
+)
+
 
 async def enqueue(session: AsyncSession, project_id: str, events: Sequence[Event]) -> None:
     """Make the deliveries of these events, for every webhook of the project that asks for them and is not disabled."""
-    listening = select(Webhook).where(Webhook.project_id == project_id, Webhook.disabled_at.is_(None))
-    webhooks = (await session.scalars(listening.order_by(Webhook.id))).all()
+    webhooks = (await session.execute(_LISTENING, {"project_id": project_id})).all()
     deliveries = [
         WebhookDelivery(
             id=new_id("msg"),

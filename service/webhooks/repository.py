@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.db.webhook_tables import Webhook, WebhookDelivery
 from service.errors import InvalidRequest, NotFound
 from service.ids import is_id
+from service.paging import checked_cursor, cut
 from service.webhooks.states import DeliveryState
 
 
@@ -26,10 +27,14 @@ class WebhookRepository:
             raise NotFound("There is no such webhook among yours. GET /v1/webhooks lists them.")
         return webhook
 
-    async def all_in_project(self, project_id: str) -> Sequence[Webhook]:
-        """Oldest first."""
-        found = select(Webhook).where(Webhook.project_id == project_id).order_by(Webhook.id)
-        return (await self._session.scalars(found)).all()
+    async def page(self, project_id: str, *, limit: int, cursor: str | None) -> tuple[Sequence[Webhook], str | None]:
+        """At most `limit` of the project's, oldest first, from after `cursor`; and the next cursor, None at the end.
+        Raises InvalidRequest."""
+        found = select(Webhook).where(Webhook.project_id == project_id)
+        if cursor is not None:
+            found = found.where(Webhook.id > checked_cursor(cursor, "webhook"))
+        webhooks = (await self._session.scalars(found.order_by(Webhook.id).limit(limit + 1))).all()
+        return cut(webhooks, limit, lambda webhook: webhook.id)
 
     async def count(self, project_id: str) -> int:
         found = select(func.count()).select_from(Webhook).where(Webhook.project_id == project_id)

@@ -13,6 +13,7 @@ from service.db.session import Database
 from service.db.webhook_tables import Webhook, WebhookDelivery
 from service.errors import InvalidRequest, InvalidState
 from service.ids import new_id
+from service.projects import service as projects
 from service.settings import Settings
 from service.spec.addresses import refuse_literal
 from service.webhooks.event_types import TEST
@@ -41,6 +42,7 @@ async def create(database: Database, settings: Settings, project_id: str, reques
     )
     try:
         async with database.transaction() as session:
+            await projects.hold(session, project_id)
             if await WebhookRepository(session).count(project_id) >= MAX_WEBHOOKS:
                 raise InvalidState(f"The project has {MAX_WEBHOOKS} webhooks, and may not have more: delete one.")
             session.add(webhook)

@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from api import http_server
 from api.app import create_app
-from api.http_server import BoundedProtocol, http_server
+from api.http_server import BoundedProtocol
 from service.db.session import Database
 from service.keys.service import create_key
 from service.settings import Settings
@@ -84,15 +85,28 @@ class Server:
     """The application in a thread of its own, behind a real socket."""
 
     port: int
+    http: http_server.Server
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def leave(self) -> None:
+        """As on SIGTERM."""
+        self.http.should_exit = True
 
-def serve(app: Any, protocol: type[BoundedProtocol] = BoundedProtocol) -> Iterator[Server]:
-    server = http_server(app, host="127.0.0.1", port=0, protocol=protocol)
-    server.config.timeout_graceful_shutdown = 1
+
+def serve(
+    app: Any, protocol: type[BoundedProtocol] = BoundedProtocol, *, graceful_shutdown_s: int = 1
+) -> Iterator[Server]:
+    server = http_server.http_server(
+        app,
+        host="127.0.0.1",
+        port=0,
+        protocol=protocol,
+        leaving=getattr(getattr(app, "state", None), "leaving", None),
+        graceful_shutdown_s=graceful_shutdown_s,
+    )
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
@@ -100,8 +114,9 @@ def serve(app: Any, protocol: type[BoundedProtocol] = BoundedProtocol) -> Iterat
     while not server.started:
         assert thread.is_alive()
         threading.Event().wait(0.01)
-    yield Server(listener.getsockname()[1])
-    server.should_exit = True
+    running = Server(listener.getsockname()[1], server)
+    yield running
+    running.leave()
     thread.join()
     listener.close()
 

@@ -89,3 +89,25 @@ async def _fail_after_recording(database: Database) -> None:
     async with database.transaction() as session:
         await audit.record(session, "job-1")
         raise InvalidState("no")
+
+
+async def test_a_question_to_a_model_leaves_an_entry_only_if_it_is_refused(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await client.post("/v1/completions", json={"model": "job:none", "prompt": "Hello"})
+    async with database.reading() as session:
+        entries, _ = await audit.page(session, "ada", limit=10, cursor=None)
+    assert [(one.action, one.outcome) for one in entries] == [("POST /v1/completions", "not_found")]
+
+
+async def test_what_a_form_asks_while_it_is_filled_in_leaves_no_entry(
+    client: httpx.AsyncClient, body: dict[str, Any], auditor: dict[str, str]
+) -> None:
+    for path, asked in (
+        ("/v1/jobs?dry_run=true", body),
+        ("/v1/schema/job/snippets", body),
+        ("/v1/losses/curves", {"losses": [{"type": "sigmoid"}]}),
+        ("/v1/data-previews", {"data": body["data"]}),
+    ):
+        assert (await client.post(path, json=asked)).is_success, path
+    assert await log_of(client, auditor) == [("POST /v1/files", body["data"]["train"], "ok")]

@@ -1,10 +1,13 @@
 """What bad input gets: a problem with a stable code, the field or the row, and the way out; and nothing is left."""
 
 import json
+import sqlite3
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from api.examples import JOBS
 from service.db.session import Database
@@ -178,7 +181,7 @@ async def test_without_a_good_key_nobody_learns_anything(
     answer = await client.get(path, headers=headers)
 
     told = problem(answer, 401, "unauthorized")
-    assert told["detail"] == "Send an API key as 'Authorization: Bearer KEY'."
+    assert told["detail"].startswith("Send a good API key as 'Authorization: Bearer KEY': there is none, or")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
@@ -203,12 +206,61 @@ async def test_a_database_without_its_tables_is_unavailable_and_not_a_bug(
     assert (await client.get("/readyz")).json() == {"status": "ready"}
     async with database.engine.begin() as connection:
         await connection.exec_driver_sql("DROP TABLE api_keys")
-        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'older'")
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     answer = await client.get("/v1/jobs")
     problem(answer, 503, "unavailable")
     assert answer.headers["Retry-After"]
     problem(await client.get("/readyz"), 503, "unavailable")
     assert (await client.get("/healthz")).json() == {"status": "alive"}
+
+
+async def test_an_api_stays_ready_while_a_newer_schema_serves_it(client: httpx.AsyncClient, database: Database) -> None:
+    async with database.engine.begin() as connection:
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'newer'")
+    assert (await client.get("/readyz")).json() == {"status": "ready"}
+    async with database.engine.begin() as connection:
+        await connection.exec_driver_sql("UPDATE schema_compatibility SET oldest_code = 'newer'")
+    answer = await client.get("/readyz")
+    problem(answer, 503, "unavailable")
+    assert "Install the version" in answer.json()["detail"]
+
+
+class _ServerError(Exception):
+    """As PostgreSQL's driver tells it."""
+
+    def __init__(self, sqlstate: str) -> None:
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (DBAPIError(None, None, _ServerError("57P01")), 503, "unavailable"),
+        (PoolTimeout("no connection was given back in time"), 503, "unavailable"),
+        (OperationalError(None, None, sqlite3.OperationalError("disk I/O error")), 503, "unavailable"),
+        (DBAPIError(None, None, _ServerError("22021")), 500, "internal_error"),
+    ],
+    ids=["shut-down", "pool", "disk", "malformed"],
+)
+@pytest.mark.parametrize("place", ["api.authentication.verify_key", "service.jobs.repository.JobRepository.page"])
+async def test_a_database_in_trouble_is_unavailable_and_a_wrong_query_is_our_bug(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception, status: int, code: str
+) -> None:
+    async def fail(*_args: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(place, fail)
+    problem(await client.get("/v1/jobs"), status, code)
+
+
+async def test_a_refusal_is_answered_although_the_audit_log_cannot_be_written(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_args: object, **_options: object) -> None:
+        raise DBAPIError(None, None, _ServerError("25006"))
+
+    monkeypatch.setattr("api.audit.audit.record", fail)
+    problem(await client.post("/v1/jobs", json={"zzz": 1}), 422, "invalid_request")
 
 
 def test_the_documented_examples_are_jobs() -> None:

@@ -19,7 +19,7 @@ from service.deployments import service as deployments
 from service.jobs.states import DeploymentState, JobState
 from service.settings import Settings
 from tests.api.conftest import Frame, FrameReader, Server, problem, serve, until
-from tests.service.conftest import add_job, make_model
+from tests.service.conftest import add_job, deploy, make_model
 
 STREAM = {"Accept": "text/event-stream"}
 
@@ -76,8 +76,7 @@ def settings(settings: Settings, engine: Engine) -> Iterator[Settings]:
 async def job(database: Database, settings: Settings) -> Job:
     async with database.transaction() as session:
         job = await add_job(session, state=JobState.SUCCEEDED)
-        deployment = await deployments.want(session, job)
-        await deployments.set_state(session, deployment, DeploymentState.READY)
+        await deploy(session, job)
     model = make_model(settings.storage_root / "models" / job.id)
     (model / "chat_template.jinja").write_text("{{ messages }}")
     return job
@@ -181,6 +180,8 @@ async def test_models_that_are_not_ready_are_not_asked(
 ) -> None:
     async with database.transaction() as session:
         [deployment] = await deployments.all_wanted(session)
+        deployment.start_s = None  # as if they had never been up
+        await session.flush()
         await deployments.set_state(session, deployment, state or DeploymentState.REMOVING)
         if state is None:
             await deployments.removed(session, deployment)

@@ -1,22 +1,32 @@
 """What streams share: readings, and the wake-ups that make them."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from api import feeds
 from api.feeds import Feed, Feeds, Follower
 from api.log_frames import CHANNELS, Channel, Reading
+from api.places import Places, has_changed
+from api.queue_views import Place
+from service.clock import utc_now
 from service.db import notifications
 from service.db.session import Database
-from service.db.tables import Job
+from service.db.tables import Event, Job
 from service.jobs.repository import JobRepository, append_event
 from service.jobs.states import JobState
 from service.jobs.transitions import transition
+from service.queue import view as queue_view
+from service.queue.view import QueueViews
+from service.settings import Settings
+from service.telemetry.metrics import REGISTRY
 from tests.service.conftest import add_job
 
 EVENTS = CHANNELS[0]
@@ -30,9 +40,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifications, "_RECONNECT_S", 0.05)
 
 
+def places(database: Database) -> Places:
+    return Places(QueueViews(database, Settings(max_running_jobs=1)))
+
+
 @pytest.fixture
 async def open_feeds(database: Database) -> AsyncIterator[Feeds]:
-    hub = Feeds(database)
+    hub = Feeds(database, places(database), asyncio.Event())
     async with hub.kept_up_to_date():
         yield hub
 
@@ -99,6 +113,26 @@ async def test_every_stream_of_a_job_gets_every_event_once_in_order(
             assert resumed.seen == [3, 4, 5, 6, 7]
 
 
+async def test_the_lag_of_what_is_followed_is_measured_and_not_the_age_of_history(
+    open_feeds: Feeds, database: Database, job: Job
+) -> None:
+    def measured(kind: str) -> float:
+        return REGISTRY.get_sample_value(f"plumbline_stream_lag_seconds_{kind}") or 0.0
+
+    await append(database, job)
+    async with database.transaction() as session:
+        await session.execute(update(Event).values(created_at=utc_now() - timedelta(days=9)))
+        job = await JobRepository(session).get(job.id)
+    before = measured("sum")
+    async with reader(open_feeds, job) as one:
+        await one.until(1)
+        count = measured("count")
+        await append(database, job)
+        await one.until(2)
+        assert measured("count") > count
+    assert measured("sum") - before < 86400
+
+
 async def test_writers_and_streams_that_come_and_go_miss_nothing(
     open_feeds: Feeds, database: Database, job: Job
 ) -> None:
@@ -129,9 +163,9 @@ async def test_streams_in_step_share_one_reading(
     asked: list[Any] = []
     read = feeds.read
 
-    async def counted(session: Any, channel: Channel, after: dict[str, int]) -> dict[str, Reading]:
-        asked.append(after)
-        return await read(session, channel, after)
+    async def counted(*args: Any) -> dict[str, Reading]:
+        asked.append(args)
+        return await read(*args)
 
     with open_feeds.following(EVENTS, job, 0) as first:
         readers = [Reader(first), *(Reader(open_feeds_follower(open_feeds, job, first)) for _ in range(9))]
@@ -230,6 +264,41 @@ async def test_notifications_come_again_after_a_lost_connection(
         await one.until(3)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("add_listener", asyncpg.ReadOnlySQLTransactionError("cannot execute LISTEN during recovery")),
+        ("add_listener", asyncpg.AdminShutdownError("terminating connection due to administrator command")),
+        ("execute", asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")),
+        ("execute", asyncpg.InterfaceError("cannot perform operation: connection is closed")),
+    ],
+)
+async def test_streams_go_on_after_the_driver_itself_has_refused_to_listen(
+    database: Database, job: Job, monkeypatch: pytest.MonkeyPatch, asked: str, said: Exception
+) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite notifies nobody")
+    monkeypatch.setattr(feeds, "POLL_EVERY_S", 3600)  # nothing but a notification wakes
+    monkeypatch.setattr(notifications, "_PROBE_EVERY_S", 0.05)
+    ask = getattr(asyncpg.Connection, asked)
+    refused = asyncio.Event()
+
+    async def refuse_once(connection: Any, what: str, *args: Any) -> Any:
+        if what in (notifications.CHANNEL, "SELECT 1") and not refused.is_set():
+            refused.set()
+            raise said
+        return await ask(connection, what, *args)
+
+    monkeypatch.setattr(asyncpg.Connection, asked, refuse_once)
+    hub = Feeds(database, places(database), asyncio.Event())
+    async with hub.kept_up_to_date():
+        await asyncio.wait_for(refused.wait(), 30)
+        async with reader(hub, job) as one:
+            for number in (1, 2):
+                await append(database, job)
+                await one.until(number)
+
+
 async def test_a_reader_that_goes_in_the_middle_of_a_query_leaves_it_to_finish(
     database: Database, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +313,7 @@ async def test_a_reader_that_goes_in_the_middle_of_a_query_leaves_it_to_finish(
         return found
 
     monkeypatch.setattr(feeds, "read", slow)
-    with Feeds(database).following(EVENTS, job, 0) as follower:
+    with Feeds(database, places(database), asyncio.Event()).following(EVENTS, job, 0) as follower:
         reading = asyncio.ensure_future(follower.news())
         await asyncio.wait_for(asked.wait(), 5)
         reading.cancel()
@@ -270,7 +339,7 @@ async def test_streams_hear_of_it_when_what_feeds_them_has_broken(
     async def broken(*_args: Any) -> dict[str, Reading]:
         raise ZeroDivisionError
 
-    hub = Feeds(database)
+    hub = Feeds(database, places(database), asyncio.Event())
     async with hub.kept_up_to_date():
         with hub.following(EVENTS, job, 0) as follower:
             await follower.news()
@@ -281,3 +350,54 @@ async def test_streams_hear_of_it_when_what_feeds_them_has_broken(
             with pytest.raises(ExceptionGroup) as broke:
                 await follower.news()
     assert broke.group_contains(ZeroDivisionError)
+
+
+async def test_a_stream_tells_why_a_job_waits_and_when_that_changes(
+    database: Database, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr(queue_view, "_FRESH_S", 0.0)
+    async with database.transaction() as session:
+        behind = await add_job(session)
+    hub = Feeds(database, places(database), asyncio.Event())
+    told: list[dict[str, Any]] = []
+
+    async def read_until(code: str | None) -> None:
+        while not told or (told[-1]["waiting"] or {}).get("code") != code:
+            for frame in (await follower.news()).frames:
+                told.extend(json.loads(line[6:]) for line in frame.decode().splitlines() if line.startswith("data: {"))
+            told[:] = [one for one in told if one.get("object") == "job"]
+            await follower.wait(1)
+
+    async with asyncio.timeout(60), hub.kept_up_to_date():
+        with hub.following(EVENTS, behind, 0) as follower:
+            await read_until("max_running_jobs")
+            assert told[-1]["waiting"]["position"] == 1
+            async with database.transaction() as session:
+                first = await JobRepository(session).get(job.id)
+                await transition(session, first, JobState.CANCELLED, reason="")
+            await read_until("next")
+            assert told[-1]["eta"]["start_high"]
+            async with database.transaction() as session:
+                last = await JobRepository(session).get(behind.id)
+                await transition(session, last, JobState.CANCELLED, reason="")
+            await read_until(None)
+    assert told[-1]["state"] == "cancelled"
+
+
+def test_an_estimate_that_hardly_moves_is_not_told_again() -> None:
+    now = utc_now()
+
+    def place(minutes: float | None, position: int = 1) -> Place:
+        at = now + timedelta(minutes=minutes) if minutes is not None else None
+        eta = {"start_low": at, "start_high": at, "finish_low": at, "finish_high": at}
+        waiting = {"code": "pool_full", "message": "", "position": position, "needs": [], "holders": [], "ahead": None}
+        return Place.model_validate({"waiting": waiting, "eta": eta})
+
+    assert not has_changed(place(100), place(105), now)
+    assert has_changed(place(100), place(120), now)
+    assert not has_changed(place(1), place(1.4), now)
+    assert has_changed(place(1), place(2), now)
+    assert has_changed(place(None), place(1), now)
+    assert has_changed(place(1, 2), place(1, 1), now)
+    assert has_changed(Place(waiting=None, eta=None), place(1), now)

@@ -20,9 +20,7 @@ from tests.api.conftest import PAIR, Server
 from tests.service.conftest import add_job
 
 BOUNDARY = b"--b"
-few = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
+few = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Keys, members and projects over the API: who may give what to whom."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,10 +11,12 @@ from sqlalchemy import update
 
 from service.db.session import Database
 from service.db.tables import ApiKey
+from service.jobs.repository import append_event
 from service.keys.roles import Role
 from service.keys.service import create_key
 from service.projects import service as projects
-from tests.api.conftest import problem
+from tests.api.conftest import Frame, FrameReader, Server, problem
+from tests.service.conftest import add_job
 
 
 @pytest.fixture
@@ -52,6 +56,40 @@ async def test_a_key_is_shown_once_and_works_until_it_is_revoked(admin: httpx.As
     assert (listed["user"], listed["role"], listed["name"]) == ("ada@example.org", "member", "laptop")
     assert (await admin.delete(f"/v1/keys/{made['id']}")).json()["revoked_at"]
     problem(await admin.get("/v1/jobs", headers=bearer), 401, "unauthorized")
+
+
+async def _until_event(frames: AsyncIterator[Frame]) -> AsyncIterator[Frame]:
+    async for frame in frames:
+        yield frame
+        if frame.event == "event":
+            return
+
+
+async def test_open_streams_end_with_their_key_whichever_replica_revoked_it(
+    admin: httpx.AsyncClient, server: Server, database: Database
+) -> None:
+    async with database.transaction() as session:
+        job = await add_job(session, project_id="ada")
+    leaver, leavers_key = await member(admin, "leaver@example.org")
+    made = (await admin.post("/v1/keys", json={"name": "laptop"})).json()
+    stays = {"Authorization": admin.headers["Authorization"]}
+    keys = [{"Authorization": f"Bearer {made['key']}"}, leavers_key, stays]
+    async with httpx.AsyncClient(base_url=server.url, timeout=20) as other, AsyncExitStack() as open_streams:
+        path, stream = f"/v1/jobs/{job.id}/events", {"Accept": "text/event-stream"}
+        frames = []
+        for key in keys:
+            response = await open_streams.enter_async_context(other.stream("GET", path, headers=stream | key))
+            frames.append(aiter(FrameReader(response)))
+            assert (await anext(frames[-1])).event == "job"
+        await admin.delete(f"/v1/keys/{made['id']}")
+        await admin.delete(f"/v1/members/{leaver['id']}")
+        for of_refused in frames[:2]:
+            assert [frame.event async for frame in of_refused][-1] == "reconnect"
+        for key in keys[:2]:
+            problem(await other.get(path, headers=stream | key), 401, "unauthorized")
+        async with database.transaction() as session:
+            await append_event(session, job, "data.prepared", "the others go on")
+        assert "the others go on" in [frame.data.get("message") async for frame in _until_event(frames[2])]
 
 
 async def test_a_key_is_refused_once_it_has_expired(admin: httpx.AsyncClient, database: Database) -> None:
@@ -131,3 +169,63 @@ async def test_last_use_is_written_apart_from_the_requests(admin: httpx.AsyncCli
     uses = admin._transport.app.state.key_uses  # type: ignore[attr-defined]
     await uses.write(database)
     assert used(await admin.get("/v1/keys")) == [True]
+
+
+async def test_an_admin_has_less_kept_and_an_operator_also_more(
+    admin: httpx.AsyncClient, operator: dict[str, str]
+) -> None:
+    path = "/v1/projects/ada"
+    changed = await admin.patch(path, json={"retention": {"checkpoints_days": 3, "events_days": 30}})
+    assert (changed.status_code, changed.json()["retention"]["checkpoints_days"]) == (200, 3)
+    for longer in (31, "forever"):
+        told = problem(await admin.patch(path, json={"retention": {"checkpoints_days": longer}}), 403, "forbidden")
+        assert "30 days" in told["detail"]
+    assert (await admin.patch(path, json={"retention": {"checkpoints_days": 90}}, headers=operator)).status_code == 200
+    assert (await admin.patch(path, json={"retention": {"events_days": None}})).status_code == 200
+    seen = (await admin.get(path)).json()
+    assert seen["retention"] == {
+        "events_days": None,
+        "metrics_days": None,
+        "uploads_days": None,
+        "checkpoints_days": 90,
+    }
+    assert seen["retention_in_force"] == seen["retention"] | dict.fromkeys(
+        ("events_days", "metrics_days", "uploads_days"), "forever"
+    )
+    _, viewer = await member(admin, "grace", "viewer")
+    problem(await admin.patch(path, json={"retention": {"events_days": 30}}, headers=viewer), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"retention": {"events_days": 1}}, {"retention": {"events_days": "never"}}, {"retention": {"x": 1}}]
+)
+async def test_what_is_no_retention_is_refused(admin: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    problem(await admin.patch("/v1/projects/ada", json=body), 422, "invalid_request")
+
+
+async def test_lists_come_in_pages(admin: httpx.AsyncClient, operator: dict[str, str], database: Database) -> None:
+    for name in ("grace", "bob", "eve"):
+        await member(admin, name)
+        assert (await admin.post("/v1/projects", json={"id": name}, headers=operator)).status_code == 201
+        hook = {"url": f"https://{name}.example.com/", "event_types": ["*"]}
+        assert (await admin.post("/v1/webhooks", json=hook)).status_code == 201
+    for path, by, headers in (
+        ("/v1/keys", "id", {}),
+        ("/v1/members", "user", {}),
+        ("/v1/webhooks", "id", {}),
+        ("/v1/projects", "id", operator),
+    ):
+        whole = (await admin.get(path, headers=headers)).json()
+        assert whole["next_cursor"] is None
+        names = [one[by] for one in whole["data"]]
+        assert (names, len(names) >= 3) == (sorted(names), True)
+        seen, cursor = [], None
+        while True:
+            params = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+            page = (await admin.get(path, params=params, headers=headers)).json()
+            seen += [one[by] for one in page["data"]]
+            if (cursor := page["next_cursor"]) is None:
+                break
+        assert seen == names
+        told = problem(await admin.get(path, params={"cursor": "A B"}, headers=headers), 422, "invalid_request")
+        assert told["field"] == "cursor"

@@ -95,6 +95,17 @@ async def test_a_dry_run_reports_every_check_and_writes_nothing(
     assert await count(database) == 0
 
 
+async def test_a_dry_run_tells_of_a_budget_that_would_never_be_spent(
+    client: httpx.AsyncClient, body: dict[str, Any]
+) -> None:
+    for gpus, ok in ((0, False), (1, True)):
+        resources = {"policy": {"gpus_per_worker": gpus}, "reference": {"gpus_per_worker": gpus}, "max_gpu_hours": 2}
+        report = (await client.post("/v1/jobs?dry_run=true", json=body | {"resources": resources})).json()
+        (budget,) = [check for check in report["checks"] if check["name"] == "budget"]
+        assert (budget["ok"], budget["field"]) == (ok, None if ok else "resources.max_gpu_hours")
+        assert report["ok"] <= ok
+
+
 async def test_a_dry_run_says_everything_that_is_wrong_at_once(
     client: httpx.AsyncClient, database: Database, body: dict[str, Any]
 ) -> None:

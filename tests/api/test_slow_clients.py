@@ -7,10 +7,11 @@ from contextlib import ExitStack, closing
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from api.app import create_app
-from api.http_server import BoundedProtocol
+from api.http_server import BoundedProtocol, http_server
 from api.slow_bodies import Pace
 from service.db.session import Database
 from service.settings import Settings
@@ -67,6 +68,22 @@ def test_headers_that_do_not_come_after_an_answer_end_the_connection(impatient: 
         assert b"alive" in connection.recv(65536)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
         assert b"HTTP/1.1" not in everything_from(connection)
+
+
+def test_an_idle_connection_outlives_the_time_for_headers_and_is_used_again(impatient: Server) -> None:
+    with closing(connect(impatient)) as connection, closing(connect(impatient)) as silent:
+        for _ in range(2):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"alive" in connection.recv(65536)
+            if silent.fileno() >= 0:
+                assert everything_from(silent) == b""  # cut off, and with it the time for headers is over for both
+                silent.close()
+
+
+def test_clients_close_idle_connections_before_the_server_does() -> None:
+    kept_s = httpx.Limits().keepalive_expiry
+    assert kept_s is not None
+    assert http_server(FastAPI(), host="127.0.0.1", port=0).config.timeout_keep_alive >= 10 * kept_s
 
 
 @pytest.mark.parametrize("piece", [b"x" * 1000, b"x: y\r\n" * 100])

@@ -24,7 +24,7 @@ async def test_the_secret_is_shown_when_it_is_made_and_never_again(client: httpx
     assert secret.startswith("whsec_")
     path = f"/v1/webhooks/{webhook['id']}"
     assert (await client.get(path)).json() == webhook
-    assert (await client.get("/v1/webhooks")).json() == {"data": [webhook]}
+    assert (await client.get("/v1/webhooks")).json() == {"data": [webhook], "next_cursor": None}
     rotated = (await client.post(f"{path}/rotate-secret", json={"overlap_s": 60})).json()
     assert rotated["signing_secret"] not in (secret, None)
     assert rotated["old_secrets_until"] is not None
@@ -100,7 +100,7 @@ async def test_a_test_event_is_a_delivery_of_its_own(client: httpx.AsyncClient) 
 async def test_another_projects_webhook_is_not_there(client: httpx.AsyncClient, bob: dict[str, str]) -> None:
     path = f"/v1/webhooks/{(await created(client))['id']}"
     sent = (await client.post(f"{path}/test")).json()
-    assert (await client.get("/v1/webhooks", headers=bob)).json() == {"data": []}
+    assert (await client.get("/v1/webhooks", headers=bob)).json()["data"] == []
     for method, rest in [
         ("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate-secret"), ("POST", "/test"),
         ("GET", "/deliveries"), ("GET", f"/deliveries/{sent['id']}"), ("POST", f"/deliveries/{sent['id']}/redeliver"),

@@ -21,6 +21,23 @@ def test_submitting_uploads_the_training_file_that_the_spec_names_by_its_path(
     assert job.spec["data"]["train"].startswith("file-")
 
 
+def test_submitting_uploads_the_validation_file_too_and_takes_both_back_if_the_job_is_refused(
+    local: Settings, client: Client, tmp_path: Path
+) -> None:
+    files = uploads(client)
+    (tmp_path / "held_out.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
+    data = "{train: pairs.jsonl, validation: held_out.jsonl}"
+    status, _, _ = plumbline("submit", str(write_job(tmp_path, local.home / "nowhere", data=data)))
+    assert (status, uploads(client)) == (1, files)
+    status, out, _ = plumbline("submit", str(write_job(tmp_path, local.home / "tiny", data=data)))
+    assert status == 0
+    job = client.jobs.get(next(line for line in out.splitlines() if line.startswith("job-")))
+    placed = {client.files.get(job.spec["data"][field]).filename for field in ("train", "validation")}
+    assert placed == {"pairs.jsonl", "held_out.jsonl"}
+    missing = write_job(tmp_path, local.home / "tiny", data="{train: pairs.jsonl, validation: not_here.jsonl}")
+    assert "data.validation: there is no file" in plumbline("submit", str(missing))[2]
+
+
 @pytest.mark.parametrize(
     ("train", "told"),
     [
@@ -51,7 +68,7 @@ def test_the_same_idempotency_key_with_a_local_file_returns_the_same_job(
     assert [status for status, _, _ in answers] == [0, 0]
     jobs = [next(line for line in out.splitlines() if line.startswith("job-")) for _, out, _ in answers]
     assert jobs[0] == jobs[1]
-    assert "is there already as file-" in answers[1][1]
+    assert "is there already as file-" in answers[1][2]
 
     (tmp_path / "pairs.jsonl").write_text('{"prompt": "twice", "chosen": "a", "rejected": "b"}\n')
     files = uploads(client)

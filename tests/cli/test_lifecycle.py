@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from service.settings import Settings
-from tests.cli.conftest import plumbline, write_job
+from tests.cli.conftest import ROW, plumbline, write_job
 
 
 def submitted(local: Settings, directory: Path) -> str:
@@ -44,7 +44,8 @@ def test_a_sweep_uploads_its_file_and_shows_its_jobs(local: Settings, tmp_path: 
     status, out, err = plumbline("sweep", "submit", str(path))
     assert status == 0, err
     sweep = out.splitlines()[0]
-    shown = plumbline("sweep", "show", sweep)[1]
+    status, shown, err = plumbline("sweep", "show", sweep)
+    assert status == 0, err
     assert "losses.0.beta=0.1" in shown
     assert "losses.0.beta=0.3" in shown
     assert plumbline("sweep", "cancel", sweep)[0] == 0
@@ -57,3 +58,29 @@ def test_any_route_can_be_asked(local: Settings) -> None:
     status, _, err = plumbline("request", "POST", "/v1/webhooks", '{"url": "ftp://x"}')
     assert status == 1
     assert "url" in err
+    status, _, err = plumbline("request", "GET", "/v1/models/nobody's")
+    assert (status, "There is no model" in err) == (1, True)
+
+
+def test_files_are_sent_and_received_by_any_route_that_takes_and_gives_them(local: Settings, tmp_path: Path) -> None:
+    sent, got = tmp_path / "pairs.jsonl", tmp_path / "got.jsonl"
+    sent.write_bytes(ROW.encode() + b"\xff\x00")
+    status, out, err = plumbline("request", "POST", "/v1/files", "--file", f"file=@{sent}")
+    assert status == 0, err
+    content = f"/v1/files/{json.loads(out)['id']}/content"
+    assert plumbline("request", "GET", content, "--output", str(got))[0] == 0
+    assert got.read_bytes() == sent.read_bytes()
+
+    asked = json.dumps({"filename": "big.jsonl", "bytes": sent.stat().st_size, "purpose": "fine-tune", "mime_type": ""})
+    upload = json.loads(plumbline("request", "POST", "/v1/uploads", asked)[1])["id"]
+    part = json.loads(plumbline("request", "POST", f"/v1/uploads/{upload}/parts", "--file", f"data=@{sent}")[1])
+    done = plumbline("request", "POST", f"/v1/uploads/{upload}/complete", json.dumps({"part_ids": [part["id"]]}))[1]
+    assert json.loads(done)["status"] == "completed"
+
+    for wrong in (str(sent), f"={sent}", "file=@"):
+        status, _, err = plumbline("request", "POST", "/v1/files", "--file", wrong)
+        assert (status, "FIELD=@PATH" in err) == (1, True)
+    status, _, err = plumbline("request", "POST", "/v1/files", "--file", "file=@nowhere.jsonl")
+    assert (status, "no file nowhere.jsonl" in err) == (1, True)
+    status, _, err = plumbline("request", "GET", "/v1/files/file-1/content", "--output", str(tmp_path / "none"))
+    assert (status, (tmp_path / "none").exists()) == (1, False)

@@ -11,9 +11,19 @@ NOW = "2026-01-02T03:04:05Z"
 
 
 def _job(**changed: Any) -> JobView:
-    job = {"id": "job-1", "name": None, "state": "succeeded", "stage": None, "progress": {}, "spec": {}, "error": None}
+    job = {
+        "id": "job-1",
+        "project_id": "ada",
+        "name": None,
+        "state": "succeeded",
+        "stage": None,
+        "progress": {},
+        "spec": {},
+        "error": None,
+    }
     job |= {"attempts": 1, "created_at": NOW, "started_at": NOW, "finished_at": NOW, "deployment": None}
-    job |= dict.fromkeys(("next_attempt_at", "cloned_from", "sweep_id", "waiting", "eta")) | {"gpu_hours": 0.0}
+    job |= dict.fromkeys(("next_attempt_at", "cloned_from", "sweep_id", "waiting", "eta", "owner"))
+    job |= {"gpu_hours": 0.0, "loss_points": []}
     return JobView.model_validate(job | changed)
 
 

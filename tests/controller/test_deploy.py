@@ -3,11 +3,9 @@
 from collections.abc import Callable
 
 import httpx
-import pytest
 
-from service.cluster.serve import AppStatus, ServedApplication
 from service.controller.context import Controller
-from service.controller.deploy import Deploy, NotServable, application, differ
+from service.controller.deploy import Deploy
 from service.db.tables import Deployment, Job
 from service.deployments import service as deployments
 from service.jobs.repository import JobRepository
@@ -54,12 +52,16 @@ async def _until(controller: Controller, job: Job, state: DeploymentState | None
 async def test_a_deployment_becomes_ready_answers_and_goes_again(make: Make) -> None:
     controller = make()
     job = await _deployed(controller)
-    await _until(controller, job, DeploymentState.READY)
+    row = await _until(controller, job, DeploymentState.READY)
+    assert row is not None
+    assert row.places is not None
+    engines = {row.places[side]["engine"] for side in ("base", "aligned")}
+    assert len(engines) == 2  # all weights were trained
     async with httpx.AsyncClient(base_url=controller.settings.serve_url) as client:
-        assert (await client.get(f"/{job.id}")).text == job.id
+        assert {(await client.get(f"/{engine}")).text for engine in engines} == engines
     await _ask(controller, job, deployments.unwant)
     await _until(controller, job, None)
-    assert job.id not in await controller.serve.get()
+    assert not engines & set(await controller.serve.get())
 
 
 async def test_one_that_fails_says_why_and_leaves_the_others_alone(make: Make) -> None:
@@ -70,34 +72,8 @@ async def test_one_that_fails_says_why_and_leaves_the_others_alone(make: Make) -
     row = await _until(controller, bad, DeploymentState.FAILED)
     assert row is not None
     assert row.message is not None
+    assert "/models/broken: " in row.message
     assert "the base has no weights in it" in row.message
     assert (await _until(controller, good, DeploymentState.READY)) is not None
-    assert bad.id not in {name for name, app in (await controller.serve.get()).items() if app.status == "RUNNING"}
     await _ask(controller, good, deployments.unwant)
     await _until(controller, good, None)
-
-
-async def test_a_job_from_random_weights_has_no_base_to_serve(make: Make) -> None:
-    controller = make()
-    spec = AlignmentJob.model_validate(_spec({"source": "/models/tiny", "weights": "random"}, serve=False))
-    with pytest.raises(NotServable, match="job:ID"):
-        application("job-1", spec, controller)
-
-
-async def test_the_base_of_a_job_on_another_jobs_result_is_that_result(make: Make) -> None:
-    controller = make()
-    other = "job-" + "1" * 21
-    args = application("job-1", AlignmentJob.model_validate(_spec(f"job:{other}")), controller).args
-    assert args["base"] == f"{controller.settings.storage_root.resolve()}/models/{other}"
-    assert args["aligned"].endswith("/models/job-1")
-
-
-async def test_the_list_is_put_only_when_it_differs(make: Make) -> None:
-    app = application("job-1", AlignmentJob.model_validate(_spec("/models/tiny")), make())
-    held = ServedApplication("job-1", AppStatus.RUNNING, "", app.args)
-    assert not differ([app], {"job-1": held})
-    assert not differ([], {})
-    assert differ([], {"job-1": held})
-    assert differ([app], {})
-    assert differ([app], {"job-1": ServedApplication("job-1", AppStatus.RUNNING, "", {"base": "another"})})
-    assert not differ([], {"job-1": ServedApplication("job-1", AppStatus.DELETING, "", app.args)})

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from service import leases
 from service.cluster.jobs import RayJobs
-from service.controller import leader, start
+from service.controller import leader, loop, start
 from service.controller.context import ClusterCode, Controller
 from service.controller.leader import LeasedDatabase
 from service.controller.loop import run
@@ -29,7 +29,7 @@ from tests.controller.conftest import SLEEPS, look, queue, until
 
 Make = Callable[..., Controller]
 
-LEASE_S = 1.0
+LEASE_S = 2.0
 
 
 @asynccontextmanager
@@ -101,6 +101,26 @@ async def test_a_controller_that_stops_is_followed_at_once(make: Make) -> None:
 
             await until(followed, patience_s=20)
             await until(lambda: _is(controller, job.id, JobState.STARTING))
+
+
+async def test_a_leader_in_a_long_step_gives_its_lease_up_all_the_same(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = make(reconcile_every_s=0.02, lease_s=600)
+    monkeypatch.setattr(loop, "LEAVE_WITHIN_S", 0.1)
+    job = await queue(controller)
+    submitting = asyncio.Event()
+
+    async def endless(_jobs: RayJobs, *_args: object, **_kwargs: object) -> None:
+        submitting.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(RayJobs, "submit", endless)
+    async with asyncio.timeout(60), running(controller.settings):
+        await submitting.wait()
+    lease = await leases.acquire(controller.database, leader.NAME, "the next one", 60)
+    assert lease is not None
+    assert await _is(controller, job.id, JobState.STARTING)  # the next leader submits it
 
 
 async def _is(controller: Controller, job_id: str, state: JobState) -> bool:
@@ -227,3 +247,21 @@ async def test_a_process_that_stood_still_sends_nothing_to_the_cluster(
 
         await until(led_again)
     assert refused == submitted == [f"{job.id}-1"]
+
+
+async def test_a_lease_that_is_renewed_as_its_time_runs_out_is_given_up_quietly(make: Make) -> None:
+    database = make().database
+    lease = await leases.acquire(database, "controller", "this test", 0.9)
+    assert lease is not None
+
+    async def run_out() -> None:
+        async with asyncio.timeout(0) as deadline:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                with suppress(LeaseLost):  # by a database that takes longer than the lease
+                    await leader._renew(lease, database, deadline)
+                raise
+
+    with pytest.raises(TimeoutError):
+        await run_out()

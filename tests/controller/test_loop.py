@@ -52,7 +52,7 @@ async def test_a_database_that_is_away_is_waited_for_and_stops_nothing(
     job = await queue(controller)
     healthy = controller.database.reading
 
-    def refused() -> object:
+    def refused(**_: object) -> object:
         raise ConnectionRefusedError("the database does not answer")
 
     monkeypatch.setattr(controller.database, "reading", refused)

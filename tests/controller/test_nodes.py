@@ -72,7 +72,10 @@ async def test_a_job_is_not_refused_for_what_was_seen_a_while_ago(make: Make) ->
     async with controller.database.transaction() as session:
         session.add(ClusterView(id=1, nodes=[asdict(Node("reference", 0, 1))], observed_at=before, tried_at=before))
     spec = AlignmentJob.model_validate({"model": "/m", "data": {"train": "file-" + "0" * 21}})
-    findings = await admission.check_cluster(controller.database, controller.settings, spec, ModelShapes(None, None))
+    async with controller.database.reading() as session:
+        known = await admission.read_known(session, "ada", spec)
+    shapes = ModelShapes(None, None)
+    findings = await admission.check_cluster(controller.database, controller.settings, spec, shapes, known)
     assert [finding.error for finding in findings] == [None, None]
     async with controller.database.reading() as session:
         seen = observation.seen(await observation.read(session), controller.settings)

@@ -1,4 +1,4 @@
-"""A Serve application in place of two vLLM engines; its builder refuses a base that is called broken."""
+"""A Serve application in place of a vLLM engine; its builder refuses weights that are called broken."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from ray import serve
 
 @serve.deployment(num_replicas=1, ray_actor_options={"num_cpus": 0})
 class Tiny:
-    def __init__(self, job_id: str) -> None:
-        self._job_id = job_id
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
 
     async def __call__(self, _request: Any) -> str:
-        return self._job_id
+        return self._engine
 
 
 def build(args: dict[str, Any]) -> Any:
-    if args["base"] == "/models/broken":
+    if args["weights"] == "/models/broken":
         raise ValueError("the base has no weights in it")
-    return Tiny.bind(args["job_id"])
+    return Tiny.bind(args["engine"])

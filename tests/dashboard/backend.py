@@ -22,7 +22,7 @@ from service.jobs.states import DeploymentState, JobState
 from service.jobs.tokens import attempt_token
 from service.settings import Settings
 from service.spec import AlignmentJob
-from tests.service.conftest import make_model
+from tests.service.conftest import answers, make_model
 
 PROJECT = "ada"
 SERVE = """
@@ -38,6 +38,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def offer_metric(directory: Path) -> Path:
+    """As if a package with the metric `words` were installed there."""
+    info = directory / "our_metrics-1.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: our-metrics\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[plumbline.metrics]\nwords = our_metrics:words\n")
+    (directory / "our_metrics.py").write_text("def words(prompt, answer):\n    return len(answer.split())\n")
+    return directory
 
 
 class ApiProcess:
@@ -57,10 +67,12 @@ class ApiProcess:
             "PLUMBLINE_SECRET": self.settings.secret.get_secret_value() if self.settings.secret else "",
             "PLUMBLINE_STREAM_LIFETIME_S": str(self.settings.stream_lifetime_s),
             "PLUMBLINE_SERVE_URL": self.settings.serve_url,
+            "PLUMBLINE_PREVIEW_TIMEOUT_S": "300",
+            "PYTHONPATH": f"{offer_metric(self.settings.home / 'packages')}:{os.environ.get('PYTHONPATH', '')}",
         }
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([sys.executable, "-c", SERVE], env=environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 if httpx.get(f"{self.settings.public_url}/readyz").is_success:
@@ -137,6 +149,7 @@ class Backend:
             state=JobState.QUEUED,
             progress={},
             num_attempts=0,
+            priority=spec.get("priority", 0),
             last_event=0,
             last_metric=0,
             created_at=utc_now(),
@@ -147,34 +160,57 @@ class Backend:
             await append_event(session, job, "job.queued", "The job waits for its turn.")
         return job.id
 
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=60)
+
+    async def ready_to_post(self, name: str) -> dict[str, Any]:
+        """The specification of a job that the API takes: its model and its rows are there."""
+        model = self.settings.storage_root / "models" / name
+        make_model(model)
+        async with self.client() as api:
+            rows = b'{"prompt": "q", "chosen": "a", "rejected": "b"}'
+            file = (await api.post("/v1/files", files={"file": ("pairs.jsonl", rows)})).raise_for_status().json()
+        return {"model": str(model), "data": {"train": file["id"]}}
+
     async def deployment(self, job_id: str, state: DeploymentState, message: str | None = None) -> None:
         """What the controller writes down when it has seen the job's application on Serve change."""
         async with self.database.transaction() as session:
             job = await JobRepository(session).get(job_id)
-            await deployments.set_state(session, await deployments.get(session, job), state, message)
+            deployment = await deployments.get(session, job)
+            if state is DeploymentState.READY:
+                await answers(session, deployment)
+            else:
+                await deployments.set_state(session, deployment, state, message)
 
     async def running(self, name: str, **spec: Any) -> Attempt:
         """A job whose attempt has reported once."""
-        job_id = await self.queued(name, **spec)
-        async with self.database.transaction() as session:
-            attempt = await start_attempt(session, await JobRepository(session).get(job_id))
-        driver = Attempt(self.settings, job_id, attempt.id)
+        driver = await self.started(await self.queued(name, **spec))
         await driver.event("stage.started", "Reading the rows.", stage="prepare")
         return driver
 
+    async def started(self, job_id: str) -> Attempt:
+        """The next attempt of a queued job."""
+        async with self.database.transaction() as session:
+            attempt = await start_attempt(session, await JobRepository(session).get(job_id))
+        return Attempt(self.settings, job_id, attempt.id)
+
     async def succeeded(self, name: str, **spec: Any) -> Attempt:
         driver = await self.running(name, **spec)
-        await driver.progress("prepare", 64, 64, "rows")
-        await driver.progress("reference", 0, 0, "pairs")
-        await driver.progress("train", 2, 2, "steps")
         for step, loss in enumerate((0.693, 0.512), start=1):
             await driver.metrics(
                 step, loss=loss, rewards__margins=0.5 * step, rewards__chosen=0.2, rewards__rejected=-0.3
             )
+        await self.finished(driver, steps=2)
+        return driver
+
+    async def finished(self, driver: Attempt, steps: int) -> None:
+        """The job's stages run to their end, and its model is there."""
+        await driver.progress("prepare", 64, 64, "rows")
+        await driver.progress("reference", 0, 0, "pairs")
+        await driver.progress("train", steps, steps, "steps")
         make_model(self.settings.storage_root / "models" / driver.job_id)
         await driver.progress("publish", 1000, 1000, "bytes")
         await driver.succeed()
-        return driver
 
 
 def settings_in(home: Path, **more: Any) -> Settings:

@@ -26,6 +26,8 @@ CHROMIUM_FLAGS = [
     "--disable-sync",
 ]
 
+ABORTED = "ERR_ABORTED"
+
 PATIENCE_S = 30  # for what should come at once, on a machine with other things to do
 
 expect.set_options(timeout=1000 * PATIENCE_S)
@@ -81,17 +83,32 @@ async def backend(home: Path, running_engines: Engines) -> AsyncIterator[Backend
     await database.close()
 
 
+def watch(page: Page, *allowed: str) -> list[str]:
+    """What goes wrong on the page from here on: errors in the console, exceptions, and requests that fail or that the
+    API refuses; but for those whose text has one of `allowed` in it."""
+    errors: list[str] = []
+
+    def note(text: str) -> None:
+        if not any(one in text for one in allowed):
+            errors.append(text)
+
+    page.on("pageerror", lambda error: note(str(error)))
+    page.on("console", lambda message: note(message.text) if message.type == "error" else None)
+    page.on("response", lambda answer: note(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+    # A request that its page gave up, such as a stream, has not failed.
+    page.on("requestfailed", lambda asked: None if ABORTED in (asked.failure or "") else note(f"{asked.failure}"))
+    return errors
+
+
 @pytest_asyncio.fixture(loop_scope="package")
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    """An empty page without a key. The test fails if the page threw, or broke its content security policy."""
+async def page(browser: Browser, request: pytest.FixtureRequest) -> AsyncIterator[Page]:
+    """An empty page without a session. The test fails if anything goes wrong on it that the marker `expects_errors`
+    does not name."""
     context = await browser.new_context(viewport={"width": 1440, "height": 900})
     page = await context.new_page()
     page.set_default_timeout(1000 * PATIENCE_S)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console", lambda message: errors.append(message.text) if "Content Security Policy" in message.text else None
-    )
+    marker = request.node.get_closest_marker("expects_errors")
+    errors = watch(page, *(marker.args if marker else ()))
     yield page
     await context.close()
     assert errors == []
@@ -100,4 +117,5 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
 @pytest_asyncio.fixture(loop_scope="package")
 async def signed_in(page: Page, backend: Backend) -> Page:
     await page.goto(f"{backend.url}/#key={backend.key}")
+    await expect(page.get_by_role("button", name="Sign out")).to_be_attached()
     return page

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Engines:
-    """`answers`: the tokens of each model; one without any refuses. After its first token each waits for `go_on`."""
+    """`answers`: the tokens of each model; one without any refuses. Streams wait for `go_on` after a token."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[str]] = {}
@@ -23,6 +23,9 @@ class Engines:
                 tokens = engines.answers.get(request["model"])
                 self.send_response(200 if tokens else 500)
                 self.end_headers()
+                if tokens and not request.get("stream"):
+                    self._answer("".join(tokens), len(tokens))
+                    return
                 for index, token in enumerate(tokens or []):
                     last = index + 1 == len(tokens or [])
                     self._send({"choices": [{"text": token, "finish_reason": "stop" if last else None}]})
@@ -30,6 +33,11 @@ class Engines:
                 if tokens:
                     self._send({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": len(tokens)}})
                     self.wfile.write(b"data: [DONE]\n\n")
+
+            def _answer(self, text: str, length: int) -> None:
+                choice = {"text": text, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+                usage = {"prompt_tokens": 3, "completion_tokens": length}
+                self.wfile.write(json.dumps({"choices": [choice], "usage": usage}).encode())
 
             def _send(self, chunk: dict[str, object]) -> None:
                 self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())

@@ -16,13 +16,14 @@ async def served(page: Page, backend: Backend, name: str) -> None:
     """Opens the page of a job whose models are deployed, as far as the database knows."""
     driver = await backend.succeeded(name, serve=True)
     await backend.deployment(driver.job_id, DeploymentState.READY)
-    await page.goto(f"{backend.url}/#/jobs/{driver.job_id}")
+    await page.goto(f"{backend.url}/jobs/{driver.job_id}")
     await expect(page.get_by_text("Base and aligned model are being served.")).to_be_visible()
 
 
+@pytest.mark.expects_errors("503")
 async def test_a_comparison_while_nothing_is_served_says_so(signed_in: Page, backend: Backend) -> None:
     driver = await backend.succeeded("not served")
-    await signed_in.goto(f"{backend.url}/#/jobs/{driver.job_id}")
+    await signed_in.goto(f"{backend.url}/jobs/{driver.job_id}")
     await signed_in.get_by_label("Prompt").fill("Can you help me move?")
     await signed_in.get_by_role("button", name="Compare").click()
 
@@ -34,7 +35,7 @@ async def test_a_comparison_while_nothing_is_served_says_so(signed_in: Page, bac
 
 async def test_serving_is_started_watched_and_stopped_from_the_page(signed_in: Page, backend: Backend) -> None:
     driver = await backend.succeeded("to serve")
-    await signed_in.goto(f"{backend.url}/#/jobs/{driver.job_id}")
+    await signed_in.goto(f"{backend.url}/jobs/{driver.job_id}")
 
     await signed_in.get_by_role("button", name="Serve both models").click()
     await expect(signed_in.locator(".serving .state")).to_have_text("deploying")

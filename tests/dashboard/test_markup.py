@@ -18,7 +18,7 @@ async def test_what_a_job_says_is_never_run(signed_in: Page, backend: Backend) -
         job.spec = job.spec | {"metadata": {MARKUP[:20]: MARKUP}, "model": {"source": f"javascript:{MARKUP}"}}
     await expect(signed_in.get_by_role("link").filter(has_text=MARKUP)).to_be_visible()
 
-    await signed_in.goto(f"{backend.url}/#/jobs/{driver.job_id}")
+    await signed_in.goto(f"{backend.url}/jobs/{driver.job_id}")
     await driver.event("reference.scored", MARKUP, data={MARKUP: MARKUP, "message": MARKUP})
     await driver.event("health.alarm", MARKUP, data={"alarm": MARKUP, "advice": MARKUP})
     await driver.metrics(1, **{"loss": 0.5, f"loss/{MARKUP}": 0.25, "loss/sigmoid": 0.25})

@@ -1,7 +1,10 @@
 """The event stream reader, in the browser it is written for."""
 
+import json
+import time
+
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.dashboard.backend import Backend
 
@@ -9,7 +12,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 READ = """
 async ([text, size]) => {
-  const { frames } = await import("./sse.js");
+  const { frames } = await import("/sse.js");
   const bytes = new TextEncoder().encode(text);
   const body = new ReadableStream({
     start(controller) {
@@ -49,7 +52,7 @@ async def test_a_hidden_page_holds_no_connection_and_catches_up_when_it_is_looke
     signed_in: Page, backend: Backend
 ) -> None:
     driver = await backend.running("hidden")
-    await signed_in.goto(f"{backend.url}/#/jobs/{driver.job_id}")
+    await signed_in.goto(f"{backend.url}/jobs/{driver.job_id}")
     await expect(signed_in.get_by_text("Reading the rows.")).to_be_visible()
     hide = """hidden => {
       Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
@@ -66,3 +69,25 @@ async def test_a_hidden_page_holds_no_connection_and_catches_up_when_it_is_looke
 
     await signed_in.evaluate(hide, False)
     await expect(signed_in.get_by_text("while nobody looked")).to_be_visible()
+
+
+@pytest.mark.expects_errors("429")
+async def test_a_stream_that_is_refused_for_now_is_asked_for_again_when_the_api_said(
+    signed_in: Page, backend: Backend
+) -> None:
+    driver = await backend.running("refused for now")
+    asked_at: list[float] = []
+
+    async def refuse_once(route: Route) -> None:
+        asked_at.append(time.monotonic())
+        if len(asked_at) > 1:
+            await route.continue_()
+            return
+        body = {"title": "Too many streams", "status": 429, "detail": "Later.", "code": "too_many_streams"}
+        headers = {"Retry-After": "2", "Content-Type": "application/problem+json"}
+        await route.fulfill(status=429, headers=headers, body=json.dumps(body))
+
+    await signed_in.route("**/events", refuse_once)
+    await signed_in.goto(f"{backend.url}/jobs/{driver.job_id}")
+    await expect(signed_in.get_by_text("Reading the rows.")).to_be_visible()
+    assert asked_at[1] - asked_at[0] >= 2  # as it was told

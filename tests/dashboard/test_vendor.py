@@ -1,6 +1,7 @@
 """Vendored libraries are the published files, listed with version and licence."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -28,14 +29,27 @@ def test_every_library_is_in_the_table_with_its_version_and_brings_its_licence()
     assert all((VENDOR / folder / "LICENSE").is_file() for folder in folders)
 
 
+def own_files(*suffixes: str) -> list[Path]:
+    return [path for path in DASHBOARD.rglob("*") if path.suffix in suffixes and VENDOR not in path.parents]
+
+
 def test_the_dashboard_names_no_other_host() -> None:
-    own = [path for path in DASHBOARD.iterdir() if path.suffix in {".js", ".html", ".css"}]
+    own = own_files(".js", ".html", ".css")
 
     assert own
-    assert [path.name for path in own if re.search(r"""["'(]\s*(https?:)?//""", path.read_text())] == []
+    host = re.compile(r"""["'(]\s*(https?:)?//(?!…)""")  # an example for people has an ellipsis for the host
+    assert [path.name for path in own if host.search(path.read_text())] == []
 
 
 def test_the_dashboard_never_parses_data_as_markup() -> None:
     unsafe = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(")
 
-    assert [path.name for path in DASHBOARD.glob("*.js") if unsafe.search(path.read_text())] == []
+    assert [path.name for path in own_files(".js") if unsafe.search(path.read_text())] == []
+
+
+def test_the_import_map_names_files_that_are_there() -> None:
+    page = (DASHBOARD / "index.html").read_text()
+    [imports] = re.findall(r'<script type="importmap">(.*?)</script>', page, re.DOTALL)
+    files = json.loads(imports)["imports"].values()
+
+    assert [file for file in files if not (DASHBOARD / file.removeprefix("/")).is_file()] == []

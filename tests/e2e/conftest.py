@@ -1,5 +1,6 @@
 """The real thing: a Ray of three nodes in two pools and a head, API and controller each in a process of its own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -39,6 +40,12 @@ class Service:
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+    def leave(self) -> None:
+        """SIGTERM, which must end it in order within what Kubernetes gives it."""
+        assert self.process is not None
+        self.process.terminate()
+        assert self.process.wait(30) in {0, -signal.SIGTERM}, self.log.read_text()
 
     def stop(self) -> None:
         if self.process is not None:
@@ -100,6 +107,7 @@ def plumbline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plumbline]:
         ray.start(TWO_POOLS)
         assert _run(["db", "upgrade"], environment).returncode == 0
         key = _run(["keys", "create", "--project", "e2e"], environment).stdout.strip()
+        environment |= _evaluating(home, url, key)
         running = Plumbline(url, key, home, model_root, ray, environment)
         running.start_api()
         running.controller.start()
@@ -116,6 +124,22 @@ def plumbline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plumbline]:
 def client(plumbline: Plumbline) -> Iterator[Client]:
     with Client(plumbline.url, plumbline.key) as client:
         yield client
+
+
+def _evaluating(home: Path, url: str, key: str) -> dict[str, str]:
+    """Settings under which evaluations may ask this very service as any other server, with the key `own`, and a package
+    beside it offers the metric `words`."""
+    package = home / "package"
+    info = package / "our_metrics-1.dist-info"
+    info.mkdir(parents=True)
+    (package / "our_metrics.py").write_text("def words(prompt, answer):\n    return len(answer.split())\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: our-metrics\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[plumbline.metrics]\nwords = our_metrics:words\n")
+    return {
+        "PLUMBLINE_EVALUATION_ORIGINS": json.dumps([url]),
+        "PLUMBLINE_EVALUATION_KEYS": json.dumps({"own": {"origin": url, "key": key}}),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")])),
+    }
 
 
 def _run(

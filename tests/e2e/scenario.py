@@ -76,7 +76,7 @@ def living_actors(ray: LocalRay) -> list[Json]:
         timeout=30,
     )
     actors: list[Json] = response.raise_for_status().json()["data"]["result"]["result"]
-    attempt_actors = {"Scorer", "RayTrainWorker", "TrainController", "Mailbox"}
+    attempt_actors = {"Scorer", "SoloTrainer", "RayTrainWorker", "TrainController", "Mailbox"}
     return [a for a in actors if a["state"] != "DEAD" and a["class_name"].split(".")[-1] in attempt_actors]
 
 

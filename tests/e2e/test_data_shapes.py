@@ -58,7 +58,7 @@ def test_rankings_are_learnt_with_a_reference_that_follows_the_policy(
     asked["losses"] = [{"type": "plackett_luce"}]
     job = finished(client, client.jobs.create(asked).id)
 
-    assert set(job["progress"]) == {"prepare", "train", "publish"}  # no reference pass
+    assert set(job["progress"]) == {"prepare", "train", "evaluate", "publish"}  # no reference pass
     steps = [metric["values"] for metric in metrics(client, job["id"])]
     assert math.log(2) < steps[0]["loss"] < math.log(6)  # log k! of rankings of two and of three
     assert steps[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)

@@ -112,12 +112,13 @@ def kill_one_worker(plumbline: Plumbline, client: Client, job_id: str, count: in
     """Kill a training worker in mid-run and wait for the end of the job. Returns the losses that were told before, and
     the step it went on from."""
     reached(client, job_id, 50)
-    workers = [a for a in living_actors(plumbline.ray) if a["class_name"].endswith("RayTrainWorker")]
+    of_class = "SoloTrainer" if count == 1 else "RayTrainWorker"
+    workers = [a for a in living_actors(plumbline.ray) if a["class_name"].endswith(of_class)]
     assert len(workers) == count
     wait_for("a checkpoint", lambda: any(one["type"] == "checkpoint.saved" for one in events(client, job_id)))
     saved = event(client, job_id, "checkpoint.saved")["data"]["step"]
     before = {m["step"]: m["values"]["loss"] for m in metrics(client, job_id)}
-    assert "RayTrainWorker" in " ".join(psutil.Process(workers[-1]["pid"]).cmdline())
+    assert of_class in " ".join(psutil.Process(workers[-1]["pid"]).cmdline())
     os.kill(workers[-1]["pid"], signal.SIGKILL)
 
     finished(client, job_id)

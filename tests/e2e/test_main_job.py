@@ -3,16 +3,15 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
-from openai import BadRequestError, NotFoundError, OpenAI
+from openai import OpenAI
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from api.client import Client
-from api.views import Comparison
+from tests.e2e import dashboard, openai_script
 from tests.e2e.conftest import Plumbline
-from tests.e2e.scenario import HH, Json, event, events, finished, metrics, spec, wait_for
+from tests.e2e.scenario import HH, Json, event, events, finished, metrics, spec, subset, wait_for
 from tests.models import make_model
 
 SERVED = {"vocab_size": 400, "hidden_size": 64, "head_dim": 32, "num_attention_heads": 2, "dtype": "bfloat16"}
@@ -32,17 +31,26 @@ def file_id(plumbline: Plumbline) -> str:
 
 @pytest.fixture(scope="module")
 def job(plumbline: Plumbline, model: Path, file_id: str) -> Json:
-    with Client(plumbline.url, plumbline.key) as client:
-        asked = spec(model, file_id, max_steps=12, checkpoint_every=5, learning_rate=1e-2)
-        asked |= {"name": "main", "serve": True}
-        # of two scorers only one finds room on the node
-        asked |= {"resources": {"reference": {"workers": 2, "cpus_per_worker": 10}}}
-        return finished(client, client.jobs.create(asked).id)
+    """Made as a script for OpenAI's API makes it."""
+    ours = spec(model, file_id, max_steps=12, checkpoint_every=5, learning_rate=1e-2)
+    # of two scorers only one finds room on the node
+    resources = {"reference": {"workers": 2, "cpus_per_worker": 10}}
+    options = {
+        "data": {name: value for name, value in ours["data"].items() if name != "train"},
+        "training": {name: value for name, value in ours["training"].items() if name != "batch_size"},
+        "resources": resources,
+    }
+    with package(plumbline) as openai, Client(plumbline.url, plumbline.key) as client:
+        return finished(client, openai_script.aligned(openai, model=model, rows=HH, suffix="main", plumbline=options))
+
+
+def package(plumbline: Plumbline) -> OpenAI:
+    return OpenAI(base_url=f"{plumbline.url}/v1", api_key=plumbline.key)
 
 
 def test_the_job_went_through_every_stage_on_both_pools(client: Client, job: Json) -> None:
     completed = [one["stage"] for one in events(client, job["id"]) if one["type"] == "stage.completed"]
-    assert sorted(completed) == ["prepare", "publish", "reference", "train"]
+    assert sorted(completed) == ["evaluate", "prepare", "publish", "reference", "train"]
     prepared = event(client, job["id"], "data.prepared")["data"]
     assert (prepared["rows"], prepared["used"], prepared["bad"]) == (2312, 2308, 4)
     assert [problem["row"] for problem in prepared["problems"]] == [87, 517, 926, 1104]
@@ -88,6 +96,16 @@ def test_lora_with_an_sft_term_is_published_merged_with_its_adapter(
     assert {"loss/sigmoid", "loss/sft"} <= set(metrics(client, lora["id"])[0]["values"])
 
 
+def test_the_job_left_what_training_did_to_its_pairs(client: Client, job: Json) -> None:
+    page = client.pairs.list(job["id"], sort="row", limit=1)
+    assert page.about.before == "reference"
+    assert page.about.scored == page.about.trained == 12 * 8
+    pair = client.pairs.get(job["id"], page.data[0].row)
+    assert sum(token.after or 0 for token in pair.chosen) == pytest.approx(pair.chosen_after, abs=1e-3)
+    assert "".join(token.text for token in pair.chosen).startswith(pair.chosen_start)
+    assert pair.margin_change != 0
+
+
 def test_the_policy_scores_its_own_reference_where_the_job_says_so(client: Client, model: Path, file_id: str) -> None:
     asked = spec(model, file_id, max_steps=3, seed=5, method={"type": "lora", "rank": 4})
     job = finished(client, client.jobs.create(asked | {"resources": {"reference_placement": "policy"}}).id)
@@ -97,7 +115,7 @@ def test_the_policy_scores_its_own_reference_where_the_job_says_so(client: Clien
     first = metrics(client, job["id"])[0]["values"]
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-4)
     completed = [one["stage"] for one in events(client, job["id"]) if one["type"] == "stage.completed"]
-    assert completed == ["prepare", "reference", "train", "publish"]
+    assert completed == ["prepare", "reference", "evaluate", "train", "publish"]
 
 
 def test_dpo_goes_on_with_the_adapter_of_an_sft_job(client: Client, model: Path, file_id: str) -> None:
@@ -117,47 +135,7 @@ def test_dpo_goes_on_with_the_adapter_of_an_sft_job(client: Client, model: Path,
     assert adapter["base_model_name_or_path"] == str(model)
 
 
-def the_package_asks_too(plumbline: Plumbline, job: Json, question: Any, compared: Comparison) -> None:
-    """OpenAI's package as a script has it, from the finished job to its model's answers."""
-    with OpenAI(base_url=f"{plumbline.url}/v1", api_key=plumbline.key) as openai:
-        model = openai.fine_tuning.jobs.retrieve(job["id"]).fine_tuned_model
-        assert model is not None
-        base = f"{model}:base"
-        assert {model, base} <= {one.id for one in openai.models.list()}
-        for name, side in ((model, compared.aligned), (base, compared.base)):
-            chat = openai.chat.completions.create(
-                model=name, messages=question, max_tokens=24, temperature=0.8, seed=7, logprobs=True, n=1
-            )
-            assert (chat.model, chat.choices[0].message.content) == (name, side.text)
-            assert chat.usage is not None
-            assert chat.usage.completion_tokens == side.usage["completion_tokens"]
-            assert chat.choices[0].logprobs is not None
-        chunks = list(
-            openai.chat.completions.create(
-                model=model,
-                messages=question,
-                max_completion_tokens=24,
-                temperature=0.8,
-                seed=7,
-                stream=True,
-                stream_options={"include_usage": True},
-            )
-        )
-        said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-        assert said == compared.aligned.text
-        assert chunks[-1].usage is not None
-        text = openai.completions.create(model=base, prompt="What are some", max_tokens=8, temperature=0)
-        pieces = openai.completions.create(model=base, prompt="What are some", max_tokens=8, temperature=0, stream=True)
-        assert "".join(piece.choices[0].text for piece in pieces if piece.choices) == text.choices[0].text
-        with pytest.raises(BadRequestError, match=r"context length|max_tokens|maximum"):
-            openai.chat.completions.create(model=model, messages=question, max_tokens=100_000)
-        with pytest.raises(NotFoundError):
-            openai.chat.completions.create(model="gpt-4o-mini", messages=question)
-
-
-def test_base_and_aligned_answer_side_by_side_until_they_are_taken_down(
-    plumbline: Plumbline, client: Client, job: Json
-) -> None:
+def wait_until_served(client: Client, job: Json) -> None:
     def deployed() -> bool:
         deployment = client.jobs.get(job["id"]).deployment
         assert deployment is not None
@@ -165,6 +143,44 @@ def test_base_and_aligned_answer_side_by_side_until_they_are_taken_down(
         return deployment.state == "ready"
 
     wait_for("the deployment", deployed, timeout_s=420)
+
+
+@pytest.mark.parametrize(("window", "steps"), [(dashboard.WIDE, 3), (dashboard.NARROW, 1)], ids=["wide", "narrow"])
+def test_a_person_does_all_of_it_in_the_dashboard(
+    plumbline: Plumbline,
+    client: Client,
+    job: Json,
+    model: Path,
+    file_id: str,
+    tmp_path: Path,
+    window: dashboard.Window,
+    steps: int,
+) -> None:
+    rows = subset(tmp_path / "some.jsonl.gz", 64)
+    with dashboard.browsing(plumbline.url, plumbline.key, window) as page:
+        made = dashboard.create_job(page, name=f"by hand, {window.width}", model=model, rows=rows, steps=steps)
+        dashboard.watch_to_the_end(page)
+        assert len(metrics(client, made)) == steps
+        dashboard.log_of_the_attempt(page, f"{made}-1")
+
+        endless = client.jobs.create(spec(model, file_id, epochs=1000)).id
+        dashboard.cancel(page, plumbline.url, endless)
+        assert client.jobs.get(endless).state == "cancelled"
+
+        wait_until_served(client, job)
+        answers = dashboard.compare(page, plumbline.url, job["id"], "How do I bake bread?")
+        assert all(answers)
+        rates = dashboard.vote_blind(page, ["Who are you?", "Why?", "How do I bake bread?"])
+        assert len(set(rates)) > 1
+        evaluation = page.url.rpartition("=")[2]
+    found = client.evaluations.results(evaluation).judges[0]
+    assert (found.num, found.pairs[0].ties) == (3, 1)
+
+
+def test_base_and_aligned_answer_side_by_side_until_they_are_taken_down(
+    plumbline: Plumbline, client: Client, job: Json
+) -> None:
+    wait_until_served(client, job)
     question = [{"role": "user", "content": "What are some pranks with a pen?"}]
     first = client.comparisons.create(job["id"], question, max_tokens=24, temperature=0.8, seed=7)
     again = client.comparisons.create(job["id"], question, max_tokens=24, temperature=0.8, seed=7)
@@ -178,7 +194,8 @@ def test_base_and_aligned_answer_side_by_side_until_they_are_taken_down(
     shown = plumbline.cli("compare", job["id"], "What are some pranks with a pen?")
     assert shown.returncode == 0, shown.stderr
 
-    the_package_asks_too(plumbline, job, question, first)
+    with package(plumbline) as openai:
+        openai_script.asked(openai, job["id"], question, first)
 
     client.deployments.delete(job["id"])
     wait_for("the models to be gone", lambda: client.jobs.get(job["id"]).deployment is None)

@@ -1,13 +1,15 @@
 """How long jobs run and when they start and end, from jobs like them. Pure."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from service.queue.capacity import Capacity, Needs, Node
 from service.queue.estimate import Interval, Run, remaining, run_time
 from service.queue.forecast import Eta, forecast
-from service.queue.plan import OnCluster, Queued, Rules
+from service.queue.plan import OnCluster, Plan, Queued, Rules, decide
 from service.queue.score import score
 from service.queue.size import JobSize
 from service.queue.snapshot import Snapshot
@@ -113,6 +115,28 @@ def test_what_waits_for_a_job_of_unknown_length_has_no_eta() -> None:
     )
     assert etas["small"] == Eta(_after(1), _after(3), _after(6), _after(8))
     assert etas.get("first", Eta()) == Eta()
+
+
+def test_a_job_that_never_fits_is_not_looked_for_at_every_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[int] = []
+
+    def counted(*facts: Any, **options: Any) -> Plan:
+        plans.append(1)
+        return decide(*facts, **options)
+
+    monkeypatch.setattr("service.queue.forecast.decide", counted)
+    waiting = [Queued("huge", "ada", _needs(5), NOW), Queued("next", "ada", _needs(1), _after(1))]
+    running = [
+        OnCluster(f"running-{number}", "ada", Needs(PoolRequest(workers=1, gpus_per_worker=0, cpus_per_worker=0), None))
+        for number in range(99)
+    ]
+    running.append(OnCluster("full", "ada", _needs(4)))
+    durations: dict[str, Interval | None] = {one.id: Interval(50, 50) for one in running}
+    durations |= {f"running-{number}": Interval(100 + number, 100 + number) for number in range(99)}
+    etas = forecast(replace(_snapshot(waiting, running), rules=Rules(200, 1e6)), durations, AT_ONCE)
+    assert etas["next"].start_low == _after(50)
+    assert "huge" not in etas
+    assert len(plans) == 2 * 3  # of the short and of the long runs: the order, now, and when "full" has ended
 
 
 def test_a_score_counts_what_fell_into_its_interval() -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from service.projects.quota import Quota
 from service.queue.capacity import Amount, Capacity, Demand, Needs, Node, fits
-from service.queue.plan import Limit, OnCluster, Plan, Queued, Rules, WaitCode, plan
+from service.queue.plan import Limit, Load, OnCluster, Plan, Queued, Rules, WaitCode, plan
+from service.queue.plan import decide as plan_of
 from service.spec import PoolRequest
 from service.spec.pools import Pool
 
@@ -200,3 +201,45 @@ def test_every_job_that_fits_the_empty_cluster_starts_however_many_come_after_it
             started.add(id)
         now += timedelta(seconds=step_s)
     assert wanted <= started
+
+
+def test_holders_are_named_also_when_some_of_them_started_in_the_same_plan() -> None:
+    waiting = [queued("a", 2), queued("b", 8), queued("c", 3), queued("d", 8)]
+    decided = decide(waiting, [OnCluster("running", "ada", needs(2))])
+    assert decided.starts == ("a", "c")
+    assert decided.waits["b"].holders == ("a", "running")
+    assert decided.waits["d"].holders == ("c", "a", "running")
+
+
+_JOBS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 2), st.sampled_from(["ada", "bob"])), max_size=8)
+
+
+@settings(deadline=None)  # its first example may meet a busy machine
+@given(_JOBS, _JOBS, st.sets(st.integers(0, 7)))
+def test_what_is_added_up_as_jobs_come_and_go_is_what_is_there(
+    here: list[tuple[int, int, str]], coming: list[tuple[int, int, str]], going: set[int]
+) -> None:
+    def jobs(name: str, of: list[tuple[int, int, str]]) -> list[OnCluster]:
+        return [
+            OnCluster(f"{name}{place}", project, needs(gpus or 1, scorers), gpus)
+            for place, (gpus, scorers, project) in enumerate(of)
+        ]
+
+    first, then = jobs("first", here), jobs("then", coming)
+    load = Load(EIGHT, first)
+    load.holders(Demand(Amount(1)))
+    for one in then:
+        load.add(one, one.needs.demand(EIGHT))
+    gone = [one for place, one in enumerate(first) if place in going]
+    for one in gone:
+        load.remove(one)
+    left = [one for one in [*first, *then] if one not in gone]
+    quota = Limit(Quota(max_running_jobs=3, max_gpus=9.0), 0.0)
+    rules = Rules(max_running=6, patience_s=PATIENCE_S, limits={"ada": quota})
+    waiting = [queued("x", 1), queued("y", 6), queued("z", 2, project="bob"), queued("old", 8, waited_s=2 * PATIENCE_S)]
+    kept_up = plan_of(waiting, load, {}, rules, NOW)
+    anew = plan(waiting, left, EIGHT, {}, rules, NOW)
+    assert kept_up.starts == anew.starts
+    for id, wait in anew.waits.items():
+        assert (kept_up.waits[id].code, kept_up.waits[id].missing) == (wait.code, wait.missing)
+        assert set(kept_up.waits[id].holders) == set(wait.holders)

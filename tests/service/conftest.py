@@ -8,10 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.clock import utc_now
 from service.db.session import Database
-from service.db.tables import Job
+from service.db.tables import Deployment, Job
+from service.deployments import service as deployments
 from service.files import service as files
 from service.ids import new_id
-from service.jobs.states import JobState
+from service.jobs.states import DeploymentState, JobState
 from service.settings import Settings
 from service.spec import AlignmentJob
 
@@ -67,3 +68,17 @@ def make_model(directory: Path, *without: str) -> Path:
         if name not in without:
             (directory / name).write_text(content)
     return directory
+
+
+async def deploy(session: AsyncSession, job: Job, step: int | None = None) -> Deployment:
+    """Base and aligned model answer, each on an engine at the path of the job's ID under its side's name."""
+    deployment = await deployments.want(session, job, step)
+    await answers(session, deployment)
+    return deployment
+
+
+async def answers(session: AsyncSession, deployment: Deployment) -> None:
+    """As the controller writes it down when engines have come up."""
+    place = {"engine": deployment.job_id, "weights": "/models/tiny", "adapters": False}
+    await deployments.set_places(session, deployment, {side: place | {"model": side} for side in ("base", "aligned")})
+    await deployments.set_state(session, deployment, DeploymentState.READY)

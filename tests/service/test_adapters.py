@@ -249,6 +249,28 @@ async def test_a_model_that_vllm_does_not_serve_is_refused_unless_it_is_not_to_b
     await client.submit(serve=False)
 
 
+async def test_experts_that_are_stored_apart_are_refused_to_workers_that_read_slices(client: Client) -> None:
+    (client.model / "config.json").write_text('{"model_type": "qwen3_moe"}')
+    sliced = {"training": {"parallelism": "fsdp"}, "resources": {"policy": {"workers": 2}}}
+    with pytest.raises(ModelUnusable, match="parallelism: ddp") as refused:
+        await client.submit(**sliced)
+    assert refused.value.extra["field"] == "training.parallelism"
+    await client.submit(**sliced | {"resources": {"policy": {"workers": 1}}})  # which holds it whole
+    await client.submit(**sliced | {"training": {"parallelism": "ddp"}})
+    drawn = {"model": {"source": str(client.model), "weights": "random"}, "losses": [{"type": "sft"}], "serve": False}
+    await client.submit(**sliced | drawn)
+
+
+async def test_a_length_at_which_positions_depend_on_the_batch_is_refused(client: Client) -> None:
+    scaled = {"rope_scaling": {"type": "dynamic", "original_max_position_embeddings": 512}}
+    (client.model / "config.json").write_text(json.dumps(scaled))
+    rows = {"train": client.file_id}
+    with pytest.raises(ModelUnusable, match="512 or less") as refused:
+        await client.submit(data=rows | {"max_length": 513})
+    assert refused.value.extra["field"] == "data.max_length"
+    await client.submit(data=rows | {"max_length": 512})
+
+
 async def test_head_sizes_matter_where_engines_run_on_cpus(client: Client) -> None:
     (client.model / "config.json").write_text('{"head_dim": 8}')
     await client.submit()
@@ -259,8 +281,8 @@ async def test_head_sizes_matter_where_engines_run_on_cpus(client: Client) -> No
 
 async def test_what_was_not_to_be_served_is_not_deployed_later_either(client: Client) -> None:
     job = await client.finished()
-    await check_servable(client.settings, job.id)
+    await check_servable(client.database, client.settings, job)
     published = client.settings.storage_root / "models" / job.id
     (published / "config.json").write_text('{"model_type": "gpt_neo"}')
     with pytest.raises(ServiceError, match="cannot be served"):
-        await check_servable(client.settings, job.id)
+        await check_servable(client.database, client.settings, job)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import boto3
@@ -12,7 +12,7 @@ import pytest
 
 from service.cluster.http import connect
 from service.controller.context import make_controller
-from service.controller.start import _bring_files
+from service.controller.start import _bring
 from service.db.session import Database
 from service.errors import DatasetInvalid, NotFound, TooLarge, Unavailable
 from service.files import bucket as buckets
@@ -23,32 +23,18 @@ from service.jobs.repository import JobRepository
 from service.jobs.service import cancel, submit
 from service.settings import Settings
 from service.spec import AlignmentJob, Storage
-from tests.s3_server import credentials, free_port, s3_server
+from tests.s3_server import free_port
+from tests.s3_server import keys as _keys
 from tests.service.conftest import add_file, make_model
 
 ROW = b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n'
 LARGE = buckets._PART_BYTES * 2 + 17
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_server() as endpoint:
-        yield endpoint
-
-
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    for name, value in credentials(endpoint).items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="team")
-    for key in _keys():
-        client.delete_object(Bucket="team", Key=key)
-    return Settings(home=tmp_path, database_url=database_url, secret="a secret", files_url="s3://team/plumbline/files")
-
-
-def _keys() -> list[str]:
-    return [found["Key"] for found in boto3.client("s3").list_objects_v2(Bucket="team").get("Contents", [])]
+def settings(tmp_path: Path, database_url: str, empty_bucket: str) -> Settings:
+    files_url = f"{empty_bucket}/plumbline/files"
+    return Settings(home=tmp_path, database_url=database_url, secret="a secret", files_url=files_url)
 
 
 def _half_sent() -> int:
@@ -134,10 +120,33 @@ async def test_a_job_reads_a_copy_which_is_fetched_when_it_is_missing(database: 
     async with database.transaction() as session:
         attempt = await start_attempt(session, await JobRepository(session).get(job.id))
     client = connect(settings)
-    await _bring_files(make_controller(settings, database, client), attempt)
+    await _bring(make_controller(settings, database, client), attempt)
     await client.aclose()
     assert copy.read_bytes() == ROW
     assert local(settings) == [file_id]
+
+
+async def test_many_who_ask_for_a_file_at_once_fetch_one_copy_which_comes_although_one_leaves(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_id = await add_file(database, settings, ROW)
+    fetch, fetched, begun, go = buckets.Bucket.fetch, [], asyncio.Event(), asyncio.Event()
+
+    async def counted(store: buckets.Bucket, name: str, target: Path) -> None:
+        fetched.append(name)
+        begun.set()
+        await go.wait()
+        await fetch(store, name, target)
+
+    monkeypatch.setattr(buckets.Bucket, "fetch", counted)
+    asking = [asyncio.create_task(contents.local_path(settings, file_id)) for _ in range(3)]
+    await begun.wait()
+    asking[0].cancel()  # a client that hangs up
+    await asyncio.wait(asking[:1])
+    go.set()
+    done = await asyncio.gather(*asking, return_exceptions=True)
+    assert [isinstance(one, Path) for one in done] == [False, True, True]
+    assert (len(fetched), local(settings)) == (1, [file_id])
 
 
 async def test_a_job_on_a_file_that_has_left_the_store_is_refused(database: Database, settings: Settings) -> None:

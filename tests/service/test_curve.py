@@ -1,4 +1,5 @@
 import math
+import sys
 
 import pytest
 
@@ -49,6 +50,21 @@ async def test_a_repeated_step_counts_with_its_newest_values(database: Database)
     async with database.reading() as session:
         [found] = await curve(session, job.id, "train", 1)
     assert (found.num_steps, found.mean["loss"], found.high["loss"]) == (2, 2.5, 4.0)
+
+
+async def test_the_mean_of_values_whose_sum_is_beyond_a_float_is_between_them(database: Database) -> None:
+    largest = sys.float_info.max
+    job = await job_with(
+        database,
+        *((step, {"loss": largest, "reward": -1e308, "tiny": 0.1}) for step in range(1, 4)),
+        (4, {"loss": largest / 2, "reward": 1e308, "tiny": 0.1}),
+    )
+    async with database.reading() as session:
+        [found] = await curve(session, job.id, "train", 1)
+    assert found.mean == pytest.approx({"loss": largest * 0.875, "reward": -0.5e308, "tiny": 0.1})
+    async with database.reading() as session:
+        first, _ = await curve(session, job.id, "train", 2)
+    assert first.mean == {"loss": largest, "reward": -1e308, "tiny": 0.1}
 
 
 async def test_a_value_that_was_not_finite_does_not_count(database: Database) -> None:

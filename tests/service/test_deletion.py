@@ -8,7 +8,7 @@ from service.db.session import Database
 from service.db.tables import Event, Job, Metric
 from service.deployments import service as deployments
 from service.errors import IdempotencyConflict, InvalidState, NotFound
-from service.jobs import deletion
+from service.jobs import deletion, published
 from service.jobs.repository import JobRepository, append_event
 from service.jobs.service import submit
 from service.jobs.states import JobState
@@ -61,7 +61,7 @@ async def test_what_a_crash_left_of_a_deletion_is_removed_later(
     def dies(directory: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(deletion, "_remove", dies)
+    monkeypatch.setattr(published, "remove_directory", dies)
     with pytest.raises(KeyboardInterrupt):
         await deletion.delete(database, settings, "ada", job.id)
     monkeypatch.undo()

@@ -9,12 +9,14 @@ import pytest
 from sqlalchemy import select
 
 from service.clock import utc_now
-from service.cluster.http import connect
+from service.cluster.http import ClusterError, connect
 from service.controller import start
 from service.controller.context import Controller, make_controller
 from service.controller.foretell import Foretell
 from service.db.session import Database
 from service.db.tables import Attempt, ClusterView, Forecast, Job
+from service.errors import SpecUnreadable
+from service.jobs import lifecycle
 from service.jobs.repository import JobRepository
 from service.jobs.states import AttemptState, JobState
 from service.jobs.transitions import transition
@@ -157,3 +159,52 @@ async def test_forecasts_of_a_job_that_goes_go_with_it(make: Make, database: Dat
         await session.delete(await JobRepository(session).get(job.id))
     async with database.reading() as session:
         assert (await session.scalars(select(Forecast))).all() == []
+
+
+async def test_a_job_that_this_version_does_not_take_fails_and_says_so_and_holds_up_nobody(
+    database: Database, make: Make
+) -> None:
+    leased = await add(database)
+    old = await add(database, spec=leased.spec | {"an_option": "of long ago"})
+    await start._lease(make())
+    async with database.reading() as session:
+        failed, started = [await JobRepository(session).get(job.id) for job in (old, leased)]
+    assert (failed.state, failed.error and failed.error["code"]) == (JobState.FAILED, "spec_unreadable")
+    assert started.state is JobState.STARTING
+    with pytest.raises(SpecUnreadable, match="submit it again"):
+        await lifecycle.retry(database, "ada", old.id)
+
+    async with database.transaction() as session:  # an upgrade between the lease and the submission
+        (await JobRepository(session).get(leased.id)).spec = old.spec
+    with pytest.raises(ClusterError):  # the cluster is away; whoever is not there is asked for first
+        await start.reconcile(make())
+    async with database.reading() as session:
+        attempt = (await session.scalars(select(Attempt).where(Attempt.job_id == leased.id))).one()
+    with pytest.raises(SpecUnreadable):
+        await start._bring(make(), attempt)
+
+
+async def test_what_a_project_has_held_counts_as_far_as_it_lies_in_the_window(
+    settings: Settings, database: Database
+) -> None:
+    now = utc_now()
+    window = settings.model_copy(update={"fair_share_window_s": 3600})
+
+    async def held(project_id: str, gpus: float | None, begun_s: float, ended_s: float | None) -> None:
+        """From and to so many seconds ago."""
+        job = await add(database, project_id=project_id, gpus=gpus, num_attempts=1)
+        begun, ended = (now - timedelta(seconds=ago) if ago is not None else None for ago in (begun_s, ended_s))
+        state = AttemptState.RUNNING if ended is None else AttemptState.SUCCEEDED
+        async with database.transaction() as session:
+            times = {"created_at": begun, "finished_at": ended}
+            session.add(Attempt(id=f"{job.id}-1", job_id=job.id, number=1, last_seq=0, state=state, **times))
+
+    await held("whole", 2.0, 300, 100.5)
+    await held("whole", 0.5, 50, 40)
+    await held("since before", None, 7200, 1800)
+    await held("now", 4.0, 10, None)
+    await held("by a clock that is ahead", 4.0, -10, None)
+    await held("long ago", 8.0, 7200, 3601)
+    async with database.reading() as session:
+        seen = await take(session, window, now)
+    assert seen.used == {"whole": 409.0, "since before": 1800.0, "now": 40.0, "by a clock that is ahead": 0.0}

@@ -156,6 +156,12 @@ def test_a_job_holds_the_gpus_of_its_workers_and_scorers(resources: dict[str, ob
     assert gpus_held(AlignmentJob.model_validate(job), unset=1) == gpus
 
 
+def test_a_model_in_slices_scores_itself_and_holds_no_scorers() -> None:
+    job = {"model": "/m", "data": {"train": "file-" + "0" * 21}, "training": {"parallelism": "fsdp"}}
+    sliced = AlignmentJob.model_validate(job | {"resources": {"policy": {"workers": 4}}})
+    assert gpus_held(sliced, unset=1) == 4
+
+
 async def test_an_upgrade_gives_projects_to_the_keys_that_are_there(tmp_path: Path) -> None:
     from alembic import command
     from sqlalchemy import Connection, text

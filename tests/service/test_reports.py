@@ -1,7 +1,9 @@
 import asyncio
+from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select
+from sqlalchemy import event as event_of
 
 from service.db.session import Database
 from service.db.tables import Attempt, Event, Job, Metric
@@ -201,6 +203,33 @@ async def test_metrics_are_numbered_and_what_is_no_number_is_stored_as_null(api:
     async with api.database.reading() as session:
         stored = (await session.scalars(select(Metric).order_by(Metric.number))).all()
     assert [(one.number, one.step, one.values["loss"]) for one in stored] == [(1, 0, 0.7), (2, 1, None), (3, 2, 0.5)]
+
+
+async def test_a_step_is_taken_in_five_statements_however_many_reports_tell_it(
+    api: Attempting, attempt: Attempt, statements: list[str]
+) -> None:
+    await api.send(attempt, 1, event())
+    counts = []
+    for batch in ([metrics(0, 0.7)], [metrics(1, 0.6), metrics(2, 0.5)]):
+        statements.clear()
+        told = ProgressReport(stage=Stage.TRAIN, done=len(counts), total=9, unit="steps")
+        await api.send(attempt, 2 + 2 * len(counts), *batch, told)
+        counts.append(len([one for one in statements if not one.startswith("BEGIN")]))
+    assert counts == [5, 5]
+    assert ((await api.job(attempt)).last_metric, (await api.job(attempt)).last_event) == (3, 3)
+
+
+@pytest.fixture
+def statements() -> Iterator[list[str]]:
+    """What is executed on databases."""
+    made: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        made.append(statement)
+
+    event_of.listen(Engine, "after_cursor_execute", note)
+    yield made
+    event_of.remove(Engine, "after_cursor_execute", note)
 
 
 async def test_progress_replaces_itself_and_the_stage_never_goes_back(api: Attempting, attempt: Attempt) -> None:

@@ -1,7 +1,7 @@
 import asyncio
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service.db.session import Database
@@ -42,6 +42,22 @@ async def test_a_cursor_that_no_page_gave_out_is_refused(database: Database, cur
     async with database.reading() as session:
         with pytest.raises(InvalidRequest, match="next_cursor"):
             await JobRepository(session).page("ada", limit=2, cursor=cursor)
+
+
+@pytest.mark.parametrize("states", [(), (JobState.FAILED, JobState.QUEUED)])
+async def test_a_search_is_answered_by_an_index_alone(database: Database, states: tuple[JobState, ...]) -> None:
+    """Rows are wide, and a word that no job has is looked for in all of them."""
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL chooses by how many rows there are")
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    event.listen(database.engine.sync_engine, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
+    async with database.reading() as session:
+        await JobRepository(session).page("ada", limit=20, search="nowhere at all", states=states)
+        statement, values = asked[-1]
+        plan = await (await session.connection()).exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        steps = [step.detail for step in plan]
+    assert any("COVERING INDEX ix_jobs_searched" in step for step in steps), steps
+    assert not any(step.startswith("SCAN") for step in steps), steps
 
 
 async def test_another_owners_job_and_none_at_all_are_told_apart_by_nothing(database: Database) -> None:

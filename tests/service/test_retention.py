@@ -18,7 +18,9 @@ from service.errors import DataReportMissing
 from service.jobs.repository import allocate, append_event
 from service.jobs.service import data_report
 from service.jobs.states import JobState
+from service.projects import service as projects
 from service.retention import deliveries, logs, runs, uploads
+from service.retention.policy import Retention
 from service.settings import Settings
 from service.spec import Storage
 from service.webhooks import service as webhooks
@@ -191,3 +193,34 @@ async def test_the_controller_removes_what_the_settings_say_and_nothing_without_
         assert await left(database, Event, job) == numbers
     await client.aclose()
     assert await left(database, Metric, job) == [1, 2]
+
+
+async def test_a_projects_own_days_go_before_the_settings(database: Database, settings: Settings) -> None:
+    settings = settings.model_copy(update={"keep_events_days": 50.0, "keep_checkpoints_days": 200.0})
+    own = {"ada": None, "bob": {"events_days": "forever"}, "eve": {"events_days": 200.0, "checkpoints_days": 7.0}}
+    async with database.transaction() as session:
+        for project_id in own:
+            await projects.ensure(session, project_id)
+            await projects.set_retention(session, project_id, Retention.model_validate(own[project_id] or {}))
+    jobs = {project_id: await add_logs(database, 2, project_id=project_id) for project_id in (*own, "unlisted")}
+    file_id = await add_file(database, settings, b"x", project_id="eve")
+    async with database.transaction() as session:
+        file = await session.get(File, file_id)
+        assert file is not None
+        file.created_at = LONG_AGO
+        await projects.set_retention(session, "eve", Retention(uploads_days=30))
+    runs_of = {project_id: add_run(settings, job) for project_id, job in jobs.items()}
+    async with connect(settings) as client:
+        await Retain().reconcile(make_controller(settings, database, client))
+    numbers = {project_id: await left(database, Event, job) for project_id, job in jobs.items()}
+    assert numbers == {"ada": [], "bob": [1, 2], "eve": [1, 2, 3], "unlisted": []}  # 3: that its files were removed
+    assert {project_id for project_id, run in runs_of.items() if not run.exists()} == {"eve"}
+    async with database.reading() as session:
+        assert await session.get(File, file_id) is None
+
+    async with database.transaction() as session:
+        back = await projects.set_retention(session, "eve", Retention(events_days=None))
+        assert back.retention == {"checkpoints_days": 7.0, "uploads_days": 30.0}
+    async with connect(settings) as client:
+        await Retain().reconcile(make_controller(settings, database, client))
+    assert await left(database, Event, jobs["eve"]) == [3]

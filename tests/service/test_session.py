@@ -22,3 +22,11 @@ async def test_connections_that_the_server_has_closed_are_replaced(
     async with database.reading() as reading, database.transaction() as writing:
         for opened in (reading, writing):
             assert (await opened.execute(text("SELECT 1"))).scalar_one() == 1
+
+
+async def test_postgresql_compiles_no_statement_of_ours(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite has no compiler of statements")
+    async with database.reading() as reading, database.transaction() as writing:
+        for opened in (reading, writing):
+            assert (await opened.execute(text("SHOW jit"))).scalar_one() == "off"

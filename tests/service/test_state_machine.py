@@ -370,8 +370,6 @@ def _never_sync(connection: Any, _record: object) -> None:
 PROFILE = profile(
     max_examples=20,
     stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
     phases=(Phase.generate,),  # add Phase.shrink to look at a failure: it takes minutes
 )
 

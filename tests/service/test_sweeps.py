@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from service.jobs import admission, attempts, lifecycle, reports
 from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
 from service.settings import Settings
+from service.spec import Storage
 from service.spec.reports import EventReport, OutcomeReport, Report, ReportBatch
 from service.sweeps import service as sweeps
 from service.sweeps.members import MAX_MEMBERS, SweepRequest, expand
-from tests.service.conftest import add_file, make_model
+from tests.service.conftest import add_file, add_job, make_model
 
 SCORED = EventReport(type="reference.scored", message="1 pairs scored", stage="reference")
 BASE = {"model": "/m", "data": {"train": "file-" + "0" * 21}}
@@ -108,6 +110,26 @@ async def test_all_jobs_of_a_sweep_are_queued_or_none(client: Client, database: 
     assert refused.value.extra["job"] == 1
     async with database.reading() as session:
         assert len((await JobRepository(session).page("ada", limit=100))[0]) == 3
+
+
+async def test_two_sweeps_over_the_same_models_in_opposite_order_do_not_wait_in_a_ring(
+    client: Client, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with database.transaction() as session:
+        jobs = [await add_job(session, state=JobState.SUCCEEDED) for _ in range(2)]
+    for job in jobs:
+        make_model(Storage(settings.storage_root).model(job.id))
+    add = JobRepository.add
+
+    async def add_slowly(self: JobRepository, **columns: Any) -> Job:
+        job = await add(self, **columns)
+        await asyncio.sleep(0.1)  # the other sweep gets to its first job, if nothing keeps it
+        return job
+
+    monkeypatch.setattr(JobRepository, "add", add_slowly)
+    changes = [{"model": f"job:{job.id}"} for job in jobs]
+    made = await asyncio.gather(client.create(changes=changes), client.create(changes=changes[::-1]))
+    assert [len(members) for _, members in made] == [2, 2]
 
 
 async def test_a_repeated_key_makes_one_sweep(client: Client) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from service.errors import InvalidRequest, InvalidState, NotFound
 from service.jobs import attempts, reports
 from service.jobs.repository import JobRepository, append_event
 from service.jobs.service import cancel
+from service.projects import service as projects
 from service.settings import Settings
 from service.spec.reports import EventReport, ReportBatch
 from service.webhooks import service as webhooks
@@ -211,11 +213,17 @@ async def test_the_same_address_twice_is_refused_in_one_project_only(database: D
         await webhook(database, settings)
 
 
-async def test_a_project_has_only_so_many_webhooks(database: Database, settings: Settings) -> None:
-    for number in range(webhooks.MAX_WEBHOOKS):
-        await webhooks.create(database, settings, "ada", WebhookCreate(url=f"{URL}/{number}"))
-    with pytest.raises(InvalidState, match="delete one"):
-        await webhook(database, settings)
+async def test_a_project_has_only_so_many_webhooks_however_many_are_made_at_once(
+    database: Database, settings: Settings
+) -> None:
+    async with database.transaction() as session:
+        await projects.ensure(session, "ada")
+    asked = [WebhookCreate(url=f"{URL}/{number}") for number in range(webhooks.MAX_WEBHOOKS + 12)]
+    outcomes = await asyncio.gather(
+        *(webhooks.create(database, settings, "ada", one) for one in asked), return_exceptions=True
+    )
+    refused = [one for one in outcomes if isinstance(one, InvalidState) and "delete one" in one.detail]
+    assert (len(outcomes) - len(refused), len(refused)) == (webhooks.MAX_WEBHOOKS, 12)
 
 
 async def test_a_disabled_webhook_keeps_what_waits_and_hears_of_nothing_new(

@@ -56,6 +56,15 @@ def test_a_reference_pass_is_made_if_a_term_with_its_options_needs_one(
     assert job(losses=losses).needs_reference is needed
 
 
+@pytest.mark.parametrize("losses", [["sft"], ["kto"], ["bco"]])
+def test_pairs_are_not_measured_where_there_are_none(losses: list[str]) -> None:
+    terms = [{"type": one} for one in losses]
+    with pytest.raises(ValidationError, match=r"evaluation\.pairs"):
+        job(losses=terms, evaluation={"pairs": 10})
+    assert not job(losses=terms, evaluation={"pairs": 0}).has_pairs
+    assert job(losses=[{"type": "plackett_luce"}], evaluation={"pairs": 10}).has_pairs
+
+
 def test_scorers_are_refused_where_the_policy_scores() -> None:
     asked = {"reference_placement": "policy"}
     placed = job(resources=asked)

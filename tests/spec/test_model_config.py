@@ -74,6 +74,19 @@ def test_a_model_type_that_vllm_does_not_know_is_told(on_cpu: bool) -> None:
         ({"rope_parameters": {"rope_type": "yarn", "original_max_position_embeddings": 4096}}, None),
         ({"rope_scaling": {"type": "longrope"}, "original_max_position_embeddings": 4096}, 4096),
         ({"rope_parameters": {"rope_type": "dynamic"}, "max_position_embeddings": 2048}, 2048),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear"}, "sliding_attention": None}}, None),
+        (
+            {
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "dynamic"},
+                    "sliding_attention": {"rope_type": "longrope", "original_max_position_embeddings": 1024},
+                },
+                "max_position_embeddings": 2048,
+            },
+            1024,
+        ),
+        ({"text_config": {"rope_parameters": {"rope_type": "dynamic"}, "max_position_embeddings": 512}}, 512),
+        ({"rope_parameters": {"rope_type": ["dynamic"]}}, None),
     ],
 )
 def test_positions_that_depend_on_the_longest_sequence_have_a_limit(config: dict[str, Any], limit: int | None) -> None:

@@ -37,7 +37,7 @@ def test_a_secret_in_a_text_is_hidden(text: str, shown: str) -> None:
         "sha256 " + "0123456789abcdef" * 4,
         "The tokenizer of hf:org/model has no chat template: is it an instruct model?",
         "https://example.com/a/b.jsonl",
-        "Send an API key as 'Authorization: Bearer KEY'.",
+        "Send a good API key as 'Authorization: Bearer KEY': there is none, or it is unknown, revoked or expired.",
         "job-019316f0a6b2f3c1d4e5a pk-",
     ],
 )

@@ -1,7 +1,11 @@
 """What Prometheus reads of a real application, after real requests, reports and transitions."""
 
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,9 @@ import httpx
 import pytest
 
 from api.app import create_app
+from service.clock import utc_now
 from service.db.session import Database
+from service.db.tables import ClusterView, Forecast
 from service.jobs import attempts
 from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
@@ -105,6 +111,17 @@ async def test_a_failed_attempt_is_counted_by_whose_fault_it_was(
     )
 
 
+def test_what_alerts_count_is_there_at_zero_before_the_first() -> None:
+    """Prometheus sees no increase in a series that begins with 1."""
+    program = "import service.telemetry.observe as observe, prometheus_client as exporter\n"
+    program += "print(exporter.generate_latest(observe.metrics.REGISTRY).decode())"
+    text = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    for state in JobState:
+        assert f'plumbline_job_transitions_total{{state="{state}"}} 0.0' in text
+    for fault in Fault:
+        assert f'plumbline_attempts_failed_total{{fault="{fault}"}} 0.0' in text
+
+
 def _failure(fault: Fault) -> Any:
     return Failure(code="c", message="m", fault=fault).model_dump(mode="json")
 
@@ -124,6 +141,42 @@ async def test_jobs_are_read_from_the_database_by_state_and_the_live_ones_by_pro
     live = {labels: value for (name, labels), value in found.items() if name == "plumbline_live_jobs"}
     assert live == {("ada", "queued"): 2, ("bob", "queued"): 2, ("other", "queued"): 2}
     assert found["plumbline_database_up", ()] == 1
+
+
+async def test_gpus_and_the_quality_of_etas_are_read_from_the_database(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    now, hour = utc_now(), timedelta(hours=1)
+    nodes = [{"label": "policy", "gpus": gpus, "cpus": 8, "accelerator": None} for gpus in (4, 2)]
+    nodes.append({"label": "reference", "gpus": 1, "cpus": 8, "accelerator": None})
+    async with database.transaction() as session:
+        session.add(ClusterView(id=1, nodes=nodes, observed_at=now, tried_at=now))
+        for state in (JobState.RUNNING, JobState.CANCELLING, JobState.SUCCEEDED):
+            (await add_job(session, state=state)).gpus = 1.5
+        for late in (timedelta(), 9 * hour):
+            job = await add_job(session, state=JobState.SUCCEEDED)
+            job.started_at, job.finished_at = now, now + hour + late
+            session.add(
+                Forecast(
+                    job_id=job.id, moment="started", made_at=now, finish_low=now, finish_high=now + 2 * hour,
+                    start_low=None, start_high=None,
+                )
+            )  # fmt: skip
+    found = await scrape(client)
+    assert (found["plumbline_gpus", ("policy",)], found["plumbline_gpus", ("reference",)]) == (6, 1)
+    assert found["plumbline_gpus_held", ()] == 3
+    assert found["plumbline_eta_forecasts", ("finish", "started")] == 2
+    assert found["plumbline_eta_coverage_ratio", ("finish", "started")] == 0.5
+    assert found["plumbline_eta_error_seconds", ("finish", "started")] == 4.5 * 3600
+    assert ("plumbline_eta_coverage_ratio", ("start", "queued")) not in found  # nothing was foretold
+
+
+async def test_the_room_in_the_storage_is_told(client: httpx.AsyncClient, settings: Settings) -> None:
+    settings.storage_root.mkdir(parents=True, exist_ok=True)
+    found = await scrape(client)
+    there = shutil.disk_usage(settings.storage_root)
+    assert found["plumbline_storage_bytes", ()] == there.total
+    assert 0 < found["plumbline_storage_free_bytes", ()] < there.total
 
 
 async def test_a_second_scrape_does_not_ask_the_database_again_at_once(database: Database) -> None:

@@ -5,18 +5,14 @@ from typing import Any
 import pytest
 
 from service.clock import utc_now
-from service.cluster.http import connect
-from service.controller.context import Controller, make_controller
+from service.controller.context import Controller
 from service.controller.track import Track
 from service.db.session import Database
-from service.db.tables import Job, Metric
-from service.jobs.repository import JobRepository
+from service.db.tables import Job
 from service.jobs.states import JobState
-from service.settings import Settings
-from service.trackers.mlflow import Mlflow, TrackerError
-from tests.service.conftest import add_job, database, settings
-
-__all__ = ["database", "settings"]
+from service.trackers.base import TrackerError
+from service.trackers.mlflow import Mlflow
+from tests.trackers.conftest import end, job_with_metrics, metric
 
 tracking = pytest.importorskip("mlflow.tracking", reason="the extra `mlflow` is not installed")
 
@@ -24,25 +20,6 @@ tracking = pytest.importorskip("mlflow.tracking", reason="the extra `mlflow` is 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.sqlite3"
-
-
-@pytest.fixture
-async def controller(settings: Settings, database: Database) -> Controller:
-    client = connect(settings)
-    await client.aclose()  # nothing here speaks to a cluster
-    return make_controller(settings, database, client)
-
-
-async def job_with_metrics(database: Database, count: int, **columns: Any) -> Job:
-    async with database.transaction() as session:
-        job = await add_job(session, **({"last_metric": count} | columns))
-        session.add_all(metric(job, number) for number in range(1, count + 1))
-    return job
-
-
-def metric(job: Job, number: int, **columns: Any) -> Metric:
-    values = {"job_id": job.id, "number": number, "attempt": 1, "split": "train", "step": number}
-    return Metric(**(values | {"values": {"loss": 1 / number, "kl": None}, "created_at": utc_now()} | columns))
 
 
 def runs(uri: str, job: Job) -> list[Any]:
@@ -54,12 +31,6 @@ def runs(uri: str, job: Job) -> list[Any]:
 def curve(uri: str, run: Any, name: str) -> list[tuple[int, float]]:
     history = tracking.MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, name)
     return sorted((one.step, one.value) for one in history)
-
-
-async def end(database: Database, job: Job, state: JobState) -> None:
-    async with database.transaction() as session:
-        found = await JobRepository(session).get(job.id)
-        found.state, found.finished_at = state, utc_now()
 
 
 async def test_a_jobs_values_and_its_end_are_in_one_run(uri: str, controller: Controller, database: Database) -> None:
@@ -115,6 +86,22 @@ async def test_a_long_job_is_told_in_portions(
     assert [len(curve(uri, run, "train/loss")) for run in runs(uri, job)] == [2]
     await track.reconcile(controller)
     assert [(len(curve(uri, run, "train/loss")), run.info.status) for run in runs(uri, job)] == [(3, "FINISHED")]
+
+
+async def test_with_more_running_jobs_than_a_pass_tells_each_has_its_turn(
+    uri: str, controller: Controller, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.controller.track._JOBS", 1)
+    made = [await job_with_metrics(database, 1, state=JobState.RUNNING) for _ in range(2)]
+    jobs = sorted(made, key=lambda job: job.id)
+    track = Track(Mlflow(uri, "plumbline"))
+    for number in (2, 3):
+        await track.reconcile(controller)
+        async with database.transaction() as session:  # both have more to tell than they had
+            for job in jobs:
+                session.add(metric(job, number))
+                (await session.get_one(Job, job.id)).last_metric = number
+    assert [len(curve(uri, run, "train/loss")) for job in jobs for run in runs(uri, job)] == [1, 2]
 
 
 async def test_a_job_that_the_tracker_refuses_keeps_no_other_from_being_told(

@@ -204,6 +204,17 @@ def test_a_model_from_the_hub_is_refused_as_at_post(config: Any, code: str, tmp_
     assert error.value.code == code
 
 
+def test_slices_of_experts_from_the_hub_are_refused_before_a_worker_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "mixtral"}')
+    job = AlignmentJob.model_validate(
+        make_job("hf:owner/name").model_dump()
+        | {"training": {"parallelism": "fsdp"}, "resources": {"policy": {"workers": 2}}}
+    )
+    with pytest.raises(AttemptError, match="parallelism: ddp") as error:
+        check_model(job, Weights(tmp_path))
+    assert error.value.code == "sharding_unsupported"
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("options", [{}, {"dora": True}, {"modules_to_save": ["lm_head"]}])
 def test_a_base_stored_in_bf16_is_held_in_bf16_and_gives_the_same_numbers(

@@ -13,8 +13,7 @@ from service.spec.shapes import DataShape
 from tests.workers.loss_inputs import facts, logps
 from workers.losses import Facts, Logps, StepTotals, combine
 
-settings.register_profile("losses", max_examples=15, deadline=None)  # many variants, on machines that are busy
-FEW = settings.get_profile("losses")
+FEW = settings(max_examples=15)  # many variants, on machines that are busy
 
 EXTREMES = [-1000.0, -90.0, -1.0, 0.0, 1.0, 90.0, 1000.0]
 LOG_RATIO = st.floats(-1000, 1000, width=32)

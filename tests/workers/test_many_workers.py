@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.models import make_model
+from tests.workers.test_pairs import rows_of
 from tests.workers.test_shared_prompt import ARCHITECTURES
 from tests.workers.training_runs import STEPS, Steps, make_job, make_run, on_workers, trained
 from workers.engine.config import RunConfig
@@ -35,6 +36,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "random weights": ("qwen3", {"losses": [{"type": "sft"}], "random": True}),
 }
 PARALLEL = ["ddp", "fsdp"]
+MEASURED = ["gpt2", "lora", "a reference that follows"]  # with the file of their pairs
 
 
 def _config(root: Path, case: str, parallelism: str) -> RunConfig:
@@ -48,7 +50,8 @@ def _config(root: Path, case: str, parallelism: str) -> RunConfig:
     job = make_job(**options, parallelism=parallelism)
     if random:
         job = job.model_copy(update={"model": job.model.model_copy(update={"weights": "random"}), "serve": False})
-    return make_run(root / f"{case}-{parallelism}", model, job)
+    config = make_run(root / f"{case}-{parallelism}", model, job)
+    return replace(config, pairs=root / f"{case}-{parallelism}" / "pairs") if case in MEASURED else config
 
 
 def _all(rank: Rank, configs: dict[tuple[str, str], RunConfig], out: Path) -> None:
@@ -80,8 +83,9 @@ def by_one(root: Path, configs: dict[tuple[str, str], RunConfig]) -> dict[str, S
 
 
 def _apart(config: RunConfig, directory: Path) -> RunConfig:
-    """The same run, with checkpoints and export of its own."""
-    return replace(config, checkpoints=directory / "checkpoints", export=directory / "export")
+    """The same run, with checkpoints, export and file of pairs of its own."""
+    pairs = directory / "pairs" if config.pairs else None
+    return replace(config, checkpoints=directory / "checkpoints", export=directory / "export", pairs=pairs)
 
 
 def _equal(ours: Steps, expected: Steps, tolerance: float = 1e-4) -> None:
@@ -121,6 +125,26 @@ def test_what_two_workers_publish_is_what_one_publishes(
         torch.testing.assert_close(ours[name], tensor, rtol=tolerance, atol=tolerance)
     assert AutoTokenizer.from_pretrained(export).chat_template
     assert (export / "adapter").exists() == (case in {"lora", "lora alone"})
+
+
+@pytest.mark.parametrize("parallelism", PARALLEL)
+@pytest.mark.parametrize("case", MEASURED)
+def test_two_workers_measure_the_pairs_as_one_does(
+    case: str,
+    parallelism: str,
+    root: Path,
+    configs: dict[tuple[str, str], RunConfig],
+    by_one: dict[str, Steps],
+    by_two: dict[tuple[str, str], Steps],
+) -> None:
+    path = configs[case, parallelism].pairs
+    assert path is not None
+    ours, expected = rows_of(path), rows_of(root / f"{case}-alone" / "pairs")
+    assert len(ours) == len(expected) > 0
+    for got, wanted in zip(ours, expected, strict=True):
+        assert (got["row"], got["digest"]) == (wanted["row"], wanted["digest"])
+        for name in ("chosen_before", "chosen_after", "rejected_before", "rejected_after"):
+            assert got[name] == pytest.approx(wanted[name], rel=1e-4)
 
 
 def _resumed(rank: Rank, configs: list[RunConfig], out: Path) -> None:

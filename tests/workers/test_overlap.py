@@ -1,5 +1,7 @@
-"""Training beside the reference pass is training after it: the same losses to the bit, whenever the scores land."""
+"""Training beside the reference pass is training after it: the same losses to the bit, whenever the scores land. And so
+is what goes on from a checkpoint. On every kind of model."""
 
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -8,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.spec.reports import MetricsReport, Report
-from tests.workers.training_runs import make_job, make_run, metrics_of, trained
+from service.spec.reports import EventReport, MetricsReport, Report
+from tests.models import make_model
+from tests.workers.test_shared_prompt import ARCHITECTURES
+from tests.workers.training_runs import STEPS, make_job, make_run, metrics_of, trained
 from workers.data.example_file import ExampleFile
 from workers.data.order import TrainingOrder
 from workers.engine.loop import TrainingRun
@@ -19,10 +23,11 @@ from workers.reference.handover import PassState, write_state
 from workers.reference.store import ReferenceStore
 
 
-def test_scores_that_land_one_shard_at_a_time_give_the_losses_of_a_finished_pass(
-    model_path: Path, tmp_path: Path
-) -> None:
-    config = make_run(tmp_path / "run", model_path, make_job())
+@pytest.mark.parametrize("name", ["llama", "qwen3", "mistral with a window", "gemma2", "gpt2"])
+def test_scores_that_land_one_shard_at_a_time_give_the_losses_of_a_finished_pass(name: str, tmp_path: Path) -> None:
+    kind, sizes = ARCHITECTURES[name]
+    model = make_model(tmp_path / "model", kind, **sizes | {"vocab_size": 400})
+    config = make_run(tmp_path / "run", model, make_job())
     expected = trained(config)
     assert config.store_root
     examples = ExampleFile(config.examples)
@@ -61,6 +66,33 @@ def test_scores_that_land_one_shard_at_a_time_give_the_losses_of_a_finished_pass
     waits = [one.values["policy_wait_s"] for one in told if isinstance(one, MetricsReport) and one.split == "train"]
     assert waits[0] > 0
     assert waits[-1] == pytest.approx(0, abs=0.1)  # all were there by then
+
+    resumed = replace(config, checkpoints=tmp_path / "resumed", export=tmp_path / "again")
+    shutil.copytree(late.checkpoints / "step-00000003", resumed.checkpoints / "step-00000003")
+    assert trained(resumed) == {step: expected[step] for step in range(4, STEPS + 1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("llama", "packed rows with shared prompts, attention by SDPA for each segment, head in chunks"),
+        (
+            "gemma2",  # it caps its scores and its logits
+            "packed rows with shared prompts, attention by products for each segment, head of the whole model",
+        ),
+        ("bloom", "padded rows, attention by the model's own code (eager), head in chunks"),
+    ],
+)
+def test_an_event_says_which_way_a_model_takes(name: str, path: str, tmp_path: Path) -> None:
+    kind, sizes = ARCHITECTURES[name]
+    model = make_model(tmp_path / "model", kind, **sizes | {"vocab_size": 400})
+    told: list[Report] = []
+    TrainingRun(make_run(tmp_path / "run", model, make_job()), Rank(), told.append)
+    (started,) = [one for one in told if isinstance(one, EventReport) and one.type == "train.started"]
+    assert started.message.endswith(path)
+    assert started.data["shares_prompts"] == path.startswith("packed")
+    assert started.data["head_apart"] == path.endswith("in chunks")
+    assert f"attention by {started.data['attention']}, " in path
 
 
 def test_training_does_not_wait_for_a_pass_that_failed(model_path: Path, tmp_path: Path) -> None:

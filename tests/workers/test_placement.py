@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,21 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from service.spec.reports import EventReport, Report
+from service.queue.capacity import Amount, Capacity, Needs, Node
+from service.spec import AlignmentJob
+from service.spec.pools import Pool
+from service.spec.reports import AttemptBrief, EventReport, ProgressReport, Report
 from tests.workers.training_runs import STEPS, Steps, make_job, make_run, metrics_of, on_workers, trained
+from workers.attempt import Attempt
 from workers.data.example_file import ExampleFile
 from workers.engine.config import RunConfig
 from workers.engine.loop import TrainingRun
 from workers.engine.models import load_model, split
 from workers.engine.parallel import Rank
+from workers.errors import Paused
 from workers.reference.scorer import score
 from workers.reference.store import ReferenceStore
+from workers.reporting import Reporter
 
 
 @pytest.fixture(params=[{}, {"method": {"type": "lora", "rank": 4, "dropout": 0.3}}], ids=["full", "lora"])
@@ -78,6 +85,18 @@ def test_a_resumed_run_whose_scores_are_lost_scores_with_the_weights_of_the_star
     assert resumed == {step: expected[step] for step in range(7, STEPS + 1)}
 
 
+def test_a_pause_stops_the_pass_between_two_windows_and_keeps_what_is_scored(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.reference.plan._WINDOW", 4)
+    alone = by_itself(config, tmp_path / "alone")
+    reports: list[Report] = []
+    with pytest.raises(Paused, match="in the reference pass"):
+        TrainingRun(alone, Rank(), reports.append, lambda: any(isinstance(one, ProgressReport) for one in reports))
+    _, events = told(alone)
+    assert events["reference.scored"] == {"scored": len(ExampleFile(config.examples)) - 4, "hits": 4}
+
+
 def _told(rank: Rank, configs: list[RunConfig], out: Path) -> None:
     found = [told(config, rank) for config in configs]
     if rank.index == 0:
@@ -116,3 +135,68 @@ def test_a_policy_that_is_not_the_reference_is_refused(changes: dict[str, Any], 
     job = make_job().model_dump(mode="json") | {"resources": {"reference_placement": "policy"}}
     with pytest.raises(ValidationError, match=said):
         type(make_job()).model_validate(job | changes)
+
+
+LORA = {"training": {"method": {"type": "lora"}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "nodes", "by_policy"),
+    [
+        (LORA, {"policy": 1}, True),
+        (LORA, {"policy": 1, "reference": 1}, False),
+        (LORA, {"shared": 1}, True),  # a single GPU
+        (LORA, {"shared": 2}, False),
+        (LORA, {"shared": 1, "reference": 1}, False),
+        (LORA, {"shared": 1, "policy": 1}, False),
+        (LORA, {"policy": 4, "reference": 0}, False),  # scorers on CPUs
+        (LORA, {"shared": 0}, False),  # no GPUs at all: a pass before training has all threads
+        (LORA | {"resources": {"policy": {"workers": 4}}}, {"shared": 4}, True),
+        (LORA | {"resources": {"policy": {"workers": 3}}}, {"shared": 4}, False),
+        (LORA | {"resources": {"reference": {"workers": 4}}}, {"shared": 4}, False),  # three of them have a place
+        (
+            LORA | {"resources": {"policy": {"gpus_per_worker": 0.5}, "reference": {"gpus_per_worker": 0.5}}},
+            {"shared": 1},
+            False,
+        ),
+        (LORA | {"resources": {"policy": {"gpus_per_worker": 0}}}, {"shared": 1}, False),
+        (LORA | {"reference": "/other"}, {"policy": 1}, False),
+        (LORA | {"reference": "/other"}, {"shared": 1}, False),
+        (LORA | {"resources": {"reference_placement": "pool"}}, {"policy": 1}, False),
+        (LORA | {"resources": {"reference_placement": "pool"}}, {"shared": 1}, False),
+        ({}, {"policy": 1}, False),
+        ({}, {"shared": 1}, False),
+        ({"resources": {"reference_placement": "policy"}}, {"policy": 1, "reference": 1}, True),
+    ],
+)
+def test_lora_scores_itself_where_scorers_have_no_place_and_the_queue_counts_none_then(
+    changes: dict[str, Any], nodes: dict[str, float], by_policy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def living() -> list[dict[str, Any]]:
+        return [
+            {
+                "Alive": True,
+                "Labels": {"pool": pool},
+                "NodeID": pool,
+                "Resources": {"CPU": 8} | ({"GPU": gpus} if gpus else {}),
+            }
+            for pool, gpus in nodes.items()
+        ]
+
+    monkeypatch.setattr("ray.nodes", living)
+    spec = AlignmentJob.model_validate({"model": "/m", "data": {"train": "file-" + "0" * 21}} | changes)
+    brief = AttemptBrief(
+        attempt_id="a",
+        attempt_number=1,
+        job_id="j",
+        spec=spec,
+        storage=str(tmp_path),
+        train_file=None,
+        heartbeat_every_s=1,
+    )
+    attempt = Attempt(brief, Reporter("http://127.0.0.1:9", "a", "token", on_stop=lambda: None))
+    assert attempt._policy_scores == by_policy
+    seen = Capacity(tuple(Node(pool, gpus, 8) for pool, gpus in nodes.items()), datetime.now(UTC))
+    assert (Pool.REFERENCE in Needs.of(spec).in_pools(seen)) != by_policy
+    if by_policy:
+        assert Needs.of(spec).demand(seen).reference == Amount()

@@ -6,14 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._dynamo import reset
+from torch._dynamo.exc import FailOnRecompileLimitHit
+from torch._dynamo.testing import CompileCounter
 from torch.nn.attention.flex_attention import BlockMask
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from service.spec import Precision
+from service.spec import AlignmentJob, Precision
 from workers.data.examples import Answer, Example
 from workers.engine import flex, shared_prompt
 from workers.engine.batching import micro_batches
-from workers.engine.layout import Layout
+from workers.engine.layout import AttentionKind, Layout, Segment
 from workers.engine.logprobs import answer_logps, token_stats
 from workers.engine.models import split
 from workers.reference.scorer import score
@@ -47,6 +50,15 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "granite": ("granite", SIZES | {"logits_scaling": 3.0}),
     "bloom": ("bloom", BLOOM),
 }
+
+
+def test_a_window_that_attention_is_not_told_of_keeps_a_model_from_packed_rows() -> None:
+    sizes = SIZES | {"num_local_experts": 2, "num_experts": 2, "layer_types": None}
+    of = {"mixtral": True, "phimoe": False}  # both have it in their mask, the first one in attention's arguments too
+    for architecture, shares in of.items():
+        config = AutoConfig.for_model(architecture, **sizes, sliding_window=30)  # longer than what is tried
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        assert split(model).shares_prompts == shares
 
 
 def make(name: str) -> PreTrainedModel:
@@ -121,6 +133,7 @@ def test_one_kernel_over_the_row_gives_the_scores_of_its_segments(
     monkeypatch.setattr(flex, "_block_mask", noting)
     monkeypatch.setattr(flex, "_SHORTEST", 64)
     monkeypatch.setattr(shared_prompt, "_in_one_kernel", lambda _query, _dropout: True)
+    lm.model.set_attn_implementation(shared_prompt.Attention.ROW)
     gaps = [
         np.abs(one - other)
         for ours, wanted in zip(score(lm, examples, precision, 120), in_segments, strict=True)
@@ -137,25 +150,78 @@ def test_one_kernel_over_the_row_gives_the_scores_of_its_segments(
 
 
 @pytest.mark.parametrize(
-    ("length", "padded"), [(1, 192), (192, 192), (193, 256), (257, 384), (4096, 4096), (4097, 6144)]
+    ("length", "padded"), [(1, 384), (384, 384), (385, 512), (513, 768), (4096, 4096), (4097, 6144)]
 )
 def test_rows_are_filled_up_to_few_lengths(length: int, padded: int) -> None:
     assert flex._padded(length) == padded
 
 
+def test_a_kernel_is_compiled_for_a_length_and_serves_every_layout_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = CompileCounter()
+    kernel = flex.compiled(counter)
+    monkeypatch.setattr(flex, "_kernel", lambda _: kernel)
+    for prompt, answers, kernels in [
+        (200, 300, 1),
+        (100, 410, 1),
+        (250, 260, 1),
+        (300, 400, 2),
+        (9, 700, 2),
+        (90, 400, 2),
+    ]:
+        total = prompt + answers
+        layout = Layout((Segment(slice(0, prompt), (slice(prompt, prompt + 9), slice(prompt + 9, total))),))
+        query, key = torch.randn(1, 4, total, 16), torch.randn(1, 2, total, 16)
+        out = flex.attend_row(query, key, key, layout, AttentionKind(4, 2, 16, None, None, None))
+        assert out.shape == query.shape
+        assert counter.frame_count == kernels
+
+
+def test_past_its_limit_the_kernel_fails_instead_of_running_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    reset()  # what other tests compiled of the same function counts too
+    monkeypatch.setattr(flex, "_KERNELS", 2)
+    kernel = flex.compiled("eager")
+    monkeypatch.setattr(flex, "_kernel", lambda _: kernel)
+    for total in (300, 500):
+        _attend(total)
+    with pytest.raises(FailOnRecompileLimitHit):
+        _attend(700)
+
+
+def test_the_limit_is_above_all_that_one_job_can_ask_for_and_within_that_of_torch() -> None:
+    longest = AlignmentJob.model_json_schema()["$defs"]["Training"]["properties"]["micro_batch_tokens"]["maximum"]
+    powers = [2**exponent for exponent in range(8, 30)]
+    lengths = {flex._padded(length) for power in powers for length in (power, power + 1) if length <= longest}
+    assert len(lengths) == flex._LENGTHS
+    assert torch._dynamo.config.accumulated_recompile_limit >= flex._KERNELS
+
+
+def _attend(total: int) -> torch.Tensor:
+    layout = Layout((Segment(slice(0, 9), (slice(9, 20), slice(20, total))),))
+    return flex.attend_row(*torch.randn(3, 1, 4, total, 16), layout, AttentionKind(4, 4, 16, None, None, None))
+
+
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "bloom"])
 def test_gradients_equal_those_of_padded_rows(name: str, examples: list[Example]) -> None:
-    packed, padded = make(name), make(name)
-    lm = split(packed)
-    plain = replace(split(padded), shares_prompts=False)
-    padded.set_attn_implementation("eager")
-    for one in (lm, plain):
-        for batch in micro_batches(examples, 80, torch.device("cpu"), packed=one.shares_prompts):
-            answer_logps(token_stats(one, batch), batch).sums_BK.square().sum().div(1000).backward()
+    packed, padded, wide = make(name), make(name), make(name).double()
+    ways = [split(packed), *(replace(split(model), shares_prompts=False) for model in (padded, wide))]
+    for model in (padded, wide):
+        model.set_attn_implementation("eager")
+    for lm in ways:
+        for batch in micro_batches(examples, 80, torch.device("cpu"), packed=lm.shares_prompts):
+            answer_logps(token_stats(lm, batch), batch).sums_BK.square().sum().div(1000).backward()
     largest = max(float(parameter.grad.abs().max()) for parameter in padded.parameters() if parameter.grad is not None)
     for (where, ours), other in zip(packed.named_parameters(), padded.parameters(), strict=True):
         assert ours.grad is not None, where
         torch.testing.assert_close(ours.grad, other.grad, rtol=1e-4, atol=1e-5 * largest)
+    # of all parameters together, against float64: the rounding of padded rows themselves is more for some
+    assert _gap(packed, wide) < max(1e-5, 1.1 * _gap(padded, wide))
+
+
+def _gap(model: PreTrainedModel, wide: PreTrainedModel) -> float:
+    """How far the gradient is from that of float64, relative to its length."""
+    # every parameter has a gradient after the backward pass
+    ours, truth = (torch.cat([one.grad.double().flatten() for one in m.parameters()]) for m in (model, wide))  # type: ignore[union-attr]
+    return float((ours - truth).norm() / truth.norm())
 
 
 def test_a_packed_row_holds_no_padding_and_every_prompt_once(examples: list[Example]) -> None:

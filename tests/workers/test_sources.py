@@ -27,15 +27,16 @@ from service.spec.reports import AttemptBrief, EventReport
 from service.spec.rows import Row, RowNeeds, read_rows
 from service.spec.shapes import DataShape
 from service.spec.sources import HubSource
-from tests.s3_server import credentials, free_port, s3_server
+from tests.s3_server import credentials, free_port
 from tests.workers.hub_server import COMMIT, hub
+from workers.data.remote.https import Limits
 from workers.data.remote.hub import choose_files
 from workers.data.sources import fetch, training_file
 from workers.errors import AttemptError
 from workers.reporting import Reporter
 
 ROWS = b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 3
-PACKED = gzip.compress(ROWS)
+PACKED = gzip.compress(ROWS, mtime=0)
 HERE = [ip_network("127.0.0.1/32")]
 
 
@@ -62,12 +63,14 @@ class _Pages(BaseHTTPRequestHandler):
             "/to-metadata": (302, {"Location": "https://169.254.169.254/latest/meta-data/"}, b""),
             "/to-plain": (302, {"Location": f"http://localhost:{self.server.server_port}/rows.jsonl.gz"}, b""),  # type: ignore[attr-defined]
             "/busy": (503, {}, b""),
+            "/no-length": (200, {"Content-Length": ""}, PACKED),
             "/cut": (200, {"Content-Length": "1000"}, ROWS),
         }
         status, headers, content = answers.get(self.path, (404, {}, b""))
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(content))} | headers).items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 
@@ -92,6 +95,24 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("page", "limits", "code", "setting"),
+    [
+        ("rows.jsonl.gz", Limits(len(PACKED) - 1, 60), "source_too_large", "PLUMBLINE_MAX_DOWNLOAD_BYTES"),
+        ("no-length", Limits(len(PACKED) - 1, 60), "source_too_large", "PLUMBLINE_MAX_DOWNLOAD_BYTES"),
+        ("moved", Limits(len(PACKED), -1), "source_too_slow", "PLUMBLINE_DOWNLOAD_TIMEOUT_S"),
+    ],
+)
+def test_a_download_over_a_limit_ends_and_names_the_setting(
+    tmp_path: Path, site: str, page: str, limits: Limits, code: str, setting: str
+) -> None:
+    with pytest.raises(AttemptError, match=setting) as error:
+        fetch(f"{site}/{page}", tmp_path / "fetched", HERE, limits=limits)
+    assert (error.value.code, error.value.fault) == (code, "user")
+    assert not list(tmp_path.glob("*fetched*"))
+    fetch(f"{site}/{page}", tmp_path / "fetched", HERE, limits=Limits(len(PACKED), 60))
 
 
 @pytest.mark.parametrize("page", ["rows.jsonl.gz", "moved"])
@@ -254,12 +275,6 @@ def brief(train: str, storage: Path, train_file: str | None) -> AttemptBrief:
 def silent() -> Reporter:
     """A reporter that is not started, so that what it was told can be looked at."""
     return Reporter("http://127.0.0.1:9", "a", "token", on_stop=lambda: None)
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    with s3_server() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture

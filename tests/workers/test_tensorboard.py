@@ -1,4 +1,5 @@
-"""Event files: what they hold, what a resumed attempt replaces, and that a full disk stops nothing."""
+"""Event files, read by another implementation: what they hold, what a resumed attempt replaces, and that a full disk
+stops nothing."""
 
 import logging
 from pathlib import Path
@@ -6,7 +7,7 @@ from typing import Any
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import RecordWriter
+from tensorboardX.record_writer import masked_crc32c
 
 from service.spec.reports import EventReport, MetricsReport
 from workers.tensorboard import EventFiles
@@ -19,8 +20,10 @@ def events(directory: Path) -> list[Any]:
         content = path.read_bytes()
         while content:
             length = int.from_bytes(content[:8], "little")
-            found.append(Event.FromString(content[12 : 12 + length]))
-            content = content[12 + length + 4 :]
+            record, content = content[: 16 + length], content[16 + length :]
+            assert int.from_bytes(record[8:12], "little") == masked_crc32c(record[:8])
+            assert int.from_bytes(record[-4:], "little") == masked_crc32c(record[12:-4])
+            found.append(Event.FromString(record[12:-4]))
     return found
 
 
@@ -54,17 +57,23 @@ def test_an_attempt_that_reports_no_values_leaves_no_file(tmp_path: Path) -> Non
     assert not (tmp_path / "tensorboard").exists()
 
 
-def test_a_disk_that_refuses_is_said_once_and_stops_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
+def test_a_disk_that_is_full_is_said_once_and_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), EventFiles(tmp_path) as files:
         files.put(MetricsReport(step=1, values={"loss": 1}))
-        monkeypatch.setattr(RecordWriter, "flush", full)
+        assert files._file is not None
+        files._file.close()
+        files._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 - it is closed with the files
         files.put(MetricsReport(step=2, values={"loss": 1}))
         files.put(MetricsReport(step=3, values={"loss": 1}))
     assert [record.getMessage() for record in caplog.records] == [
         f"no more TensorBoard files in {tmp_path}: [Errno 28] No space left on device"
     ]
+    assert [event.step for event in events(tmp_path) if event.HasField("summary")] == [1]
+
+
+def test_long_and_large_values_survive(tmp_path: Path) -> None:
+    with EventFiles(tmp_path) as files:
+        files.put(MetricsReport(step=2**31 - 1, values={f"metric_{i}": 1e300 for i in range(40)}))
+    written = events(tmp_path)[-1]
+    assert written.step == 2**31 - 1
+    assert [value.simple_value for value in written.summary.value] == [float("inf")] * 40

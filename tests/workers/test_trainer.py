@@ -1,6 +1,7 @@
 """The training step: the same numbers however it is cut up, and after a resume."""
 
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from tests.models import make_model
 from tests.workers.runs import load, save
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
+from workers.engine import checkpoint
+from workers.engine.checkpoint import Checkpoints
 from workers.engine.models import load_model, split
 from workers.engine.parallel import Rank
 from workers.engine.policy import load_policy
 from workers.engine.trainer import Trainer
 from workers.errors import AttemptError
 from workers.export import export
+from workers.health import HealthMonitor
 from workers.reference.scorer import score
 from workers.reference.store import Score
 from workers.sources import Weights
@@ -101,6 +105,36 @@ def test_a_resumed_run_has_the_losses_of_one_that_was_not_interrupted(
     second = Run(model_path, job(method=method))
     assert load(tmp_path, second.trainer) == 3
     assert second.steps(3, 6, pairs, scores) == whole[3:]  # bit-equal
+
+
+def test_a_checkpoint_is_written_while_training_goes_on_and_only_the_newest_stay(
+    model_path: Path, pairs: list[Example], scores: list[Score], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = threading.Event()
+    write = checkpoint.save
+
+    def slow(*args: Any, **kwargs: Any) -> None:
+        disk.wait()
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    run = Run(model_path, job())
+    checkpoints = Checkpoints(tmp_path, 2, Rank())
+    run.steps(0, 1, pairs, scores)
+    saved = {name: parameter.clone() for name, parameter in run.trainer.parameters.items()}
+    checkpoints.save(run.trainer, HealthMonitor(1, 6), 1)
+    run.steps(1, 2, pairs, scores)
+    assert not list(tmp_path.glob("step-*"))
+    disk.set()
+    checkpoints.wait()
+    other = Run(model_path, job())
+    assert load(tmp_path, other.trainer) == 1
+    for name, parameter in other.trainer.parameters.items():
+        assert torch.equal(parameter, saved[name]), name  # as it was, though a step was taken since
+    for step in (2, 3, 4):
+        checkpoints.save(run.trainer, HealthMonitor(1, 6), step)
+    checkpoints.wait()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(

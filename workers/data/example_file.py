@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from workers.arrow import pa
 from workers.data.examples import Answer, Example, Ids
 from workers.errors import AttemptError
 

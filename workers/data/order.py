@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from service.spec import AlignmentJob
 
-_SPLIT, _ORDER = 0, 1  # separate random streams
+_SPLIT, _ORDER, _SAMPLE = 0, 1, 2  # separate random streams
 
 
 class TrainingOrder:
@@ -63,6 +63,14 @@ class TrainingOrder:
         _, first = np.unique(visits, return_index=True)
         ordered: NDArray[np.int64] = visits[np.sort(first)]
         return ordered
+
+    def sample_trained(self, most: int) -> tuple[int, list[int]]:
+        """How many examples the job trains on, and `most` of them at most, drawn by the seed; in order of the file."""
+        trained = np.setdiff1d(self.first_visits(), self.held_out)
+        if len(trained) <= most:
+            return len(trained), trained.tolist()
+        drawn = np.random.default_rng([self._seed, _SAMPLE]).choice(trained, most, replace=False)
+        return len(trained), np.sort(drawn).tolist()
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         if self._drawn[0] != epoch:

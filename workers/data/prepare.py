@@ -5,7 +5,7 @@ some 50 bytes of each row for the report.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -64,7 +64,7 @@ def prepare(
                 on_progress(statistics.rows)
 
     write_examples(target, examples(), kl_max_length=job.data.max_length if job.needs_kl_answers else None)
-    report = _report(statistics, job, rows)
+    report = report_of(statistics, job, rows)
     temporary = report_path.with_name(f".{report_path.name}.{os.getpid()}")
     temporary.write_text(report.model_dump_json())
     temporary.replace(report_path)
@@ -90,6 +90,15 @@ def inspect(
         encoder = TokenEncoder(tokenizer, job.data)
         statistics = Statistics(has_tokens=True, exact=encoder.exact)
         results = map_chunks(encoder, rows, usable_cpus(), approximate_size)
+    if tally(statistics, results, on_progress) == 1 and job.needs_kl_answers:
+        raise kl_needs_prompts()
+    return report_of(statistics, job, rows)
+
+
+def tally(
+    statistics: Statistics, results: Iterable[Usable | RowProblem], on_progress: Callable[[int], None] = lambda _: None
+) -> int:
+    """Count every result; returns how many prompts differ, 2 standing for more too."""
     prompts: set[int | bytes] = set()  # two at most: whether there is another one is all that matters
     for result in results:
         if isinstance(result, RowProblem):
@@ -100,9 +109,7 @@ def inspect(
                 prompts.add(result.facts.prompt if result.example is None else result.example.prompt.tobytes())
         if statistics.rows % _PROGRESS_EVERY == 0:
             on_progress(statistics.rows)
-    if job.needs_kl_answers and len(prompts) == 1:
-        raise kl_needs_prompts()
-    return _report(statistics, job, rows)
+    return len(prompts)
 
 
 def _negated(rows: RowReader) -> Iterator[Row | RowProblem]:
@@ -110,7 +117,8 @@ def _negated(rows: RowReader) -> Iterator[Row | RowProblem]:
         yield replace(row, number=-row.number) if isinstance(row, Row) else replace(row, row=-row.row)
 
 
-def _report(statistics: Statistics, job: AlignmentJob, rows: RowReader) -> DataReport:
+def report_of(statistics: Statistics, job: AlignmentJob, rows: RowReader) -> DataReport:
+    """rows: the reader that the counted rows came from, which knows how it read them."""
     read_as = rows.read_as.describe() if rows.read_as else ""
     return statistics.report(job, read_as=read_as, ignored_columns=rows.ignored_columns)
 

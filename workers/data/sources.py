@@ -73,7 +73,8 @@ def training_file(brief: AttemptBrief, run_dir: Path, reporter: Reporter) -> tup
     if brief.train_file is not None:
         return storage / brief.train_file, brief.spec.data.train
     networks = [ip_network(network) for network in brief.allow_private_urls]
-    path, fetched = fetch(brief.spec.data.train, run_dir / "fetched", networks, brief.allowed_urls)
+    limits = https.Limits(brief.max_download_bytes, brief.download_timeout_s)
+    path, fetched = fetch(brief.spec.data.train, run_dir / "fetched", networks, brief.allowed_urls, limits)
     reporter.event(
         "data.fetched",
         f"{len(fetched.files)} files with {fetched.bytes} bytes from {fetched.source}",
@@ -90,14 +91,25 @@ def validation_file(brief: AttemptBrief) -> Path | None:
     return Path(brief.storage) / brief.validation_file if brief.validation_file is not None else None
 
 
+def size_of(source: Path) -> int:
+    """Bytes of what `training_file` names, a file or a directory of files."""
+    return sum(path.stat().st_size for path in (source.iterdir() if source.is_dir() else [source]))
+
+
 def fetch(
-    train: str, directory: Path, allowed: Sequence[IPv4Network | IPv6Network], patterns: Sequence[str] = ("*",)
+    train: str,
+    directory: Path,
+    allowed: Sequence[IPv4Network | IPv6Network],
+    patterns: Sequence[str] = ("*",),
+    limits: https.Limits = https.UNLIMITED,
 ) -> tuple[Path, Fetched]:
     """The file, or the directory of files, that `read_rows` takes; and what is known of it.
 
     directory: where it is kept; whatever is whole there is taken instead of fetching again.
     allowed: private networks that https:// sources may lie in. patterns: of scheme://host, see `may_be_fetched`.
-    Raises AttemptError `source_not_found`, `source_refused`, `source_unclear`, or `source_unreachable` (retried).
+    limits: of an https:// download.
+    Raises AttemptError `source_not_found`, `source_refused`, `source_too_large`, `source_too_slow`, `source_unclear`,
+    or `source_unreachable` (retried).
     """
     manifest = directory / "manifest.json"
     if not manifest.is_file():
@@ -107,7 +119,7 @@ def fetch(
         rows = temporary / "rows"
         rows.mkdir(parents=True)
         try:
-            commit = _download(train, rows, allowed, patterns)
+            commit = _download(train, rows, allowed, patterns, limits)
             files = [_describe(path) for path in sorted(rows.iterdir())]
             (temporary / "manifest.json").write_text(json.dumps(asdict(Fetched(redact(train), commit, files))))
             temporary.rename(directory)
@@ -120,12 +132,16 @@ def fetch(
 
 
 def _download(
-    train: str, rows: Path, allowed: Sequence[IPv4Network | IPv6Network], patterns: Sequence[str]
+    train: str,
+    rows: Path,
+    allowed: Sequence[IPv4Network | IPv6Network],
+    patterns: Sequence[str],
+    limits: https.Limits,
 ) -> str | None:
     if source_kind(train) is SourceKind.HUB:
         return hub.download(hub_source(train), rows)
     if train.startswith("https://"):
-        https.download(train, rows / "00000", allowed, patterns)
+        https.download(train, rows / "00000", allowed, patterns, limits)
     else:
         buckets.download(train, rows / "00000")
     return None

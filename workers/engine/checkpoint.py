@@ -20,8 +20,9 @@ from torch import Tensor, distributed
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from service.spec.layout import step_name
 from service.spec.losses import LossKind
-from workers.durable import sync
+from workers.durable import remove, sync
 from workers.engine.parallel import Rank
 from workers.engine.trainer import Trainer
 from workers.health import HealthMonitor, HealthState
@@ -95,7 +96,7 @@ class Checkpoints:
         return found[0]
 
     def _write(self, state: State, run: str, steps_done: int) -> None:
-        target = self._directory / f"step-{steps_done:08}"
+        target = self._directory / step_name(steps_done)
         temporary = target.with_name(f".{target.name}-{self._token}")
         if self._rank.index == 0:
             temporary.mkdir(parents=True)
@@ -113,8 +114,15 @@ class Checkpoints:
             temporary.rename(target)
             sync(self._directory)
         for old in self._saved()[: -self._keep]:
-            shutil.rmtree(old, ignore_errors=True)
+            remove(old)
         self._on_saved(steps_done)
+
+
+def load_parameters(directory: Path, parameters: dict[str, Tensor]) -> None:
+    """Put the checkpoint's values of the trained parameters in their places, in one process, whatever number of workers
+    wrote them."""
+    state = {"parameters": {name: parameter.detach() for name, parameter in parameters.items()}}
+    load(state, checkpoint_id=directory, no_dist=True)
 
 
 def _state(trainer: Trainer) -> State:

@@ -20,6 +20,8 @@ class RunConfig:
     store_root: Path | None = None  # None when there is no reference pass
     namespace: str = ""
     pass_state: Path | None = None
+    pairs: Path | None = None  # where to leave what training did to its pairs; see service.spec.pairs
+    attempt_id: str = ""  # for the worker's log
     scores_itself: bool = False  # on the policy's weights, before its first step
 
 

@@ -12,45 +12,55 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from torch.nn.functional import pad
 
-from workers.engine.layout import Layout
+from workers.engine.layout import AttentionKind, Layout
 
-_SHORTEST = 256
-_KERNELS = 64  # lengths, windows and dtypes, with and without a gradient: past this torch would run without a kernel
+MOST_KINDS = 3  # of attention in one model
+NARROWEST = 16  # heads that the kernels take
+_SHORTEST = 512  # so that three quarters of it are whole blocks of the mask too
+_LENGTHS = 28  # up to 4,194,304 tokens, the largest `training.micro_batch_tokens`
+_GRADIENTS = 3  # of all of query, key and value; of none; of some, in a first layer with adapters on these alone
+_KERNELS = _LENGTHS * MOST_KINDS * _GRADIENTS  # fewer than the 256 of torch's accumulated_recompile_limit
 
 
-def attend_row(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layout: Layout,
-    scaling: float | None,
-    window: int | None,
-    softcap: float | None,
-) -> Tensor:
+def attend_row(query: Tensor, key: Tensor, value: Tensor, layout: Layout, kind: AttentionKind) -> Tensor:
     """query [1, heads, T, D]; key and value may have fewer heads. Returns [1, heads, T, D].
 
     On a CPU, where it only serves to check the masks, torch has no gradient of it.
     """
     length = query.shape[2]
     filling = (0, 0, 0, _padded(length) - length)
+    # contiguous: where nothing is to be filled, strides of their own would be one more kernel
+    query, key, value = (pad(one, filling).contiguous() for one in (query, key, value))
     out: Tensor = _kernel(query.device.type)(
-        pad(query, filling),
-        pad(key, filling),
-        pad(value, filling),
-        score_mod=None if softcap is None else _capped(softcap),
-        block_mask=layout.once(("block mask", window), lambda: _block_mask(layout, length, window, query.device)),
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
+        query,
+        key,
+        value,
+        score_mod=None if kind.softcap is None else _capped(kind.softcap),
+        block_mask=layout.once(
+            ("block mask", kind.window), lambda: _block_mask(layout, length, kind.window, query.device)
+        ),
+        scale=kind.scaling,
+        enable_gqa=kind.num_heads != kind.num_kv_heads,
     )
     return out[:, :, :length]
 
 
 @cache
 def _kernel(device_type: str) -> Callable[..., Any]:
-    kernel: Callable[..., Any] = flex_attention
     if device_type == "cuda":
-        kernel = torch.compile(kernel, recompile_limit=_KERNELS)  # type: ignore[call-overload] # torch 2.13 has it
-    return kernel
+        return compiled()
+    return flex_attention
+
+
+def compiled(backend: str | Callable[..., Any] = "inductor") -> Callable[..., Any]:
+    """A kernel for each length, window and dtype, whatever the layout: with `dynamic` left open, torch would take the
+    second length for a reason to compile one kernel for any, which is slower and seldom used by anybody.
+
+    With `fullgraph` torch raises FailOnRecompileLimitHit past the limit, where it would otherwise run without a kernel,
+    and hold all scores of a row, in silence.
+    """
+    compiler: Callable[..., Callable[..., Any]] = torch.compile  # its overloads do not name recompile_limit
+    return compiler(flex_attention, backend=backend, dynamic=False, fullgraph=True, recompile_limit=_KERNELS)
 
 
 def _padded(length: int) -> int:
@@ -61,13 +71,14 @@ def _padded(length: int) -> int:
 
 def _block_mask(layout: Layout, length: int, window: int | None, device: torch.device) -> BlockMask:
     padded = _padded(length)
-    example, branch, place = torch.full((padded,), -1), torch.zeros(padded, dtype=torch.int64), torch.arange(padded)
+    place = torch.arange(padded, dtype=torch.int32)  # the mask is made of [padded, padded] of these
+    example, branch = torch.full_like(place, -1), torch.zeros_like(place)
     example[length:] -= place[length:]  # each of the filling is an example of its own
     for index, segment in enumerate(layout.segments):
         for number, span in enumerate([segment.prompt, *segment.answers]):
             example[span], branch[span] = index, number
             start = 0 if number == 0 else segment.prompt.stop - segment.prompt.start
-            place[span] = torch.arange(start, start + span.stop - span.start)
+            place[span] = torch.arange(start, start + span.stop - span.start, dtype=torch.int32)
     example, branch, place = example.to(device), branch.to(device), place.to(device)
 
     def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:

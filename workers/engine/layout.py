@@ -16,10 +16,23 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class AttentionKind:
+    """What a layer asks of attention, whatever the row. window, softcap: None is a layer without."""
+
+    num_heads: int
+    num_kv_heads: int
+    width: int
+    scaling: float | None  # None is width ** -0.5
+    window: int | None
+    softcap: float | None
+
+
+@dataclass(frozen=True)
 class Layout:
-    """Of a whole row. Keeps the masks that its layers share."""
+    """Of a whole row. Keeps the masks that its layers share. kinds: of the attention of all layers so far."""
 
     segments: tuple[Segment, ...]
+    kinds: set[AttentionKind] = field(default_factory=set, compare=False)
     _made: dict[Hashable, Any] = field(default_factory=dict, compare=False)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:

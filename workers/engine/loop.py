@@ -1,7 +1,8 @@
 """A training run: load, resume, step through the order, export. Knows nothing of Ray."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import NoReturn
 
@@ -21,6 +22,8 @@ from workers.engine.trainer import Trainer
 from workers.errors import Paused
 from workers.export import export
 from workers.health import Alarm, HealthMonitor
+from workers.pairs.measure import PairMeasure, num_measured
+from workers.pairs.report import leave_pairs
 from workers.reference.handover import ScoreFeed
 from workers.reference.on_policy import score_missing
 from workers.reference.store import ReferenceStore, Score
@@ -34,7 +37,8 @@ class TrainingRun:
     def __init__(
         self, config: RunConfig, rank: Rank, tell: Tell, pause_asked: Callable[[], bool] = lambda: False
     ) -> None:
-        """Loads the model and the newest checkpoint. Raises AttemptError.
+        """Loads the model, scores where the policy is to, and loads the newest checkpoint. Raises AttemptError, and
+        Paused while it scores: what is scored stays.
 
         pause_asked: whether training is to stop; the first worker's answer counts.
         """
@@ -48,14 +52,19 @@ class TrainingRun:
         self._policy = load_policy(job, config.start, rank, device)
         live = load_live_reference(job, config.reference, rank, device) if config.reference else None
         self._trainer = Trainer(job, self._policy.model, self._policy.lm, self._order, rank, live)
+        self._pause = PauseSignal(pause_asked, rank)
         if config.scores_itself:
             self._score()  # before any checkpoint is loaded
         self._feed = _feed(config, self._examples, self._order)
+        self._pairs: PairMeasure | None = None
+        if config.pairs is not None and num_measured(job):
+            self._pairs = PairMeasure(job, self._policy.lm, self._examples, self._order, rank)
+            if self._feed is None:
+                self._pairs.start()
         self._waited_told = 0.0
         self._checkpoints = Checkpoints(
             config.checkpoints, job.training.checkpoints_to_keep, rank, partial(_tell_saved, self._tell)
         )
-        self._pause = PauseSignal(pause_asked, rank)
         self._done, seen = self._checkpoints.load_newest(self._trainer)
         self._health = HealthMonitor(job.evaluation.kl_budget or KL_BUDGET, self._order.num_steps, seen)
         workers = "1 worker" if rank.count == 1 else f"{rank.count} workers ({job.training.parallelism})"
@@ -76,10 +85,13 @@ class TrainingRun:
             if not is_last and self._done % training.checkpoint_every == 0:
                 self._checkpoints.save(self._trainer, self._health, self._done)
         self._checkpoints.wait()
+        if self._pairs is not None:
+            self._measure_pairs(self._pairs)
         export(self._policy.model, self._config.start.model, self._config.export, self._rank)
 
     def _save_and_leave(self) -> NoReturn:
-        if self._done % self._config.job.training.checkpoint_every:  # else it was saved after the step
+        is_last = self._done == self._order.num_steps  # which is not saved after the step
+        if is_last or self._done % self._config.job.training.checkpoint_every:
             self._checkpoints.save(self._trainer, self._health, self._done)
         self._checkpoints.wait()
         raise Paused(f"after step {self._done}")
@@ -87,27 +99,22 @@ class TrainingRun:
     def _score(self) -> None:
         assert self._config.store_root is not None
         training = self._config.job.training
-        started = time.monotonic()
-        self._tell(EventReport(type="stage.started", stage=Stage.REFERENCE, message=f"Stage {Stage.REFERENCE} starts"))
-        score_missing(
-            self._policy.lm,
-            self._examples,
-            self._order,
-            ReferenceStore(self._config.store_root, self._config.namespace),
-            training.precision,
-            training.micro_batch_tokens,
-            self._rank,
-            self._tell,
-        )
-        seconds = round(time.monotonic() - started, 3)
-        self._tell(
-            EventReport(
-                type="stage.completed",
-                stage=Stage.REFERENCE,
-                message=f"Stage {Stage.REFERENCE} took {seconds:.1f} s",
-                data={"seconds": seconds},
+        with self._during(Stage.REFERENCE):
+            score_missing(
+                self._policy.lm,
+                self._examples,
+                self._order,
+                ReferenceStore(self._config.store_root, self._config.namespace),
+                training.precision,
+                training.micro_batch_tokens,
+                self._rank,
+                self._tell,
+                self._keep_on_scoring,
             )
-        )
+
+    def _keep_on_scoring(self) -> None:
+        if self._pause.given():
+            raise Paused("in the reference pass")
 
     def _step(self) -> None:
         positions = self._order.step(self._done).tolist()
@@ -129,6 +136,39 @@ class TrainingRun:
         positions = self._order.held_out.tolist()
         values = self._trainer.evaluate([self._examples[i] for i in positions], self._scores(positions))
         self._tell(MetricsReport(step=self._done, split="held_out", values=values))
+
+    def _measure_pairs(self, pairs: PairMeasure) -> None:
+        def keep_on() -> None:
+            if self._pause.given():
+                self._save_and_leave()
+
+        assert self._config.pairs is not None
+        with self._during(Stage.EVALUATE):
+            pairs.end(self._tell, keep_on)
+            if self._rank.index:
+                return
+            scores = self._scores(pairs.positions)
+            self._tell(
+                leave_pairs(
+                    self._config.pairs,
+                    pairs,
+                    None if scores is None else dict(zip(pairs.positions, scores, strict=True)),
+                    self._examples,
+                    self._config.start.model,
+                    steps=self._done,
+                    seed=self._config.job.training.seed,
+                )
+            )
+
+    @contextmanager
+    def _during(self, stage: Stage) -> Iterator[None]:
+        """A stage that is done here, within the one that the driver tells of."""
+        started = time.monotonic()
+        self._tell(EventReport(type="stage.started", stage=stage, message=f"Stage {stage} starts"))
+        yield
+        seconds = round(time.monotonic() - started, 3)
+        message = f"Stage {stage} took {seconds:.1f} s"
+        self._tell(EventReport(type="stage.completed", stage=stage, message=message, data={"seconds": seconds}))
 
     def _scores(self, positions: list[int]) -> list[Score] | None:
         return self._feed.get([self._examples[i].key for i in positions]) if self._feed else None
@@ -154,6 +194,8 @@ def _started(lm: CausalLM, num_steps: int, done: int, place: str, rank: Rank) ->
             "workers": rank.count,
             "shares_prompts": lm.shares_prompts,
             "head_apart": lm.body is not None,
+            "attention": lm.attention,
+            "flex_attention_refused": lm.no_kernel,
         },
     )
 

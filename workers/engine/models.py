@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from service.spec import Precision
-from workers.engine import shared_prompt
-from workers.engine.layout import Layout, Segment
+from workers.engine.kernel_check import kernels_are_for, why_not_in_one_kernel
+from workers.engine.layout import AttentionKind, Layout, Segment
 from workers.engine.parallel import Whole, let_go
+from workers.engine.shared_prompt import Attention, MasksItself
 from workers.errors import AttemptError
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class CausalLM:
     `body` is None for an architecture whose logits are more than head(body(x)); such a model is run whole.
     `shares_prompts` says that it computes packed rows (see `workers.engine.shared_prompt`) right.
     `whole` is what computations run in: `whole(compute, *args)`, see `workers.engine.parallel.Whole`.
+    `attention` says in words by which it computes its rows; `no_kernel` why not by FlexAttention, where that was tried.
     """
 
     model: PreTrainedModel
@@ -41,12 +44,16 @@ class CausalLM:
     head: nn.Module
     shares_prompts: bool
     whole: nn.Module
+    attention: str
+    no_kernel: str | None
 
     @property
     def paths(self) -> str:
         """Which ways through the engine the model takes, in words."""
         rows = "packed rows with shared prompts" if self.shares_prompts else "padded rows"
-        return f"{rows}, head {'in chunks' if self.body is not None else 'of the whole model'}"
+        head = "in chunks" if self.body is not None else "of the whole model"
+        refused = f" (not FlexAttention: {self.no_kernel})" if self.no_kernel else ""
+        return f"{rows}, attention by {self.attention}{refused}, head {head}"
 
 
 def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel:
@@ -88,15 +95,36 @@ def split(model: PreTrainedModel, whole: nn.Module | None = None, precision: Pre
     was_training = model.training
     model.eval()
     is_apart = shares = True
-    for one in _checked_in(whole, model.device, precision):
-        with torch.no_grad(), autocast(model.device, one):
-            is_apart = is_apart and whole(_is_head_of_body, model, head, body, _TOLERANCE[one])
-            shares = shares and whole(_can_share_prompts, model, _TOLERANCE[one])
+    kinds: frozenset[AttentionKind] = frozenset()
+    own: str = model.config._attn_implementation
+    attention, no_kernel = Attention.SEGMENTS, None
+    with torch.no_grad():
+        for one in _checked_in(whole, model.device, precision):
+            with autocast(model.device, one):
+                is_apart = is_apart and whole(_is_head_of_body, model, head, body, _TOLERANCE[one])
+                found = whole(_kinds_if_shared, model, attention, _TOLERANCE[one]) if shares else None
+                shares, kinds = found is not None, found or kinds
+        if shares and kernels_are_for(model.device, precision):
+            with autocast(model.device, precision):
+                trains = any(parameter.requires_grad for parameter in model.parameters())
+                no_kernel = why_not_in_one_kernel(kinds, model.device, trains=trains)
+                attention = Attention.ROW if no_kernel is None else Attention.SEGMENTS
+                # whatever was picked: workers with slices of a model compute together
+                shares = whole(_kinds_if_shared, model, attention, _TOLERANCE[precision]) is not None
+    if not shares:
+        model.set_attn_implementation(own)
     let_go(whole)
     model.train(was_training)
-    lm = CausalLM(model, body if is_apart else None, head, shares, whole)
-    logger.info("%s: %s", type(model).__name__, lm.paths)
+    words = _in_words(attention, kinds) if shares else f"the model's own code ({own})"
+    lm = CausalLM(model, body if is_apart else None, head, shares, whole, words, no_kernel)
+    logger.log(logging.WARNING if no_kernel else logging.INFO, "%s: %s", type(model).__name__, lm.paths)
     return lm
+
+
+def _in_words(attention: Attention, kinds: Collection[AttentionKind]) -> str:
+    if attention is Attention.ROW:
+        return "FlexAttention for the whole row"
+    return "products for each segment" if any(kind.softcap for kind in kinds) else "SDPA for each segment"
 
 
 def _checked_in(whole: nn.Module, device: torch.device, precision: Precision) -> list[Precision]:
@@ -116,33 +144,34 @@ def _is_head_of_body(model: PreTrainedModel, head: nn.Module, body: nn.Module, t
     return hasattr(output, "last_hidden_state") and _equal(head(output.last_hidden_state), expected, tolerance)
 
 
-def _can_share_prompts(model: PreTrainedModel, tolerance: float) -> bool:
-    """Leaves the model's attention set to what its batches need."""
+def _kinds_if_shared(model: PreTrainedModel, attention: Attention, tolerance: float) -> frozenset[AttentionKind] | None:
+    """What its layers ask of attention; None if it cannot share prompts. Leaves the model with `attention`."""
     takes_more = any(one.kind is one.VAR_KEYWORD for one in inspect.signature(model.forward).parameters.values())
-    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
-    if not model._supports_attention_backend or not takes_more or not kinds <= _SHARED_LAYERS:
-        return False
+    types = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    if not model._supports_attention_backend or not takes_more or not types <= _SHARED_LAYERS:
+        return None
     ids = _few_tokens(model, 20)[0]
     layout = Layout((Segment(slice(0, 9), (slice(9, 13), slice(13, 20))),))
     answers = [ids[9:13], ids[13:20]]
     expected = [model(input_ids=torch.cat([ids[:9], one])[None], use_cache=False).logits[0] for one in answers]
     places = torch.cat([torch.arange(9), torch.arange(9, 13), torch.arange(9, 16)]).to(ids.device)[None]
-    before: str = model.config._attn_implementation
-    model.set_attn_implementation(shared_prompt.NAME)
-    if _shares(model, ids, places, layout, expected, tolerance):
-        return True
-    model.set_attn_implementation(before)
-    return False
-
-
-def _shares(
-    model: PreTrainedModel, ids: Tensor, places: Tensor, layout: Layout, expected: list[Tensor], tolerance: float
-) -> bool:
+    model.set_attn_implementation(attention)
     try:
         got = model(input_ids=ids[None], position_ids=places, use_cache=False, layout=layout).logits[0]
-    except shared_prompt.MasksItself:
-        return False
-    return _equal(got[:13], expected[0], tolerance) and _equal(got[13:], expected[1][9:], tolerance)
+    except MasksItself:
+        return None
+    if _has_window(model) and {kind.window for kind in layout.kinds} <= {None}:
+        return None  # it has its window from a mask alone, which a few tokens do not show and packed rows do not get
+    right = _equal(got[:13], expected[0], tolerance) and _equal(got[13:], expected[1][9:], tolerance)
+    return frozenset(layout.kinds) if right else None
+
+
+def _has_window(model: PreTrainedModel) -> bool:
+    text = model.config.get_text_config()
+    kinds = getattr(text, "layer_types", None)
+    if kinds is not None:
+        return "sliding_attention" in kinds
+    return getattr(text, "sliding_window", None) is not None
 
 
 def _few_tokens(model: PreTrainedModel, count: int) -> Tensor:

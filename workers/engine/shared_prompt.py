@@ -5,6 +5,7 @@ answer; positions restart at the prompt's end for each. The result is that of se
 Works on any transformers model that goes through its attention interface (see `workers.engine.models.split`).
 """
 
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -13,10 +14,14 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from workers.engine.flex import attend_row
-from workers.engine.layout import Layout, Segment
+from workers.engine.layout import AttentionKind, Layout, Segment
 
-NAME = "shared_prompt"
-_LEAST_WIDTH_OF_FLEX = 16  # its kernels take no narrower heads
+
+class Attention(StrEnum):
+    """The two ways to the same numbers, by their names in transformers."""
+
+    SEGMENTS = "shared_prompt"  # a product for every prompt and answer
+    ROW = "shared_prompt_in_one_kernel"  # FlexAttention over the row, if `workers.engine.kernel_check` lets it
 
 
 class MasksItself(Exception):
@@ -31,39 +36,75 @@ def attend(
     attention_mask: Tensor | None,
     *,
     layout: Layout | None = None,
-    scaling: float | None = None,
     dropout: float = 0.0,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **_: Any,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface. query [1, heads, T, D]; key and value may have fewer heads. Returns
     [1, T, heads, D].
 
-    layout: None is every row one sequence of its own, padded on the right at most. Raises MasksItself.
+    layout: None is every row one sequence of its own, padded on the right at most. options: see `_noted`.
+    Raises MasksItself.
     """
     if attention_mask is not None:
         raise MasksItself
     query, key, value = (_as_autocast(one) for one in (query, key, value))
-    if layout is None:
-        layout = Layout((Segment(slice(0, query.shape[2]), ()),))
-    elif _in_one_kernel(query, dropout):
-        return attend_row(query, key, value, layout, scaling, sliding_window, softcap).transpose(1, 2), None
+    layout = layout or Layout((Segment(slice(0, query.shape[2]), ()),))
+    return in_segments(query, key, value, layout, _noted(layout, query, key, **options), dropout), None
+
+
+def attend_in_one_kernel(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    layout: Layout | None = None,
+    dropout: float = 0.0,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """The same, but for rows that are no layout's, and outside of bf16, by FlexAttention."""
+    query, key, value = (_as_autocast(one) for one in (query, key, value))
+    if attention_mask is not None or layout is None or not _in_one_kernel(query, dropout):
+        return attend(module, query, key, value, attention_mask, layout=layout, dropout=dropout, **options)
+    return attend_row(query, key, value, layout, _noted(layout, query, key, **options)).transpose(1, 2), None
+
+
+def _noted(
+    layout: Layout,
+    query: Tensor,
+    key: Tensor,
+    *,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> AttentionKind:
+    """What the layer asks for, which the layout remembers."""
+    kind = AttentionKind(query.shape[1], key.shape[1], query.shape[3], scaling, sliding_window, softcap)
+    layout.kinds.add(kind)
+    return kind
+
+
+def in_segments(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, kind: AttentionKind, dropout: float = 0.0
+) -> Tensor:
+    """Shapes as of `attend`, all in one dtype."""
     groups = query.shape[1] // key.shape[1]
     if groups > 1 and query.device.type != "cpu":  # only some of the kernels elsewhere can share heads
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
 
     def one(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        mask = _mask(layout, q.shape[2], keys.shape[2], sliding_window, q)
-        if softcap is not None:
-            return _capped(q, keys, values, mask, scaling, softcap).transpose(1, 2)
+        mask = _mask(layout, q.shape[2], keys.shape[2], kind.window, q)
+        if kind.softcap is not None:
+            return _capped(q, keys, values, mask, kind.scaling, kind.softcap).transpose(1, 2)
         return scaled_dot_product_attention(
             q,
             keys,
             values,
             attn_mask=mask,
             is_causal=mask is None,
-            scale=scaling,
+            scale=kind.scaling,
             dropout_p=dropout,
             enable_gqa=q.shape[1] != keys.shape[1],
         ).transpose(1, 2)
@@ -83,7 +124,7 @@ def attend(
         for q, k, v in zip(queries, keys, values, strict=True):
             with_prompt = (torch.cat([whole[:, :, :prompt], own], 2) for whole, own in ((example_k, k), (example_v, v)))
             pieces.append(one(q, *with_prompt))
-    return torch.cat(pieces, 1), None
+    return torch.cat(pieces, 1)
 
 
 def _length(span: slice) -> int:
@@ -92,10 +133,8 @@ def _length(span: slice) -> int:
 
 
 def _in_one_kernel(query: Tensor, dropout: float) -> bool:
-    """FlexAttention is for CUDA and bf16: on a CPU products segment by segment beat one large mask, and its tiles in
-    float32 do not fit every card."""
-    fits = query.dtype is torch.bfloat16 and query.shape[3] >= _LEAST_WIDTH_OF_FLEX
-    return query.device.type == "cuda" and fits and dropout == 0
+    """Not in float32, in which a model is checked too."""
+    return query.dtype is torch.bfloat16 and dropout == 0
 
 
 def _as_autocast(values: Tensor) -> Tensor:
@@ -130,4 +169,5 @@ def _capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float
     return torch.softmax(scores + mask, -1, dtype=torch.float32).to(q.dtype) @ v
 
 
-AttentionInterface.register(NAME, attend)
+AttentionInterface.register(Attention.SEGMENTS, attend)
+AttentionInterface.register(Attention.ROW, attend_in_one_kernel)

@@ -12,6 +12,7 @@ from workers.engine.config import WorkerConfig
 from workers.engine.loop import TrainingRun
 from workers.engine.parallel import Rank
 from workers.errors import AttemptError, Paused
+from workers.logs import configure
 from workers.mailbox import Sender
 
 _STOP_TIMEOUT = timedelta(seconds=30)
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 def train(config: WorkerConfig) -> AttemptError | Paused | None:
     """The train loop. A failure that a retry would only repeat is returned, not raised: Ray retries what is raised. So
     is a pause, for which all workers stop at the same step."""
+    configure(config.run.attempt_id)
     context = ray.train.get_context()
     rank = Rank(context.get_world_rank(), context.get_world_size())
 

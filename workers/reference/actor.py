@@ -2,10 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.spec import Precision
+from workers.lean import without
 from workers.sources import Weights
+
+if TYPE_CHECKING:
+    from workers.data.example_file import ExampleFile
 
 
 @dataclass(frozen=True)
@@ -16,22 +22,30 @@ class ScorerConfig:
     namespace: str
     precision: Precision
     batch_tokens: int
+    attempt_id: str = ""  # for its log
 
 
 class Scorer:
     """One worker of the reference pool. Each call scores one window of examples and commits it as one shard."""
 
     def __init__(self, config: ScorerConfig) -> None:
-        from workers.data.example_file import ExampleFile
+        with without("scipy", "boto3"):
+            from workers.reference.scorer import load
         from workers.device import hide_other_gpus
-        from workers.reference.scorer import load
+        from workers.logs import configure
         from workers.reference.store import ReferenceStore
 
+        configure(config.attempt_id)
         hide_other_gpus()
         self._config = config
-        self._examples = ExampleFile(config.examples)
         self._store = ReferenceStore(config.store_root, config.namespace)
         self._lm = load(config.weights, config.precision)
+
+    @cached_property
+    def _examples(self) -> "ExampleFile":
+        from workers.data.example_file import ExampleFile
+
+        return ExampleFile(self._config.examples)  # may not be there yet when the actor starts
 
     def ready(self) -> str:
         """Returns when the model is loaded, with the ways through the engine that it takes."""

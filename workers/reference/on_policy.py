@@ -29,11 +29,12 @@ def score_missing(
     batch_tokens: int,
     rank: Rank,
     tell: Callable[[Report], None],
+    keep_on: Callable[[], None],
 ) -> None:
     """Score what the store lacks and commit it, window by window, each worker its share. All workers call it, with
     weights that no step has touched; when it returns, the store has every pair.
 
-    What was committed before a crash is not scored again.
+    keep_on: called before each window; raises to stop. What was committed before that, or a crash, is not scored again.
     """
     missing: list[Any] = [plan(store, examples, order.first_visits().tolist())]
     if rank.count > 1:
@@ -41,6 +42,7 @@ def score_missing(
     tell(missing[0].event(store.namespace))
     done, total = 0, len(missing[0].to_score)
     for window in windows(missing[0].to_score):
+        keep_on()
         members = [examples[i] for i in window]
         scores = score_share(lm, members, precision, batch_tokens, rank)
         if scores:

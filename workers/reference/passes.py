@@ -22,17 +22,32 @@ logger = logging.getLogger(__name__)
 _STOP_POLL_S = 1.0
 
 
+def start(config: ScorerConfig, resources: Resources, gpus_per_worker: float) -> Any:
+    """A worker, which loads the model as soon as it has its place. Its examples may be written later."""
+    return (
+        ray.remote(Scorer)
+        .options(
+            num_cpus=resources.reference.cpus_per_worker,
+            num_gpus=gpus_per_worker,
+            label_selector=Pool.REFERENCE.selector,
+        )
+        .remote(config)
+    )
+
+
 def run(
     config: ScorerConfig,
     to_score: Sequence[int],
     resources: Resources,
     gpus_per_worker: float,
+    started: Sequence[Any],
     on_ready: Callable[[str], None],
     on_scored: Callable[[int], None],
     stop: threading.Event,
 ) -> None:
     """Score all positions on the reference pool, and give the pool back.
 
+    started: workers that were started before it was known what there is to score.
     on_ready: called with the ways through the engine that the model takes, for each worker.
     on_scored: called with the number of pairs scored so far after each shard.
     stop: set from another thread to give up.
@@ -40,20 +55,14 @@ def run(
     `resources.max_failures` died; work of a lost one is taken by another.
     """
 
-    def start() -> Any:
-        return (
-            ray.remote(Scorer)
-            .options(
-                num_cpus=resources.reference.cpus_per_worker,
-                num_gpus=gpus_per_worker,
-                label_selector=Pool.REFERENCE.selector,
-            )
-            .remote(config)
-        )
-
     count = min(resources.reference.workers, len(to_score))
+    for spare in started[count:]:
+        ray.kill(spare)
+    if not count:
+        return
     waiting = PacedWindows(to_score, count)
-    actors = [start() for _ in range(count)]
+    actors = list(started[:count])
+    actors += [start(config, resources, gpus_per_worker) for _ in range(count - len(actors))]
     starting: dict[Any, Any] = {actor.ready.remote(): actor for actor in actors}
     try:
         _await_first(list(starting), resources.start_timeout_s, stop)
@@ -81,7 +90,7 @@ def run(
                     ) from error
                 logger.warning("a reference worker died, its pairs go to another: %s", error)
                 actors.remove(actor)
-                actors.append(start())
+                actors.append(start(config, resources, gpus_per_worker))
                 starting[actors[-1].ready.remote()] = actors[-1]
                 if window:
                     waiting.give_back(window)

@@ -17,9 +17,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from workers.arrow import pa, pq
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,10 @@ class ReferenceStore:
         _write(self._shards / f"{shard}.parquet", content)
         manifest = {"sha256": hashlib.sha256(content).hexdigest(), "rows": len(rows)}
         _write(self._manifests / f"{shard}.json", json.dumps(manifest).encode())
+
+    def is_empty(self) -> bool:
+        """Whether nothing was ever committed: then every pair is to be scored, whichever they are."""
+        return next(self._manifests.glob("*.json"), None) is None
 
     def reader(self, keys: Collection[bytes]) -> "StoreReader":
         return StoreReader(self._shards, self._manifests, keys)

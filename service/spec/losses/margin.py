@@ -105,7 +105,7 @@ class ExoPairLoss(MarginLoss):
     type: Literal[LossKind.EXO_PAIR] = LossKind.EXO_PAIR
     label_smoothing: float = Field(
         1e-3,
-        gt=0,
+        ge=1e-6,  # the loss has log e, in float32: what rounds to 0 there is infinite
         lt=0.5,
         description="Probability e that the target gives to the rejected answer; it cannot be 0. The paper takes 1e-3.",
     )

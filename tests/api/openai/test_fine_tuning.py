@@ -131,6 +131,29 @@ async def test_a_job_runs_only_while_its_attempt_does(
     assert await status() == "cancelled"
 
 
+async def test_a_job_is_paused_and_resumed_by_the_package(
+    openai: AsyncOpenAI, database: Database, settings: Settings, pairs: str, model: str
+) -> None:
+    job = await openai.fine_tuning.jobs.create(model=model, training_file=pairs, method=DPO)
+    for _ in range(2):  # what is asked for again is done once
+        held = await openai.fine_tuning.jobs.pause(job.id)
+        assert (held.status, (held.model_extra or {})["state"]) == ("queued", "paused")
+    resumed = await openai.fine_tuning.jobs.resume(job.id)
+    assert (resumed.status, (resumed.model_extra or {})["state"]) == ("queued", "queued")
+    await start(database, job.id)
+    await report(database, settings, job.id)
+    leaving = await openai.fine_tuning.jobs.pause(job.id)
+    assert (leaving.status, (leaving.model_extra or {})["state"]) == ("running", "pausing")
+    with pytest.raises(package_errors.ConflictError, match="still being paused"):
+        await openai.fine_tuning.jobs.resume(job.id)
+    await openai.fine_tuning.jobs.cancel(job.id)
+    with pytest.raises(package_errors.ConflictError, match="nothing to pause"):
+        await openai.fine_tuning.jobs.pause(job.id)
+    for ask in (openai.fine_tuning.jobs.pause, openai.fine_tuning.jobs.resume):
+        with pytest.raises(package_errors.NotFoundError):
+            await ask(NOBODYS)
+
+
 async def test_a_succeeded_job_names_a_model_that_the_next_one_may_start_from(
     openai: AsyncOpenAI, database: Database, settings: Settings, pairs: str, model: str
 ) -> None:
@@ -211,6 +234,27 @@ async def test_jobs_are_listed_by_their_labels(openai: AsyncOpenAI, pairs: str, 
         with pytest.raises(package_errors.BadRequestError) as refused:
             await listed(extra_query=query)
         assert refused.value.param == "metadata"
+
+
+async def test_a_place_that_no_list_gave_out_is_named_as_the_package_names_it(openai: AsyncOpenAI) -> None:
+    with pytest.raises(package_errors.BadRequestError) as refused:
+        await openai.fine_tuning.jobs.list(after="ftjob-abc")
+    assert refused.value.param == "after"
+
+
+@pytest.mark.parametrize("count", [17, 1_000])
+async def test_more_labels_than_a_job_can_have_are_refused_before_the_database_is_asked(
+    client: httpx.AsyncClient, count: int
+) -> None:
+    query = "&".join(f"metadata[{number}]=v" for number in range(count))
+    refused = await client.get(f"/v1/fine_tuning/jobs?{query}")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "metadata")
+
+
+async def test_as_many_labels_as_a_job_can_have_are_looked_for(openai: AsyncOpenAI, pairs: str, model: str) -> None:
+    labels = {f"label {number}": str(number) for number in range(16)}
+    made = await openai.fine_tuning.jobs.create(model=model, training_file=pairs, method=DPO, metadata=labels)
+    assert [job.id async for job in openai.fine_tuning.jobs.list(metadata=labels)] == [made.id]
 
 
 async def test_what_is_another_owners_is_not_there(
@@ -296,6 +340,20 @@ async def test_what_is_not_there_is_told_in_the_same_form(client: httpx.AsyncCli
     answer = await client.post(path)
     assert answer.status_code == 404
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_resources_that_are_not_here_are_not_found_in_the_same_form(openai: AsyncOpenAI) -> None:
+    grader: Any = {"type": "string_check", "name": "g", "input": "a", "operation": "eq", "reference": "a"}
+    for call in (
+        openai.embeddings.create(model="job:x", input="a"),
+        openai.responses.create(model="job:x", input="a"),
+        openai.batches.list(),
+        openai.fine_tuning.alpha.graders.run(grader=grader, model_sample="a"),
+        openai.fine_tuning.checkpoints.permissions.list("job:x:ckpt-step-1"),
+    ):
+        with pytest.raises(package_errors.NotFoundError, match="There is nothing at /v1/") as absent:
+            await call
+        assert (absent.value.code, absent.value.type) == ("not_found", "invalid_request_error")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"[" * 10_000, b'{"model": "' + b"x" * 30_000 + b'"}'])

@@ -20,7 +20,7 @@ from service.jobs.states import DeploymentState, JobState
 from service.settings import Settings
 from tests.api.conftest import Server, serve, until
 from tests.api.openai.conftest import package
-from tests.service.conftest import add_job, make_model
+from tests.service.conftest import add_job, deploy, make_model
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
@@ -31,6 +31,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.clients: set[Any] = set()  # addresses: one for each connection
         self.failing: Response | None = None
         self.endless = False
         self.busy = 0
@@ -40,6 +41,7 @@ class Engine:
     async def answer(self, request: Request, job_id: str, path: str) -> Response:
         body = await request.json()
         self.asked.append((job_id, path, body))
+        self.clients.add(request.client)
         if self.failing:
             return self.failing
         if body.get("stream"):
@@ -92,7 +94,7 @@ def settings(settings: Settings, engine: Engine) -> Iterator[Settings]:
 async def job(database: Database, settings: Settings) -> Job:
     async with database.transaction() as session:
         job = await add_job(session, state=JobState.SUCCEEDED)
-        await deployments.set_state(session, await deployments.want(session, job), DeploymentState.READY)
+        await deploy(session, job)
     model = make_model(settings.storage_root / "models" / job.id)
     (model / "chat_template.jinja").write_text("{{ messages }}")
     return job
@@ -161,6 +163,16 @@ async def test_texts_are_gone_on_from_whole_and_streamed(openai: AsyncOpenAI, jo
     ]
 
 
+async def test_one_answer_after_another_needs_one_connection_to_the_engine(
+    openai: AsyncOpenAI, job: Job, engine: Engine
+) -> None:
+    for _ in range(3):
+        stream = await openai.completions.create(model=f"job:{job.id}", prompt="Hello", stream=True)
+        assert [chunk async for chunk in stream]
+    await openai.completions.create(model=f"job:{job.id}", prompt="Hello")
+    assert (len(engine.asked), len(engine.clients)) == (4, 1)
+
+
 async def test_the_base_is_listed_while_it_is_served(openai: AsyncOpenAI, job: Job, database: Database) -> None:
     async with database.transaction() as session:
         [deployment] = await deployments.all_wanted(session)
@@ -198,6 +210,8 @@ async def test_a_model_that_is_not_deployed_says_what_to_do(
 
     async with database.transaction() as session:
         [deployment] = await deployments.all_wanted(session)
+        deployment.start_s = None  # as if they had never been up
+        await session.flush()
         await deployments.set_state(session, deployment, DeploymentState.DEPLOYING)
     with pytest.raises(package_errors.InternalServerError, match="being deployed") as later:
         await ask()

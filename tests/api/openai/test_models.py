@@ -7,12 +7,14 @@ from openai import AsyncOpenAI
 
 from api.app import create_app
 from service.clock import utc_now
+from service.db.serving_tables import CheckpointExport
 from service.db.session import Database
 from service.deployments import service as deployments
 from service.errors import InvalidState
 from service.jobs.repository import JobRepository
 from service.jobs.service import submit
-from service.jobs.states import JobState
+from service.jobs.states import DeploymentState, ExportState, JobState
+from service.promotions import service as promotions
 from service.settings import Settings
 from service.spec import AlignmentJob
 from tests.api.conftest import Server
@@ -61,6 +63,38 @@ async def test_what_was_aligned_is_listed_and_deleted(
     for call in (openai.models.retrieve, openai.models.delete):
         with pytest.raises(package_errors.NotFoundError):
             await call(newer)
+
+
+async def test_models_are_listed_in_pages_that_repeat_and_leave_out_none(
+    openai: AsyncOpenAI, database: Database, settings: Settings
+) -> None:
+    for number in range(3):
+        name = await publish(database, settings)
+        async with database.transaction() as session:
+            job = await JobRepository(session).get(name.removeprefix("job:"), lock=True)
+            deployment = await deployments.want(session, job)
+            await deployments.set_state(session, deployment, DeploymentState.READY)
+            await promotions.promote(session, "ada", f"name-{number}", job.id)
+            if number:
+                row = {"state": ExportState.READY, "generation": 1, "failures": 0}
+                for step in (4, 8):
+                    at = {"created_at": utc_now(), "updated_at": utc_now()}
+                    session.add(CheckpointExport(job_id=job.id, step=step, **row, **at))
+    whole = [model.id async for model in openai.models.list()]
+    assert len(whole) == len(set(whole)) == 3 + 6 + 4
+    for limit in (1, 2, 5):
+        paged: list[str] = []
+        more = True
+        while more:
+            query = {"limit": limit} | ({"after": paged[-1]} if paged else {})
+            page = await openai.models.list(extra_query=query)
+            assert len(page.data) <= limit
+            paged += [model.id for model in page.data]
+            more = (page.model_extra or {})["has_more"]
+        assert paged == whole
+    with pytest.raises(package_errors.BadRequestError) as refused:
+        await openai.models.list(extra_query={"after": "\0"})
+    assert refused.value.param == "after"
 
 
 async def test_a_deleted_model_is_not_used_again(

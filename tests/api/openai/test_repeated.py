@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -11,8 +12,11 @@ from openai import AsyncOpenAI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.app import create_app
+from service.db.session import Database
+from service.projects import service as projects
+from service.projects.quota import Quota
 from service.settings import Settings
-from tests.api.conftest import serve
+from tests.api.conftest import PAIR, key_of, serve
 from tests.api.openai.conftest import package
 
 
@@ -92,6 +96,32 @@ async def test_the_same_request_on_purpose_makes_another_job(
     assert other.json()["id"] != later.json()["id"]
 
 
+async def test_a_retry_with_another_key_of_the_project_is_another_wish(
+    replicas: list[httpx.AsyncClient], database: Database, pairs: str, model: str
+) -> None:
+    body = {"model": model, "training_file": pairs}
+    adas = await create(replicas[0], body)
+    replicas[1].headers.update(await key_of(database, "ada"))
+    theirs = await create(replicas[1], body, 1)
+    assert theirs.json()["id"] != adas.json()["id"]
+    assert (await create(replicas[1], body, 2)).json()["id"] == theirs.json()["id"]
+    assert (await create(replicas[0], body, 1)).json()["id"] == adas.json()["id"]
+
+
+async def test_a_retry_after_the_job_was_cancelled_or_deleted_makes_another_job(
+    replicas: list[httpx.AsyncClient], pairs: str, model: str
+) -> None:
+    body = {"model": model, "training_file": pairs}
+    first = (await create(replicas[0], body)).json()["id"]
+    await replicas[0].post(f"/v1/fine_tuning/jobs/{first}/cancel")
+    second = (await create(replicas[1], body, 1)).json()["id"]
+    assert second != first
+    assert (await create(replicas[0], body, 2)).json()["id"] == second
+    await replicas[0].post(f"/v1/fine_tuning/jobs/{second}/cancel")
+    assert (await replicas[0].delete(f"/v1/jobs/{second}")).status_code == 200
+    assert (await create(replicas[1], body, 3)).json()["id"] not in (first, second)
+
+
 async def test_a_retry_of_a_create_that_failed_is_tried(
     replicas: list[httpx.AsyncClient], settings: Settings, pairs: str, model: str
 ) -> None:
@@ -101,6 +131,60 @@ async def test_a_retry_of_a_create_that_failed_is_tried(
     assert (await create(replicas[0], body)).status_code == 400
     config.with_suffix(".away").rename(config)
     assert (await create(replicas[0], body, 1)).status_code == 200
+
+
+PACKAGE = {"x-stainless-lang": "python"}
+PAIRS = {"file": ("pairs.jsonl", PAIR)}
+UPLOAD = {"bytes": 9, "filename": "big.jsonl", "mime_type": "text/jsonl", "purpose": "fine-tune"}
+
+
+async def make(client: httpx.AsyncClient, path: str, retry: int = 0) -> httpx.Response:
+    """A file or an upload, as the package asks for it."""
+    body: dict[str, Any] = {"files": PAIRS} if path == "/v1/files" else {"json": UPLOAD}
+    return await client.post(path, headers=PACKAGE | {"x-stainless-retry-count": str(retry)}, **body)
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/uploads"])
+async def test_a_file_or_an_upload_whose_answer_was_lost_is_made_once(
+    replicas: list[httpx.AsyncClient], database: Database, settings: Settings, path: str
+) -> None:
+    first, same, third = await asyncio.gather(
+        make(replicas[0], path), make(replicas[1], path, 1), make(replicas[0], path, 2)
+    )
+    assert len({answer.json()["id"] for answer in (first, same, third)}) == 1
+    assert sum("Idempotent-Replayed" in answer.headers for answer in (first, same, third)) == 2
+    on_purpose = await make(replicas[0], path)
+    assert on_purpose.json()["id"] != first.json()["id"]
+    replicas[1].headers.update(await key_of(database, "ada"))
+    theirs = await make(replicas[1], path, 1)
+    assert theirs.json()["id"] not in (first.json()["id"], on_purpose.json()["id"])
+    if path == "/v1/files":
+        assert len(list((settings.storage_root / "files").iterdir())) == 3
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/uploads"])
+async def test_a_retry_after_the_file_or_upload_was_given_up_makes_another(
+    replicas: list[httpx.AsyncClient], path: str
+) -> None:
+    first = (await make(replicas[0], path)).json()["id"]
+    if path == "/v1/files":
+        gone = await replicas[0].delete(f"/v1/files/{first}")
+    else:
+        gone = await replicas[0].post(f"/v1/uploads/{first}/cancel")
+    assert gone.status_code == 200
+    again = (await make(replicas[1], path, 1)).json()["id"]
+    assert again != first
+    assert (await make(replicas[0], path, 2)).json()["id"] == again
+
+
+async def test_a_retry_gets_the_file_that_took_the_last_of_the_quota(
+    replicas: list[httpx.AsyncClient], database: Database
+) -> None:
+    async with database.transaction() as session:
+        await projects.set_quota(session, "ada", Quota(max_storage_bytes=len(PAIR)))
+    first = await make(replicas[0], "/v1/files")
+    assert (await make(replicas[1], "/v1/files", 1)).json()["id"] == first.json()["id"]
+    assert (await make(replicas[1], "/v1/files")).status_code == 403
 
 
 async def test_a_key_of_the_callers_own_counts_alone(replicas: list[httpx.AsyncClient], pairs: str, model: str) -> None:

@@ -4,8 +4,11 @@ The host is resolved here, every address that the name has is checked, and the c
 checked, at each redirect anew; so a name cannot mean something else a moment later (DNS rebinding).
 """
 
+import math
 import socket
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
@@ -21,14 +24,31 @@ _BLOCK = 2**20
 _TIMEOUT_S = 60.0  # of silence
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Of one download, with its redirects."""
+
+    max_bytes: float
+    timeout_s: float
+
+
+UNLIMITED = Limits(math.inf, math.inf)
+
+
 def download(
-    url: str, target: Path, allowed: Sequence[IPv4Network | IPv6Network], patterns: Sequence[str] = ("*",)
+    url: str,
+    target: Path,
+    allowed: Sequence[IPv4Network | IPv6Network],
+    patterns: Sequence[str] = ("*",),
+    limits: Limits = UNLIMITED,
 ) -> None:
     """Stream the file to `target`, as it is stored: no Content-Encoding is undone.
 
-    Raises AttemptError `source_not_found`, `source_refused` or `source_unreachable`.
+    Raises AttemptError `source_not_found`, `source_refused`, `source_too_large`, `source_too_slow` or
+    `source_unreachable`.
     """
     at = httpx.URL(url)
+    deadline = time.monotonic() + limits.timeout_s
     with httpx.Client(timeout=_TIMEOUT_S) as client:
         for _ in range(_MAX_REDIRECTS + 1):
             if not may_be_fetched(str(at), patterns):
@@ -41,7 +61,7 @@ def download(
                 response = client.send(request, stream=True)
                 try:
                     if not response.is_redirect:
-                        _save(response, url, target)
+                        _save(response, url, target, limits, deadline)
                         return
                     at = at.join(response.headers["location"])
                 finally:
@@ -74,14 +94,35 @@ def _request(client: httpx.Client, url: httpx.URL, allowed: Sequence[IPv4Network
     )
 
 
-def _save(response: httpx.Response, url: str, target: Path) -> None:
+def _save(response: httpx.Response, url: str, target: Path, limits: Limits, deadline: float) -> None:
     if response.status_code >= 500 or response.status_code == 429:
         raise _unreachable(url, f"the server answers {response.status_code}")
     if response.status_code != 200:
         raise AttemptError("source_not_found", f"{url} is answered with {response.status_code}: check `data.train`.")
-    with target.open("wb") as out:
-        for block in response.iter_raw(_BLOCK):
+    announced = response.headers.get("content-length", "")
+    size = int(announced) if announced.isdecimal() else 0
+    _require_size(size, url, limits)
+    size = 0
+    with target.open("wb", buffering=_BLOCK) as out:
+        for block in response.iter_raw():  # as it comes: a slow server must not hold up the look at the clock
+            size += len(block)
+            _require_size(size, url, limits)
+            if time.monotonic() > deadline:
+                raise AttemptError(
+                    "source_too_slow",
+                    f"{url} was not fetched within {limits.timeout_s:g} s, only {size} bytes of it: put the file "
+                    "nearer, or ask the operator for more time (PLUMBLINE_DOWNLOAD_TIMEOUT_S).",
+                )
             out.write(block)
+
+
+def _require_size(size: int, url: str, limits: Limits) -> None:
+    if size > limits.max_bytes:
+        raise AttemptError(
+            "source_too_large",
+            f"{url} has more than {limits.max_bytes} bytes, which is the most that is fetched: send less, or ask the "
+            "operator for more (PLUMBLINE_MAX_DOWNLOAD_BYTES).",
+        )
 
 
 def _unreachable(url: str, why: str) -> AttemptError:

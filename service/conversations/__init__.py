@@ -1,0 +1,1 @@
+"""What people asked several models side by side, kept for them."""

@@ -1,0 +1,1 @@
+"""Evaluations: models answer the same prompts, judges compare the answers, and statistics say what that shows."""
