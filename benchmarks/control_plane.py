@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 import psutil
+from sqlalchemy import func, select
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests and benchmarks, when run as a script
 
@@ -31,6 +32,7 @@ from api.cli.processes import free_port
 from benchmarks import control_plane_rows as rows
 from service.db.migrate import upgrade
 from service.db.session import Database
+from service.db.tables import Job
 from service.jobs.attempts import start_attempt
 from service.jobs.repository import JobRepository
 from service.jobs.tokens import attempt_token
@@ -119,7 +121,7 @@ def running(url: str) -> Iterator[Bench]:
             assert api.poll() is None, (home / "api.log").read_text()
             time.sleep(0.1)
         database = Database(url)
-        key = asyncio.run(_with(database, _key))
+        key = asyncio.run(with_database(database, _key))
         yield Bench(settings, Database(url), {"Authorization": f"Bearer {key}"}, psutil.Process(api.pid))
     finally:
         api.terminate()
@@ -127,7 +129,7 @@ def running(url: str) -> Iterator[Bench]:
         shutil.rmtree(home)
 
 
-async def _with(database: Database, work: Any, *arguments: Any) -> Any:
+async def with_database(database: Database, work: Any, *arguments: Any) -> Any:
     """`work`, in an event loop that leaves no connection behind."""
     try:
         return await work(database, *arguments)
@@ -152,12 +154,18 @@ def bench_post(bench: Bench, arguments: argparse.Namespace) -> None:
     with httpx.Client(base_url=bench.settings.public_url, headers=bench.headers, trust_env=False) as client:
         file_id = client.post("/v1/files", files={"file": ("pairs.jsonl", ROW * 200)}).json()["id"]
     body = {"model": str(model), "data": {"train": file_id}}
-    show("POST /v1/jobs", bench.load("post", body=body, rate=100, seconds=arguments.seconds))
+    found = bench.load("post", body=body, rate=100, seconds=arguments.seconds)
+    show("POST /v1/jobs", found | {"jobs_in_database": asyncio.run(with_database(bench.database, _count_jobs))})
+
+
+async def _count_jobs(database: Database) -> int:
+    async with database.reading() as session:
+        return (await session.scalars(select(func.count()).select_from(Job))).one()
 
 
 def bench_read(bench: Bench, arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
-    ids = asyncio.run(_with(bench.database, _fill, arguments.jobs, arguments.metrics))
+    ids = asyncio.run(with_database(bench.database, _fill, arguments.jobs, arguments.metrics))
     print(f"    filled in {time.perf_counter() - began:.0f} s", flush=True)
     middle, step = ids[len(ids) // 2], max(1, len(ids) // 97)
     paths = {
@@ -165,7 +173,8 @@ def bench_read(bench: Bench, arguments: argparse.Namespace) -> None:
         "list, from the middle": [f"/v1/jobs?limit=100&cursor={middle}"],
         "filter, state": ["/v1/jobs?limit=100&state=failed"],
         "filter, state that none has": ["/v1/jobs?limit=100&state=running"],
-        "filter, label": ["/v1/fine_tuning/jobs?limit=100&metadata[team]=blue"],
+        "filter, label": ["/v1/jobs?limit=100&label=team=blue"],
+        "filter, label, OpenAI's list": ["/v1/fine_tuning/jobs?limit=100&metadata[team]=blue"],
         "detail": [f"/v1/jobs/{one}" for one in ids[::step]],
         "curve of 100 steps": [f"/v1/jobs/{one}/metrics/curve" for one in ids[1::step]],
         "curve of 20,000 steps": [f"/v1/jobs/{ids[0]}/metrics/curve"],
@@ -184,7 +193,7 @@ async def _fill(database: Database, num_jobs: int, num_metrics: int) -> list[str
 
 def bench_streams(bench: Bench, arguments: argparse.Namespace) -> None:
     for num_jobs, per_job in ((20, 50), (1, 1000)):
-        attempts = asyncio.run(_with(bench.database, _running_jobs, num_jobs, bench.settings))
+        attempts = asyncio.run(with_database(bench.database, _running_jobs, num_jobs, bench.settings))
         order = {"jobs": list(attempts), "attempts": attempts, "per_job": per_job, "rate": 200}
         found = bench.load("streams", **order, seconds=min(30, arguments.seconds))
         show(f"streams, {per_job} of each of {num_jobs} jobs", found)
@@ -232,11 +241,11 @@ def main() -> None:
         with postgres(shared_buffers="512MB") if kind == "postgresql" else nullcontext() as server:
             for name in arguments.only:
                 print(f"{kind}: {name}", flush=True)
-                with tempfile.TemporaryDirectory() as directory, running(_fresh(server, directory)) as bench:
+                with tempfile.TemporaryDirectory() as directory, running(fresh(server, directory)) as bench:
                     BENCHES[name](bench, arguments)
 
 
-def _fresh(server: Postgres | None, directory: str) -> str:
+def fresh(server: Postgres | None, directory: str) -> str:
     if server is None:
         return sqlite_url(Path(directory) / "plumbline.sqlite3")
     return server.url(server.create(migrated=False))

@@ -1,7 +1,8 @@
 """The load of `control_plane.py`, in a process of its own: reads what to do as JSON, prints what it saw as JSON.
 
 Every load is bounded in count and time. Latencies of an open load count from when a request was due, not from when it
-could be sent.
+could be sent. HTTP is spoken here by hand: it takes a tenth of a client library's time, and the cores are shared with
+the server that is measured.
 """
 
 import asyncio
@@ -10,13 +11,51 @@ import re
 import sys
 import time
 from collections import Counter
-from typing import Any
-
-import httpx
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 _IDS = re.compile(rb"^id: (\d+)$", re.MULTILINE)
-_SENT = re.compile(rb'"sent":(\d+\.\d+)')
+_JOB = re.compile(rb'^{"id":"(job-[0-9a-f]{21})"')
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
+_SENT = b'"sent":'
 _CHUNK = b"\0" * 2**20
+_CONNECTIONS = 64
+
+
+class Connection:
+    """One that is kept alive, for one request after the other."""
+
+    def __init__(self, url: str) -> None:
+        self._address = urlsplit(url)
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def request(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> tuple[int, bytes]:
+        """Status and body of the answer. Raises OSError and EOFError where the connection breaks."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._address.hostname, self._address.port, limit=2**22)
+        reader, writer = self._streams
+        writer.write(_head(method, path, headers | {"Content-Length": str(len(body))}) + body)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        length = _LENGTH.search(answer)
+        assert length is not None, answer
+        return int(answer[9:12]), await reader.readexactly(int(length[1]))
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+
+def _head(method: str, path: str, headers: dict[str, str]) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: bench", "Content-Type: application/json"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -33,31 +72,39 @@ async def post(url: str, headers: dict[str, str], *, body: dict[str, Any], rate:
     """POST jobs at a fixed rate, every twentieth twice at once with the same key."""
     statuses: Counter[str] = Counter()
     latencies: list[float] = []
-    jobs: dict[str, set[str]] = {}
-    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+    jobs: dict[str, set[bytes]] = {}
+    content = json.dumps(body).encode()
+    idle: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
+    for _ in range(_CONNECTIONS):
+        idle.put_nowait(Connection(url))
 
-    async with httpx.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=60, trust_env=False) as client:
+    async def one(number: int, due: float) -> None:
+        key = f"bench-{number}"
+        connection = await idle.get()
+        try:
+            async with asyncio.timeout(60):
+                status, answer = await connection.request(
+                    "POST", "/v1/jobs", headers | {"Idempotency-Key": key}, content
+                )
+        except (OSError, EOFError, TimeoutError) as error:
+            statuses[type(error).__name__] += 1
+            connection.close()
+            return
+        finally:
+            idle.put_nowait(connection)
+        latencies.append(time.perf_counter() - due)
+        statuses[str(status)] += 1
+        if status == 201 and (job := _JOB.match(answer)):
+            jobs.setdefault(key, set()).add(job[1])
 
-        async def one(number: int, due: float) -> None:
-            key = f"bench-{number}"
-            try:
-                answer = await client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key})
-            except httpx.HTTPError as error:
-                statuses[type(error).__name__] += 1
-                return
-            latencies.append(time.perf_counter() - due)
-            statuses[str(answer.status_code)] += 1
-            if answer.is_success:
-                jobs.setdefault(key, set()).add(answer.json()["id"])
-
-        started = time.perf_counter()
-        async with asyncio.TaskGroup() as requests:
-            for number in range(rate * seconds):
-                due = started + number / rate
-                await asyncio.sleep(max(0, due - time.perf_counter()))
-                for _ in range(2 if number % 20 == 0 else 1):
-                    requests.create_task(one(number, due))
-        took = time.perf_counter() - started
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as requests:
+        for number in range(rate * seconds):
+            due = started + number / rate
+            await asyncio.sleep(max(0, due - time.perf_counter()))
+            for _ in range(2 if number % 20 == 0 else 1):
+                requests.create_task(one(number, due))
+    took = time.perf_counter() - started
     return {
         "statuses": statuses,
         "latency_ms": spread(latencies),
@@ -71,15 +118,15 @@ async def post(url: str, headers: dict[str, str], *, body: dict[str, Any], rate:
 async def get(url: str, headers: dict[str, str], *, paths: dict[str, list[str]], count: int) -> dict[str, Any]:
     """GET each path `count` times, one request after the other."""
     found: dict[str, Any] = {}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
+    async with Connection(url) as connection:
         for name, places in paths.items():
             latencies = []
             for number in range(count):
                 began = time.perf_counter()
-                answer = await client.get(places[number % len(places)])
+                status, answer = await connection.request("GET", places[number % len(places)], headers)
                 latencies.append(time.perf_counter() - began)
-                answer.raise_for_status()
-            found[name] = spread(latencies) | {"bytes": len(answer.content)}
+                assert status == 200, answer
+            found[name] = spread(latencies) | {"bytes": len(answer)}
     return found
 
 
@@ -94,7 +141,7 @@ async def streams(
     seconds: int,
 ) -> dict[str, Any]:
     """Open `per_job` streams of each job, feed `rate` events a second to all jobs together, and time what arrives."""
-    address = httpx.URL(url)
+    address = urlsplit(url)
     lags: list[float] = []
     received: list[int] = []
     disordered = 0
@@ -105,10 +152,8 @@ async def streams(
     async def follow(job: str) -> None:
         nonlocal disordered, num_ready
         async with opened:
-            reader, writer = await asyncio.open_connection(address.host, address.port, limit=2**22)
-            asked = [f"GET /v1/jobs/{job}/events HTTP/1.1", "Host: bench", "Accept: text/event-stream"]
-            asked += [f"{name}: {value}" for name, value in headers.items()]
-            writer.write(("\r\n".join(asked) + "\r\n\r\n").encode())
+            reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=2**22)
+            writer.write(_head("GET", f"/v1/jobs/{job}/events", headers | {"Accept": "text/event-stream"}))
             rest = await reader.readuntil(b"\n\n")
         num_ready += 1
         if num_ready == len(jobs) * per_job:
@@ -120,9 +165,9 @@ async def streams(
             for found in _IDS.findall(frames):  # the chunked encoding puts its lengths between frames
                 disordered += int(found) != last + 1
                 last = int(found)
-            sent = _SENT.findall(frames)
-            count += len(sent)
-            lags.extend([now - float(sent[0]), now - float(sent[-1])] if sent else [])
+            if sent := frames.count(_SENT):
+                count += sent
+                lags.extend((now - _sent_at(frames, frames.find(_SENT)), now - _sent_at(frames, frames.rfind(_SENT))))
             if not end or b"event: end" in frames[-200:] + end:
                 break
         received.append(count)
@@ -133,17 +178,17 @@ async def streams(
         token = {"Authorization": f"Bearer {attempts[job]['token']}"}
         sent = 0
         started = time.perf_counter() + first_s
-        while (due := started + sent / each * due_every_s) < began + seconds:
-            await asyncio.sleep(max(0, due - time.perf_counter()))
-            events = [
-                {"kind": "event", "type": "bench.event", "message": "x" * 60, "data": {"sent": round(time.time(), 4)}}
-            ] * each
-            await _report(client, path, token, sent + 1, events)
-            sent += each
-        await _report(client, path, token, sent + 1, [{"kind": "outcome", "result": "succeeded"}])
+        async with Connection(url) as connection:
+            while (due := started + sent / each * due_every_s) < began + seconds:
+                await asyncio.sleep(max(0, due - time.perf_counter()))
+                data = {"sent": round(time.time(), 4)}
+                events = [{"kind": "event", "type": "bench.event", "message": "x" * 60, "data": data}] * each
+                await _report(connection, path, token, sent + 1, events)
+                sent += each
+            await _report(connection, path, token, sent + 1, [{"kind": "outcome", "result": "succeeded"}])
         return sent
 
-    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client, asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         began = time.perf_counter()
         for job in jobs:
             for _ in range(per_job):
@@ -172,16 +217,21 @@ async def streams(
     }
 
 
+def _sent_at(frames: bytes, place: int) -> float:
+    return float(frames[place + len(_SENT) : frames.index(b"}", place)])
+
+
 async def _report(
-    client: httpx.AsyncClient, path: str, token: dict[str, str], first: int, reports: list[dict[str, Any]]
+    connection: Connection, path: str, token: dict[str, str], first: int, reports: list[dict[str, Any]]
 ) -> None:
-    answer = await client.post(path, headers=token, json={"first_seq": first, "reports": reports})
-    answer.raise_for_status()
+    body = json.dumps({"first_seq": first, "reports": reports}).encode()
+    status, answer = await connection.request("POST", path, token, body)
+    assert status == 200, answer
 
 
 async def upload(url: str, headers: dict[str, str], *, mebibytes: int, break_after: int | None) -> dict[str, Any]:
     """Upload so many MiB of zeros; hang up after `break_after` of them."""
-    address = httpx.URL(url)
+    address = urlsplit(url)
     head = (
         b'--bench\r\nContent-Disposition: form-data; name="file"; filename="zeros.jsonl"\r\n'
         b"Content-Type: application/octet-stream\r\n\r\n"
@@ -191,7 +241,7 @@ async def upload(url: str, headers: dict[str, str], *, mebibytes: int, break_aft
     asked = ["POST /v1/files HTTP/1.1", "Host: bench", f"Content-Length: {length}"]
     asked += ["Content-Type: multipart/form-data; boundary=bench", "Connection: close"]
     asked += [f"{name}: {value}" for name, value in headers.items()]
-    reader, writer = await asyncio.open_connection(address.host, address.port)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
     began = time.perf_counter()
     writer.write(("\r\n".join(asked) + "\r\n\r\n").encode() + head)
     for _ in range(mebibytes if break_after is None else break_after):

@@ -4,7 +4,7 @@ from sqlalchemy import insert, text
 
 from service.clock import utc_now
 from service.db.session import Database
-from service.db.tables import Job
+from service.db.tables import Job, JobLabel
 from service.ids import new_id
 from service.jobs.states import JobState
 from service.spec import AlignmentJob
@@ -49,8 +49,14 @@ async def add_jobs(database: Database, project_id: str, count: int) -> list[str]
             }
             for number, job_id in enumerate(ids[place : place + _AT_ONCE], place)
         ]
+        labels = [
+            {"job_id": row["id"], "project_id": project_id, "name": "team", "value": "blue"}
+            for row in rows
+            if row["spec"] is labelled
+        ]
         async with database.transaction() as session:
             await session.execute(insert(Job), rows)
+            await session.execute(insert(JobLabel), labels)
     return ids
 
 

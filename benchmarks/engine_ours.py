@@ -1,5 +1,6 @@
 """Our side of the engine's benchmarks: the scorer's loop, or the trainer's step with the scores at hand."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def make_block(work: Work) -> Callable[[], object]:
     )
     examples = read(job, work.model, work.rows)
     model = load_model(work.model).to(device())
-    lm = split(model)
+    lm = split(model, precision=job.training.precision)
+    sys.stderr.write(f"ours takes {lm.paths}\n")
     if work.task == "reference":
         model.eval().requires_grad_(False)
         if job.training.precision is Precision.BF16:

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 Sizes = dict[str, int | bool]
-MODEL: Sizes = {  # 42 million weights
+SMALL: Sizes = {  # 42 million weights
     "vocab_size": 32_768,
     "hidden_size": 512,
     "intermediate_size": 1536,
@@ -20,12 +20,21 @@ MODEL: Sizes = {  # 42 million weights
     "max_position_embeddings": 4096,
     "tie_word_embeddings": True,
 }
+BIG: Sizes = SMALL | {  # 164 million
+    "vocab_size": 65_536,
+    "hidden_size": 768,
+    "intermediate_size": 2304,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 6,
+}
+MODELS = {"S": SMALL, "B": BIG}
 # median tokens of prompt and answers, spread of their logarithms
 PROFILES = {"uf": (190, 0.7, 250, 0.5), "lp": (600, 0.4, 60, 0.5)}
 LONGEST = 900
 
 
-def make_model(directory: Path, sizes: Sizes = MODEL) -> None:
+def make_model(directory: Path, sizes: Sizes) -> None:
     """A Qwen3-like model with random weights, whose tokenizer takes a word for a token."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen3", **sizes), dtype=torch.float32)
@@ -37,7 +46,7 @@ def make_model(directory: Path, sizes: Sizes = MODEL) -> None:
     wrapped.save_pretrained(directory)
 
 
-def make_rows(path: Path, profile: str, count: int, vocabulary: int = 32_768) -> None:
+def make_rows(path: Path, profile: str, count: int, vocabulary: int) -> None:
     """Pairs of strings; an answer begins with a space, so that no token spans the seam."""
     draw = random.Random(0)
     prompt, prompt_spread, answer, answer_spread = PROFILES[profile]
@@ -60,7 +69,14 @@ def tokens_of(rows: Path, pairs: int) -> tuple[int, int]:
     return sum(len(row["prompt"].split()) for row in found), sum(len(answer.split()) + 1 for answer in answers)
 
 
-def matrix_flops(sizes: Sizes, prompts: int, answers: int) -> int:
+def model_flops(task: str, sizes: Sizes, prompts: int, answers: int) -> int:
+    """The matrix work that cannot be left out, by which floor and utilisation are counted everywhere: one forward pass
+    for `reference`, and three times that for `train`, whose backward pass is two. What checkpointing computes again is
+    not in it (as in the MFU of Chowdhery et al., arXiv 2204.02311)."""
+    return {"reference": 1, "train": 3}[task] * forward_flops(sizes, prompts, answers)
+
+
+def forward_flops(sizes: Sizes, prompts: int, answers: int) -> int:
     """Of one forward pass in the shared form: weights times tokens (prompts once), the head where answers are scored.
     Without attention's own products."""
     hidden, width = sizes["hidden_size"], sizes["head_dim"]

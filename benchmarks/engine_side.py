@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.engine_shares import shares_of
+
 BATCH = 8  # pairs of a step, and of a padded batch of the reference pass
 
 
@@ -57,17 +59,20 @@ def run_side(description: str | None, make_block: Callable[[Work], Callable[[], 
 
 
 def serve(block: Callable[[], object]) -> None:
-    """Run `block` whenever asked to and tell its seconds. The first run, which also warms up, is not timed; it tells
-    by how many MiB memory rose above what the loaded model takes."""
+    """Run `block` whenever asked to and tell its seconds, or its `shares`. The first run, which also warms up, is not
+    timed; it tells by how many MiB memory rose above what the loaded model takes."""
     loaded = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
     block()
     _say(peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - loaded)
-    for _ in sys.stdin:
+    for asked in sys.stdin:
+        if asked.strip() == "shares":
+            _say(shares=shares_of(block))
+            continue
         started = time.perf_counter()
         block()
         _say(seconds=time.perf_counter() - started)
 
 
-def _say(**what: float) -> None:
+def _say(**what: float | dict[str, float]) -> None:
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()

@@ -59,7 +59,18 @@ def make_block(work: Work, *, compact: bool = False) -> Callable[[], object]:
 def trainer_steps(trainer: DPOTrainer):  # type: ignore[no-untyped-def] # untyped like all of TRL
     """Lets `trainer.train()`, with its forward, backward, clipping and optimizer, run in a thread of its own, one step
     at each `next`; closed, it makes one step more and ends."""
-    go, done, over = threading.Semaphore(0), threading.Semaphore(0), threading.Event()
+    go, done = threading.Semaphore(0), threading.Semaphore(0)
+    over, ended = threading.Event(), threading.Event()
+    failures: list[torch.OutOfMemoryError] = []
+
+    def train() -> None:
+        try:
+            trainer.train()
+        except torch.OutOfMemoryError as error:
+            failures.append(error)
+        finally:  # whatever it was, nobody waits for the step
+            ended.set()
+            done.release()
 
     class Steps(TrainerCallback):
         def on_step_begin(self, *_: object, **__: object) -> None:
@@ -70,12 +81,16 @@ def trainer_steps(trainer: DPOTrainer):  # type: ignore[no-untyped-def] # untype
             done.release()
 
     trainer.add_callback(Steps())
-    thread = threading.Thread(target=trainer.train, daemon=True)
+    thread = threading.Thread(target=train, daemon=True)
     thread.start()
     try:
         while True:
             go.release()
             done.acquire()
+            if failures:
+                raise failures[0]
+            if ended.is_set():
+                raise SystemExit("TRL's trainer has ended")
             yield
     finally:  # a thread that waited for ever would keep the model's memory
         over.set()

@@ -6,14 +6,15 @@ A Qwen3-like model of 0.6 billion random weights, bf16 with float32 weights in t
 peer is TRL where it can be imported, else a plain loop over padded rows (`benchmarks.engine_plain`). Both run in this
 process, block by block in turn. Needs nothing but torch, transformers and this repository.
 
-Utilisation is of the model's floating-point operations: what the products of weights need in the shared form (prompts
-once, the head where answers are scored, three times a forward pass for a training step; attention's own products and
-what checkpointing repeats are not counted), in the time taken, of the rate of one large product in the same run.
+Utilisation is of the model's floating-point operations, as `benchmarks.engine_rows.model_flops` counts them (three
+forward passes for a training step: what checkpointing repeats is not in it), in the time taken, of the rate of one
+large product in the same run.
 """
 
 import argparse
 import gc
 import importlib.util
+import os
 import statistics
 import sys
 import tempfile
@@ -26,10 +27,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import engine_ours
-from benchmarks.engine_rows import MODEL, PROFILES, Sizes, make_model, make_rows, matrix_flops, tokens_of
+from benchmarks.engine_rows import PROFILES, SMALL, Sizes, make_model, make_rows, model_flops, tokens_of
 from benchmarks.engine_side import BATCH, Work, device
 
-LARGE: Sizes = MODEL | {
+LARGE: Sizes = SMALL | {
     "vocab_size": 151_936,
     "hidden_size": 1024,
     "intermediate_size": 3072,
@@ -38,7 +39,7 @@ LARGE: Sizes = MODEL | {
     "num_key_value_heads": 8,
     "head_dim": 128,
 }
-TINY: Sizes = MODEL | {"vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+TINY: Sizes = SMALL | {"vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 
 
 @dataclass
@@ -47,8 +48,20 @@ class Side:
     block: Callable[[], object]
     seconds: list[float] = field(default_factory=list)
     peak_mib: float = 0.0  # above what was allocated before the block
+    fits: bool = True
 
     def run(self) -> None:
+        """Once, unless it did not fit before."""
+        if not self.fits:
+            return
+        try:
+            self._run()
+        except torch.OutOfMemoryError:
+            self.fits = False
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    def _run(self) -> None:
         on_gpu = device().type == "cuda"
         if on_gpu:
             torch.cuda.synchronize()
@@ -67,8 +80,10 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a tiny model and few rows, on whatever device there is")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the peer would spread itself over all there are
     if not arguments.tiny and device().type != "cuda":
         raise SystemExit("benchmarks/gpu.py measures a CUDA GPU, and torch sees none here. --tiny shows that it runs.")
+    started = time.perf_counter()
     sizes, profiles, rounds = (TINY, ["lp"], 1) if arguments.tiny else (LARGE, list(PROFILES), arguments.rounds)
     rows_per_pass = BATCH if arguments.tiny else 4 * BATCH
     peer, make_peer = find_peer()
@@ -84,16 +99,17 @@ def main() -> None:
         for profile in profiles:
             rows = Path(directory) / f"{profile}.jsonl"
             make_rows(rows, profile, rows_per_pass, int(sizes["vocab_size"]))
-            for task, pairs, passes in (("reference", rows_per_pass, 1), ("train", BATCH, 3)):
+            for task, pairs in (("reference", rows_per_pass), ("train", BATCH)):
                 work = Work(task, model, rows, "bf16", checkpointing=task == "train")
-                sides = [Side("ours", engine_ours.make_block(work)), Side(peer, make_peer(work))]
+                sides = [make_side("ours", engine_ours.make_block, work), make_side(peer, make_peer, work)]
                 measure(sides, rounds)
                 tokens = tokens_of(rows, pairs)
                 print(f"\n{task}, profile {profile}: {pairs} pairs, {sum(tokens)} tokens")
-                report(sides, sum(tokens), passes * matrix_flops(sizes, *tokens) / rate)
+                report(sides, sum(tokens), model_flops(task, sizes, *tokens) / rate)
                 del sides
                 gc.collect()
                 torch.cuda.empty_cache()
+    print(f"\nin {time.perf_counter() - started:.0f} s")
 
 
 def find_peer() -> tuple[str, Callable[[Work], Callable[[], object]]]:
@@ -106,11 +122,19 @@ def find_peer() -> tuple[str, Callable[[Work], Callable[[], object]]]:
     return "plain padded loop (there is no TRL here)", engine_plain.make_block
 
 
+def make_side(name: str, make_block: Callable[[Work], Callable[[], object]], work: Work) -> Side:
+    try:
+        return Side(name, make_block(work))
+    except torch.OutOfMemoryError:
+        return Side(name, lambda: None, fits=False)
+
+
 def measure(sides: list[Side], rounds: int) -> None:
-    for side in sides:  # twice: the first compiles kernels, some for other lengths than the second
+    for side in sides:  # twice: the first compiles kernels and makes the optimizer's state
         side.run()
         side.run()
         side.seconds.clear()
+        side.peak_mib = 0.0
     for _ in range(rounds):
         for side in sides:
             side.run()
@@ -119,6 +143,9 @@ def measure(sides: list[Side], rounds: int) -> None:
 def report(sides: list[Side], tokens: int, least_s: float) -> None:
     print("| side | seconds a block | tokens/s | peak MiB more | utilisation | ours is |\n|---|---|---|---|---|---|")
     for side in sides:
+        if not (side.fits and sides[0].fits):
+            print(f"| {side.name} | {'' if side.fits else 'out of memory'} | | | | |")
+            continue
         ratios = [theirs / mine for theirs, mine in zip(side.seconds, sides[0].seconds, strict=True)]
         median = statistics.median(side.seconds)
         rates = f"{tokens / median:,.0f} | {side.peak_mib:,.0f} | {least_s / median:.1%}"

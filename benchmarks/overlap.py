@@ -3,7 +3,8 @@
     python benchmarks/overlap.py --rounds 3 --pairs 540
 
 Each round runs, on two Ray nodes of this machine with one core each (a head beside them):
-- the reference pass alone, from an empty store: a job whose trainer finds no place, cancelled when the pass is through;
+- the reference pass alone, from an empty store: a job of one step over all pairs, for whose scores the trainer waits,
+  cancelled when the pass is through;
 - training alone: the same job with every score in the store, which must start no scorer;
 - the reference pass alone again, with `--scorers` scorers and an empty store;
 - the whole job from an empty store.
@@ -33,7 +34,7 @@ from benchmarks.workload import LONGEST, make_reference, make_workload, precisio
 from service.settings import Settings
 from service.spec import Storage
 
-NOWHERE = 256  # CPU slots of a training worker that no local node has
+ALL = 65_536  # pairs of a step, more than there are
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def job_spec(model: Path, reference: Path, file_id: str, arguments: argparse.Nam
         "reference": str(reference),
         "data": {"train": file_id, "max_length": LONGEST, "truncation": "error"},
         "training": {"batch_size": arguments.batch, "precision": arguments.precision},
+        "evaluation": {"pairs": 0},
         "serve": False,
     }
 
@@ -121,16 +123,18 @@ def one_round(stack: Stack, client: Client, spec: dict[str, Any], scorers: int) 
         wait_until_free(stack.ray)
         if empty:
             shutil.rmtree(Storage(stack.settings.storage_root).reference_store, ignore_errors=True)
-        record = follow(client, client.jobs.create(spec | {"resources": resources}).id, until_scored=alone)
+        asked = spec | {"resources": resources}
+        if alone:
+            asked["training"] = spec["training"] | {"batch_size": ALL}
+        record = follow(client, client.jobs.create(asked).id, until_scored=alone)
         if record.planned["hits"] != (0 if empty else record.planned["pairs"]):
             raise SystemExit(f"{name}: {record.planned['hits']} of {record.planned['pairs']} pairs were in the store")
         detail = f"{record.scoring_s:.1f} scoring" if alone else f"{record.start_up_s:.1f} start-up"
         say(f"{name}: {record.wall_s:.1f} s, of them {detail}")
         return record
 
-    nowhere = {"policy": {"cpus_per_worker": NOWHERE}}
-    more = nowhere | {"reference": {"workers": scorers}}
-    reference = run("reference alone", nowhere, empty=True, alone=True)
+    more = {"reference": {"workers": scorers}}
+    reference = run("reference alone", {}, empty=True, alone=True)
     before = scorers_started(stack.ray)
     trained = run("training alone", {}, empty=False)
     started = scorers_started(stack.ray) - before

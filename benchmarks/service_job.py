@@ -16,7 +16,13 @@ from service.spec import Stage
 
 Json = dict[str, Any]
 _POLL_S = 0.2
-_OF_A_JOB = ("Scorer", "RayTrainWorker", "TrainController", "Mailbox")  # the actors that end with their job
+_OF_A_JOB = (
+    "Scorer",
+    "SoloTrainer",
+    "RayTrainWorker",
+    "TrainController",
+    "Mailbox",
+)  # the actors that end with their job
 
 
 @dataclass(frozen=True)
