@@ -14,13 +14,12 @@ from service.deployments import service as deployments
 from service.jobs import attempts
 from service.jobs.reports import take_batch
 from service.jobs.repository import AttemptRepository, JobRepository
-from service.jobs.states import DeploymentState
 from service.settings import Settings
 from service.spec.reports import ReportBatch
 from tests.api.conftest import Server, ada, database, serve, server
 from tests.api.conftest import settings as plain_settings
 from tests.api.openai.test_generation import Engine
-from tests.service.conftest import make_model
+from tests.service.conftest import answers, make_model
 from tests.service.test_adapters import write_weights
 
 __all__ = ["ada", "database", "plain_settings", "server"]
@@ -58,7 +57,7 @@ async def test_the_script_runs_as_it_stands_there(
         await take_batch(session, attempt.id, batch, settings)
     async with database.transaction() as session:
         [deployment] = await deployments.all_wanted(session)
-        await deployments.set_state(session, deployment, DeploymentState.READY)
+        await answers(session, deployment)
     printed, _ = await process.communicate()
     lines = printed.decode().splitlines()
     assert process.returncode == 0
