@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
-export PLUMBLINE_HOME ?= $(CURDIR)/.plumbline
+demo up: export PLUMBLINE_HOME ?= $(CURDIR)/.plumbline
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help

@@ -9,6 +9,8 @@ export const session = new EventTarget();
 // No other origin can add it, so that a forged request is told from ours (api/authentication.py).
 const OURS = { "X-Plumbline-Session": "1" };
 
+const ANSWER_MS = 30_000;
+
 /** An RFC 9457 problem. `status` is 0 when no answer came at all; `retryAfterS` 0 when the API did not say. */
 export class Problem extends Error {
   constructor({ title, detail = "", code, status, ...extra }) {
@@ -105,8 +107,21 @@ async function refusal(response, signingIn) {
 /** For an Idempotency-Key. crypto.randomUUID is there on secure origins only, and a cluster's dashboard may be none. */
 export const randomKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** Like `send`, for JSON answers. */
-export const json = async (path, options) => (await send(path, options)).json();
+/**
+ * Like `send`, for JSON answers. An answer to a GET that has not come whole after 30 s does not come: a connection that a
+ * sleeping machine left behind would otherwise be waited for until the system gives it up.
+ */
+export async function json(path, { signal, ...options } = {}) {
+  const patience = options.method ? [] : [AbortSignal.timeout(ANSWER_MS)];
+  const response = await send(path, { ...options, signal: AbortSignal.any([...patience, ...(signal ? [signal] : [])]) });
+  try {
+    return await response.json();
+  } catch (error) {
+    if (!(error instanceof TypeError) && error.name !== "TimeoutError") throw error; // aborted, or not JSON
+    tellReachable(false);
+    throw unreachable();
+  }
+}
 
 /**
  * Sends a file as multipart form data; returns the JSON answer. `fetch` cannot tell how much it has sent, so this is

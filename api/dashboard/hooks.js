@@ -13,7 +13,8 @@ export function useTitle(name) {
 
 /**
  * The answer of `GET path`: {data, problem, loading, refresh}. A change of `path` asks anew; answers that were
- * overtaken are dropped. While a later question is under way, or has failed, `data` stays what it was.
+ * overtaken are dropped, and `refresh` never settles for one that was asked for before it. While a later question is
+ * under way, or has failed, `data` stays what it was.
  * `path` null asks nothing. every: seconds between questions while the page is visible; 0 asks once. Either asks again
  * when the API can be reached again.
  */
@@ -24,7 +25,9 @@ export function useAnswer(path, { every = 0 } = {}) {
     if (path === null) return undefined;
     const abort = new AbortController();
     let busy = false;
-    ask.current = async () => {
+    let again = false; // refreshed while an answer was under way that may be older than the wish
+    ask.current = async ({ fresh = false } = {}) => {
+      again ||= fresh && busy;
       if (busy) return;
       busy = true;
       try {
@@ -36,6 +39,10 @@ export function useAnswer(path, { every = 0 } = {}) {
         setAnswer((before) => ({ ...before, path, problem, loading: false }));
       } finally {
         busy = false;
+        if (again && !abort.signal.aborted) {
+          again = false;
+          ask.current();
+        }
       }
     };
     setAnswer((before) => ({ ...before, loading: true }));
@@ -44,7 +51,7 @@ export function useAnswer(path, { every = 0 } = {}) {
     else ask.current();
     return () => abort.abort();
   }, [path, every]);
-  const refresh = useCallback(() => ask.current(), []);
+  const refresh = useCallback(() => ask.current({ fresh: true }), []);
   return { ...answer, refresh };
 }
 

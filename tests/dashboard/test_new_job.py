@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.dashboard.backend import Backend
+from tests.dashboard.conftest import PATIENCE_S
 from tests.dashboard.test_markup import MARKUP
 from tests.dashboard.test_pages import look
 from tests.models import make_tokenizer
@@ -94,6 +95,56 @@ async def test_a_job_is_made_of_an_upload_whose_report_is_seen_first(
     spec = answer(backend, f"/v1/jobs/{page.url.rpartition('/')[2]}")["spec"]
     assert (spec["name"], spec["model"]["source"]) == ("from the form", model)
     assert (spec["training"]["batch_size"], spec["training"]["learning_rate"]) == (4, 1e-6)
+
+
+async def test_a_file_is_named_though_the_list_was_still_being_asked_for_when_it_came(
+    signed_in: Page, backend: Backend, model: str, tmp_path: Path
+) -> None:
+    page = signed_in
+    uploaded = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        old = await route.fetch()
+        await uploaded.wait()
+        await route.fulfill(response=old)
+
+    await page.route("**/v1/files?limit=100", late, times=1)
+    await opened(page, backend)
+    async with page.expect_response(lambda one: one.request.method == "POST" and one.url.endswith("/v1/files")):
+        await page.get_by_label("Training file").set_input_files(rows(tmp_path, name="late.jsonl"))
+    await expect(page.get_by_label("Training rows")).not_to_have_value("")
+    uploaded.set()
+    await expect(page.get_by_text("The file late.jsonl.")).to_be_visible()
+
+
+@pytest.mark.expects_errors("ERR_")
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_an_answer_that_does_not_come_whole_is_asked_for_again(
+    signed_in: Page, backend: Backend, hangs: bool
+) -> None:
+    page = signed_in
+    asked, done = asyncio.Event(), asyncio.Event()
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[1,")
+        await writer.drain()
+        asked.set()
+        if hangs:
+            await done.wait()
+        writer.close()
+
+    async with await asyncio.start_server(half, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/losses"
+        await page.route("**/v1/losses", lambda route: route.continue_(url=url), times=1)
+        await page.add_init_script(  # what is 30 s for people is 3 s here
+            "const real = AbortSignal.timeout; AbortSignal.timeout = (ms) => real.call(AbortSignal, ms / 10);"
+        )
+        await page.goto(f"{backend.url}/new")
+        await asyncio.wait_for(asked.wait(), PATIENCE_S)
+        await expect(page.get_by_role("combobox", name="Loss")).to_be_visible()
+        await expect(page.get_by_text("No connection.")).to_have_count(0)
+        done.set()
 
 
 async def test_the_numbers_of_the_report_are_the_apis(

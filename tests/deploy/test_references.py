@@ -1,5 +1,6 @@
 """What is named is there: secrets, config maps, accounts, claims, ports, selectors, settings."""
 
+import os
 from typing import Any
 
 import pytest
@@ -113,7 +114,9 @@ def test_the_settings_are_settings_and_production_takes_them(overlay: str) -> No
     assert settings.ray_url == f"http://{cluster}-head-svc:8265"  # as KubeRay names the head's Service
 
 
-def test_the_settings_of_an_object_store_are_settings_and_reach_who_uses_it() -> None:
+def test_the_settings_of_an_object_store_are_settings_and_reach_who_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PLUMBLINE_")]:
+        monkeypatch.delenv(name)  # a pod has the settings it is given alone
     objects = rendered(EVERYTHING)
     data = named(objects, "ConfigMap", "plumbline-object-store")["data"]
     ours = {name.removeprefix("PLUMBLINE_").lower(): value for name, value in data.items() if "PLUMBLINE" in name}
