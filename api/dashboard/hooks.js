@@ -55,6 +55,15 @@ export function useAnswer(path, { every = 0 } = {}) {
   return { ...answer, refresh };
 }
 
+/** Runs `act` when one of `values` changes; not for those it begins with. */
+export function useChange(act, values) {
+  const begun = useRef(false);
+  useEffect(() => {
+    if (begun.current) act();
+    begun.current = true;
+  }, values);
+}
+
 /** [run, busy, problem, forget]: `run(promise-maker)` keeps the Problem it throws, for a note beside the button. */
 export function useAction() {
   const [state, setState] = useState({ busy: false, problem: null });

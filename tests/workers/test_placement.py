@@ -64,7 +64,10 @@ def test_the_losses_are_the_same_and_a_second_run_scores_nothing(config: RunConf
     metrics, events = told(alone)
     assert metrics[1]["loss"] == pytest.approx(expected[1]["loss"], abs=1e-6)
     for step in expected:
-        assert metrics[step] == pytest.approx(expected[step], rel=1e-4, abs=1e-5)
+        # before the first update every margin is 0, and rounding decides which answer is ahead
+        undecided = {"rewards/accuracies"} if step == 1 else set()
+        compared = {name: value for name, value in expected[step].items() if name not in undecided}
+        assert {name: metrics[step][name] for name in compared} == pytest.approx(compared, rel=1e-4, abs=1e-5)
     needed = len(ExampleFile(config.examples))
     assert events["reference.scored"] == {"scored": needed, "hits": 0}
     again = replace(alone, checkpoints=tmp_path / "again", export=tmp_path / "export")

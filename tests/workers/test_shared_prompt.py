@@ -213,8 +213,9 @@ def test_gradients_equal_those_of_padded_rows(name: str, examples: list[Example]
     for (where, ours), other in zip(packed.named_parameters(), padded.parameters(), strict=True):
         assert ours.grad is not None, where
         torch.testing.assert_close(ours.grad, other.grad, rtol=1e-4, atol=1e-5 * largest)
-    # of all parameters together, against float64: the rounding of padded rows themselves is more for some
-    assert _gap(packed, wide) < max(1e-5, 1.1 * _gap(padded, wide))
+    # of all parameters together, against float64: the rounding of padded rows themselves is more for some, and the
+    # order of sums differs between processors
+    assert _gap(packed, wide) < max(1e-5, 1.5 * _gap(padded, wide))
 
 
 def _gap(model: PreTrainedModel, wide: PreTrainedModel) -> float:

@@ -7,7 +7,7 @@ import { Dialog } from "../components/dialog.js";
 import { Loading, ProblemNote } from "../components/notes.js";
 import { useWho } from "../components/who.js";
 import { Moment, State, count } from "../format.js";
-import { useAction, useAnswer, useTitle } from "../hooks.js";
+import { useAction, useAnswer, useChange, useTitle } from "../hooks.js";
 import { html, stylesheet } from "../ui.js";
 import { Items } from "./evaluations/items.js";
 import { Judges } from "./evaluations/judges.js";
@@ -97,7 +97,7 @@ function Actions({ path, evaluation, onDone }) {
 function Results({ path, evaluation }) {
   const { progress, state } = evaluation;
   const { data, problem, refresh } = useAnswer(`${path}/results`);
-  useEffect(() => void refresh(), [progress.answers, progress.verdicts, progress.votes, progress.scores, state]);
+  useChange(refresh, [progress.answers, progress.verdicts, progress.votes, progress.scores, state]);
   if (problem && !data) return html`<${ProblemNote} problem=${problem} />`;
   if (!data) return html`<${Loading} rows=${4} />`;
   return html`

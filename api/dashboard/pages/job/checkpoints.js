@@ -6,7 +6,7 @@ import { Dialog } from "../../components/dialog.js";
 import { ProblemNote } from "../../components/notes.js";
 import { useWho } from "../../components/who.js";
 import { bytes as fileSize, Moment, number } from "../../format.js";
-import { useAction, useAnswer } from "../../hooks.js";
+import { useAction, useAnswer, useChange } from "../../hooks.js";
 import { html } from "../../ui.js";
 
 const SHOWN = ["loss", "rewards/margins", "rewards/accuracies"];
@@ -23,9 +23,7 @@ export function Checkpoints({ job, events }) {
   const saved = events.filter(({ type }) => type === "checkpoint.saved").length;
   const exporting = data?.data.some(({ export: made }) => made && UNDER_WAY.has(made.state)) ?? false;
   useEffect(() => setEvery(exporting ? LOOK_AGAIN_S : 0), [exporting]);
-  useEffect(() => {
-    refresh();
-  }, [saved, job.state]);
+  useChange(refresh, [saved, job.state]);
 
   const act = (step, method, what) => run(() => json(`${path}/${step}/${what}`, { method })).then(refresh);
   const promote = async (form) => {

@@ -1,9 +1,8 @@
 // What the votes say so far, with how sure that is.
 
-import { useEffect } from "preact/hooks";
 import { ProblemNote } from "../../components/notes.js";
 import { count } from "../../format.js";
-import { useAnswer } from "../../hooks.js";
+import { useAnswer, useChange } from "../../hooks.js";
 import { html } from "../../ui.js";
 
 const DECISIONS = { better: "better", worse: "worse" };
@@ -11,7 +10,7 @@ const DECISIONS = { better: "better", worse: "worse" };
 /** path: of the evaluation. votes, state: computed anew when they change. */
 export function WinRates({ path, votes, state }) {
   const { data, problem, refresh } = useAnswer(`${path}/results`);
-  useEffect(() => void refresh(), [votes, state]);
+  useChange(refresh, [votes, state]);
   if (problem && !data) return html`<${ProblemNote} problem=${problem} />`;
   const people = data?.judges.find(({ type }) => type === "human");
   const voted = (people?.pairs ?? []).filter(({ win_rate }) => win_rate !== null);
