@@ -74,8 +74,7 @@ async def _caller(request: Request) -> Caller:
         _refuse_other_sites(request)
         async with database.reading(brief=True) as session:
             return await sessions.verify(session, token)
-    async with database.reading(brief=True) as session:
-        return await verify_key(session, _bearer(request))
+    return await verify_key(database, _bearer(request))
 
 
 def _refuse_other_sites(request: Request) -> None:

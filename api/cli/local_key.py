@@ -1,6 +1,7 @@
 """The local user's API key, kept in the home."""
 
 import asyncio
+from contextlib import suppress
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -29,13 +30,12 @@ def local_key(settings: Settings) -> str:
 async def _valid_key(settings: Settings, known: str | None) -> str:
     database = Database(settings.sqlalchemy_url)
     try:
+        if known is not None:
+            with suppress(Unauthorized):
+                await verify_key(database, known)
+                return known
         async with database.transaction() as session:
-            if known is not None:
-                try:
-                    await verify_key(session, known)
-                except Unauthorized:
-                    known = None
-            return known or await _new_key(session)
+            return await _new_key(session)
     finally:
         await database.close()
 

@@ -51,7 +51,7 @@ async def chat(
 
     async def answer() -> Response:
         served = await require_served(database, settings, uses, project_id, request.model)
-        directory = await local_model(database, settings, served.job, served.deployment.step)
+        directory = await local_model(database, settings, served.job_id, served.step)
         if not await asyncio.to_thread(has_chat_template, directory):
             raise InvalidRequest("The model has no chat template: use /v1/completions.", field="messages")
         return await _answer(request, client, uses, served, "chat/completions")
@@ -85,7 +85,7 @@ async def _answer(
     with one. Cancelled, it ends the generation, and so does a client that leaves the stream."""
     url, body = served.url(path), request.body(served.model)
     if not request.stream:
-        with uses.during(served.deployment.id):
+        with uses.during(served.deployment_id):
             whole = await engine.ask(client, url, body, request.model)
         return JSONResponse(whole | {"model": request.model})
     chunks = engine.stream(client, url, body, request.model)
@@ -96,7 +96,7 @@ async def _answer(
 async def _during(
     uses: DeploymentUses, served: Served, frames: AsyncGenerator[bytes, None]
 ) -> AsyncGenerator[bytes, None]:
-    with uses.during(served.deployment.id):
+    with uses.during(served.deployment_id):
         async with aclosing(frames):
             async for frame in frames:
                 yield frame

@@ -21,7 +21,6 @@ from service.archive import folder
 from service.archive.exported import name_of
 from service.db.serving_tables import CheckpointExport
 from service.db.session import Database
-from service.db.tables import Job
 from service.errors import ModelNotFound, ModelUnusable, NotFound, Unavailable
 from service.ids import is_id
 from service.jobs.repository import JobRepository
@@ -47,17 +46,17 @@ class _Copy:
 
 
 async def local_model(
-    database: Database, settings: Settings, job: Job, step: int | None = None, *, wait_s: float = _WAIT_S
+    database: Database, settings: Settings, job_id: str, step: int | None = None, *, wait_s: float = _WAIT_S
 ) -> Path:
     """The directory of the model that the job published, or of its exported checkpoint; whether it is there, if no
     object store has it, the caller finds out.
 
     Raises Unavailable if the copy is not there after `wait_s` seconds: try again; ModelUnusable if the object store's
-    is damaged; ModelNotFound if the model is deleted meanwhile.
+    is damaged; ModelNotFound if the model is deleted meanwhile; NotFound if there is no such job.
     """
     storage = Storage(settings.storage_root)
-    path = storage.model(job.id, step)
-    if await asyncio.to_thread(_in_use, path) or (copy := await _copy_of(database, job, step)) is None:
+    path = storage.model(job_id, step)
+    if await asyncio.to_thread(_in_use, path) or (copy := await _copy_of(database, job_id, step)) is None:
         return path
     task = _coming.get(path)
     if task is None:
@@ -65,7 +64,7 @@ async def local_model(
         task.add_done_callback(lambda done: _forget(path, done))
     done, _ = await asyncio.wait([task], timeout=wait_s)
     if not done:
-        raise Unavailable(f"The model of {job.id} is being copied from the object store: try again shortly.")
+        raise Unavailable(f"The model of {job_id} is being copied from the object store: try again shortly.")
     _coming.pop(path, None)
     task.result()
     return path
@@ -76,7 +75,7 @@ async def bring_models(database: Database, settings: Settings, spec: AlignmentJo
     for ref in (spec.model, spec.reference):
         if ref is None or ref.job_id is None:
             continue
-        path = await _bring_named(database, settings, ref.job_id, wait_s, ref.step)
+        path = await local_model(database, settings, ref.job_id, ref.step, wait_s=wait_s)
         if spec.continues_adapter and ref is spec.model:
             await bring_base(database, settings, path, wait_s=wait_s)
 
@@ -86,7 +85,7 @@ async def bring_base(database: Database, settings: Settings, model: Path, *, wai
     `local_model` does."""
     if (base := await asyncio.to_thread(base_model, model)) is not None:
         job_id, step = base
-        await _bring_named(database, settings, job_id, wait_s, step)
+        await local_model(database, settings, job_id, step, wait_s=wait_s)
 
 
 def base_model(model: Path) -> tuple[str, int | None] | None:
@@ -124,23 +123,16 @@ def set_aside(storage: Storage, job_id: str, step: int | None = None) -> Path | 
     return aside
 
 
-async def _bring_named(
-    database: Database, settings: Settings, job_id: str, wait_s: float, step: int | None = None
-) -> Path:
+async def _copy_of(database: Database, job_id: str, step: int | None) -> _Copy | None:
     async with database.reading() as session:
         job = await JobRepository(session).get(job_id)
-    return await local_model(database, settings, job, step, wait_s=wait_s)
-
-
-async def _copy_of(database: Database, job: Job, step: int | None) -> _Copy | None:
+        export = await session.get(CheckpointExport, (job_id, step)) if step is not None else None
     if step is None:
         is_there = job.model_archive is not None and job.model_deleted_at is None
-        return _Copy(job.model_archive, job.id, job.id) if is_there and job.model_archive else None
-    async with database.reading() as session:
-        export = await session.get(CheckpointExport, (job.id, step))
+        return _Copy(job.model_archive, job_id, job_id) if is_there and job.model_archive else None
     if export is None or export.archive is None or export.deleted_at is not None:
         return None
-    return _Copy(export.archive, name_of(export), job.id, step, export.generation)
+    return _Copy(export.archive, name_of(export), job_id, step, export.generation)
 
 
 async def _bring(database: Database, storage: Storage, copy: _Copy) -> None:

@@ -37,8 +37,8 @@ async def prepare(
         deployment = await require_ready(database, settings, uses, named, deployment)
     except ModelNotDeployed as error:
         raise ServingUnavailable(error.detail) from error
-    both = sides(settings, named.job, deployment)
-    directory = await local_model(database, settings, named.job, named.step)
+    both = sides(settings, deployment)
+    directory = await local_model(database, settings, named.job.id, named.step)
     chat = await asyncio.to_thread(has_chat_template, directory)
     if not chat and request.messages is not None:
         raise InvalidRequest("The model has no chat template: send `prompt` instead of `messages`.", field="messages")

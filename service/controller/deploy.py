@@ -158,10 +158,9 @@ async def _bring_models(controller: Controller, job: Job, step: int | None, base
     """Put those that only the object store has on the storage, in the background, and with an adapter the weights under
     it. Raises Unavailable while one is on its way."""
     database, settings = controller.database, controller.settings
-    bring = [(job, step)]
+    bring = [(job.id, step)]
     if base.job_id is not None:
-        async with database.reading() as session:
-            bring.append((await JobRepository(session).get(base.job_id), base.step))
+        bring.append((base.job_id, base.step))
     for one in bring:
         await bring_base(database, settings, await local_model(database, settings, *one, wait_s=0), wait_s=0)
 

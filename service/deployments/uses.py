@@ -26,11 +26,11 @@ class DeploymentUses:
         self._last: dict[str, datetime] = {}
         self._open: Counter[str] = Counter()
 
-    async def begin(self, database: Database, deployment: Deployment) -> None:
-        """Before it is asked."""
+    async def begin(self, database: Database, deployment_id: str, used_at: datetime | None) -> None:
+        """Before it is asked. used_at: as it was just read."""
         now = utc_now()
-        self._last[deployment.id] = now
-        if deployment.used_at is None or now - deployment.used_at > _STALE:
+        self._last[deployment_id] = now
+        if used_at is None or now - used_at > _STALE:
             await self.write(database)
 
     @contextmanager

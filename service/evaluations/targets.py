@@ -58,9 +58,9 @@ async def find(
     assert asked.model is not None
     served = await require_served(database, settings, uses, project_id, asked.model)
     if chat is None:
-        directory = await local_model(database, settings, served.job, served.deployment.step)
+        directory = await local_model(database, settings, served.job_id, served.step)
         chat = await asyncio.to_thread(has_chat_template, directory)
-    return Target(who, served.base_url, served.model, chat, deployment_id=served.deployment.id)
+    return Target(who, served.base_url, served.model, chat, deployment_id=served.deployment_id)
 
 
 def check_endpoint(settings: Settings, project_id: str, endpoint: Endpoint, field: str) -> EndpointKey | None:

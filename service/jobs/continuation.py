@@ -57,7 +57,7 @@ async def _check_base(
     database: Database, settings: Settings, project_id: str, job: Job, step: int | None, spec: AlignmentJob
 ) -> None:
     """The weights under an adapter are those that the first job of its chain started from."""
-    model = await local_model(database, settings, job, step)
+    model = await local_model(database, settings, job.id, step)
     await bring_base(database, settings, model)
     adapter = model / "adapter"
     if not await asyncio.to_thread(_is_whole, adapter):

@@ -131,7 +131,7 @@ def _checked_model(settings: Settings, model: ModelRef, named: str | Path, field
 
 async def _on_storage(database: Database, settings: Settings, job: Job, step: int | None, field: str) -> Path:
     try:
-        return await local_model(database, settings, job, step)
+        return await local_model(database, settings, job.id, step)
     except (ModelNotFound, ModelUnusable) as error:
         raise type(error)(error.detail, field=field) from error
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import audit
 from service.clock import utc_now
+from service.db.session import Database
 from service.db.tables import ApiKey
 from service.db.tenant_tables import Membership, User
 from service.errors import Forbidden, InvalidRequest, NotFound, Unauthorized
@@ -130,10 +131,10 @@ async def create_key_for(
     )
 
 
-async def verify_key(session: AsyncSession, plaintext: str) -> Caller:
+async def verify_key(database: Database, plaintext: str) -> Caller:
     """Raises Unauthorized for a key that is unknown, revoked or expired, or whose user has left the project."""
     # 256 random bits need no slow hash, and a look-up by digest tells an attacker nothing by its timing.
-    return await _caller(session, _BY_DIGEST, digest=digest(plaintext))
+    return _caller(await database.look_up(_BY_DIGEST, now=utc_now(), digest=digest(plaintext)))
 
 
 async def good_keys(session: AsyncSession, key_ids: Collection[str]) -> set[str]:
@@ -144,11 +145,11 @@ async def good_keys(session: AsyncSession, key_ids: Collection[str]) -> set[str]
 
 async def caller_with(session: AsyncSession, which: ColumnElement[bool]) -> Caller:
     """What the one key that `which` chooses may do now. Raises Unauthorized as `verify_key` does."""
-    return await _caller(session, _CALLER.where(which))
+    return _caller((await session.execute(_CALLER.where(which), {"now": utc_now()})).one_or_none())
 
 
-async def _caller(session: AsyncSession, query: "Select[Any]", **parameters: str) -> Caller:
-    key = (await session.execute(query, {"now": utc_now(), **parameters})).one_or_none()
+def _caller(key: Any) -> Caller:
+    """key: a row of `_CALLER`, None if there is none."""
     role = _role_now(key) if key is not None else None
     if key is None or role is None:
         raise Unauthorized

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, and_, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.db.serving_tables import CheckpointExport, ModelName, Promotion
@@ -30,6 +30,24 @@ _LOOK_EVERY_S = 0.5
 _MAX_RETRY_AFTER_S = 60  # beyond which OpenAI's package takes its own time
 
 
+_deployments, _jobs = Deployment.__table__.c, Job.__table__.c
+_promotions, _names = Promotion.__table__.c, ModelName.__table__.c
+_READY = (
+    select(_deployments.id, _deployments.job_id, _deployments.step, _deployments.places, _deployments.used_at)
+    .join_from(Deployment.__table__, Job.__table__, _jobs.id == _deployments.job_id)
+    .where(_jobs.project_id == bindparam("project_id"), _deployments.state == DeploymentState.READY)
+)
+_READY_BY_ID = _READY.where(_deployments.id == bindparam("id"))
+_READY_BY_NAME = (
+    _READY.join(
+        Promotion.__table__,
+        and_(_promotions.job_id == _deployments.job_id, _promotions.step.is_not_distinct_from(_deployments.step)),
+    )
+    .join(ModelName.__table__, _names.current_id == _promotions.id)
+    .where(_names.project_id == bindparam("project_id"), _names.name == bindparam("name"))
+)
+
+
 class Side(StrEnum):
     """The two models of a deployment."""
 
@@ -48,11 +66,11 @@ class Named:
 
 @dataclass(frozen=True)
 class Served:
-    """A model that answers. `model` is its name on the engine."""
+    """A model that answers: that of a job, or of its checkpoint after `step`. `model` is its name on the engine."""
 
-    job: Job
-    deployment: Deployment
-    side: Side
+    job_id: str
+    step: int | None
+    deployment_id: str
     base_url: str
     model: str
 
@@ -105,10 +123,24 @@ async def require_served(
     Raises NotFound if the project has no such model, ModelNotDeployed if it must be deployed first,
     ServingUnavailable while it is being deployed, and ModelWaking if it is not up in `settings.wake_wait_s`.
     """
+    if (ready := await _ready(database, project_id, name)) is not None:
+        await uses.begin(database, ready.id, ready.used_at)
+        return _served(settings, ready, model_of(name)[2])
     async with database.reading(brief=True) as session:
         named = await find(session, project_id, name)
         deployment = await deployments.find(session, named.job, named.step)
-    return _served(settings, named.job, await require_ready(database, settings, uses, named, deployment), named.side)
+    return _served(settings, await require_ready(database, settings, uses, named, deployment), named.side)
+
+
+async def _ready(database: Database, project_id: str, name: str) -> Row[Any] | None:
+    """The deployment that `name` means, if it is ready: what nearly every request finds, in one look. Nothing that is
+    deployed is deleted, so its model is there."""
+    if is_name(name):
+        return await database.look_up(_READY_BY_NAME, project_id=project_id, name=name)
+    job_id, step, _ = model_of(name)
+    if not is_id("job", job_id):
+        return None
+    return await database.look_up(_READY_BY_ID, project_id=project_id, id=deployments.deployment_id(job_id, step))
 
 
 async def require_ready(
@@ -132,13 +164,13 @@ async def require_ready(
     if deployment is None or deployment.state is not DeploymentState.READY:
         why = why_not(named.job.id, named.step, deployment.state if deployment else None)
         raise ModelNotDeployed(why, job_id=named.job.id)
-    await uses.begin(database, deployment)
+    await uses.begin(database, deployment.id, deployment.used_at)
     return deployment
 
 
-def sides(settings: Settings, job: Job, deployment: Deployment) -> dict[Side, Served]:
+def sides(settings: Settings, deployment: Deployment) -> dict[Side, Served]:
     """Both models of a deployment that is ready."""
-    return {side: _served(settings, job, deployment, side) for side in Side}
+    return {side: _served(settings, deployment, side) for side in Side}
 
 
 def why_not(job_id: str, step: int | None, state: DeploymentState | None) -> str:
@@ -174,10 +206,12 @@ async def _promoted(session: AsyncSession, project_id: str, name: str) -> Promot
     return promotion
 
 
-def _served(settings: Settings, job: Job, deployment: Deployment, side: Side) -> Served:
+def _served(settings: Settings, deployment: Deployment | Row[Any], side: Side) -> Served:
+    """deployment: ready; a row of it, or what `_ready` finds."""
     assert deployment.places is not None
     place: dict[str, Any] = deployment.places[side]
-    return Served(job, deployment, side, f"{settings.serve_url.rstrip('/')}/{place['engine']}/v1", place["model"])
+    base_url = f"{settings.serve_url.rstrip('/')}/{place['engine']}/v1"
+    return Served(deployment.job_id, deployment.step, deployment.id, base_url, place["model"])
 
 
 def _waking(named: Named, start_s: float) -> ModelWaking:

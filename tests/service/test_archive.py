@@ -107,7 +107,7 @@ async def test_a_model_is_copied_once_and_comes_back_as_it_was(database: Databas
 
     assert await sweep(database, settings) == 1
     assert not directory.exists()
-    assert await local_model(database, settings, job) == directory
+    assert await local_model(database, settings, job.id) == directory
     assert files_of(directory) == before
     assert await sweep(database, settings) == 0  # it has just been used
     assert list(Storage(settings.storage_root).passing_models.iterdir()) == []
@@ -203,7 +203,7 @@ async def test_a_damaged_copy_is_told_and_never_used(database: Database, setting
             manifest = {"job_id": job.id, "files": [{"path": "../../x", "bytes": 1, "sha256": "0" * 64}]}
             client.put_object(Bucket="team", Key=f"{prefix}/{NAME}", Body=json.dumps(manifest).encode())
     with pytest.raises(ModelUnusable):
-        await local_model(database, settings, job)
+        await local_model(database, settings, job.id)
     with pytest.raises(ModelUnusable) as refused:
         await submit(database, settings, "ada", spec_on(job, await add_file(database, settings, ROW)))
     assert refused.value.extra["field"] == "model"
@@ -224,8 +224,8 @@ async def test_many_who_ask_at_once_get_one_copy_and_who_does_not_wait_is_told_t
 
     monkeypatch.setattr(folder, "fetch", counted)
     with pytest.raises(Unavailable, match="try again"):
-        await local_model(database, settings, job, wait_s=0)
-    waiting = [asyncio.create_task(local_model(database, settings, job)) for _ in range(3)]
+        await local_model(database, settings, job.id, wait_s=0)
+    waiting = [asyncio.create_task(local_model(database, settings, job.id)) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[0].cancel()  # a client that hangs up
     go.set()
@@ -247,7 +247,7 @@ async def test_a_model_deleted_while_it_comes_back_is_not_kept(
 
     monkeypatch.setattr(folder, "fetch", fetch_late)
     with pytest.raises(ModelNotFound, match="was deleted"):
-        await local_model(database, settings, job)
+        await local_model(database, settings, job.id)
     assert not Storage(settings.storage_root).model(job.id).exists()
 
 

@@ -27,7 +27,7 @@ from service.settings import Settings
 from service.spec import AlignmentJob, Storage
 from tests.s3_server import keys
 from tests.service.conftest import add_job, make_model
-from tests.service.test_archive import LONG_AGO, files_of, now
+from tests.service.test_archive import LONG_AGO, files_of
 from tests.service.test_archive import settings as settings
 from tests.service.test_exports import STEP, write_checkpoint
 
@@ -147,7 +147,7 @@ async def test_a_model_deleted_while_it_comes_back_is_not_put_in_the_place_of_th
 
     monkeypatch.setattr(folder, "fetch", fetch_late)
     with pytest.raises(ModelNotFound, match="was deleted"):
-        await local_model(database, settings, await now(database, job), STEP)
+        await local_model(database, settings, job.id, STEP)
     assert not model_of(settings, job).exists()
 
 

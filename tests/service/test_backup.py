@@ -90,8 +90,8 @@ async def test_what_is_restored_is_what_was_there(
     assert read.rows == made.rows == sum(map(len, before.values()))
     assert all(before[name] for name in ("jobs", "events", "attempts", "forecasts", "job_labels", "api_keys", "files"))
     assert missing(tmp_path / "backup", storage) == []
+    assert (await verify_key(other, key)).project_id == "ada"
     async with other.transaction() as session:  # it is not only readable: work goes on
-        assert (await verify_key(session, key)).project_id == "ada"
         (job,) = (await JobRepository(session).page("ada", limit=5, cursor=None, metadata={"team": "ünïcode\n"}))[0]
         await transition(session, job, JobState.CANCELLING, reason="a message")
 
