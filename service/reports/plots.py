@@ -1,4 +1,6 @@
-"""Plots as inline SVG: no script, no style sheet, nothing to fetch. All text is escaped."""
+"""Plots as inline SVG: no script, no style sheet, nothing to fetch. All text is escaped, and has the colour of the
+page's own; lines have one that stands out on light and on dark.
+"""
 
 from collections.abc import Sequence
 from html import escape
@@ -25,7 +27,7 @@ def line(points: Sequence[tuple[float, float]], label: str, *, width: int = _WID
         + _text(width - _RIGHT, height - 8, f"step {x1:g}", "end")
     )
     frame = f'<path d="M{_LEFT} {_TOP} V{height - _BOTTOM} H{width - _RIGHT}" fill="none" stroke="#888"/>'
-    curve = f'<path d="{path}" fill="none" stroke="#1f5fbf" stroke-width="1.6"/>'
+    curve = f'<path d="{path}" fill="none" stroke="#4a86e8" stroke-width="1.6"/>'
     return _svg(width, height, label, frame + curve + marks)
 
 
@@ -42,8 +44,8 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], label: str, *, wi
         shown = name if len(name) <= 32 else f"{name[:31]}…"
         inside += (
             _text(left - 10, y + 4, shown, "end")
-            + f'<path d="M{x0:.1f} {y} H{x1:.1f}" stroke="#1f5fbf" stroke-width="2"/>'
-            + f'<circle cx="{x:.1f}" cy="{y}" r="4" fill="#1f5fbf"/>'
+            + f'<path d="M{x0:.1f} {y} H{x1:.1f}" stroke="#4a86e8" stroke-width="2"/>'
+            + f'<circle cx="{x:.1f}" cy="{y}" r="4" fill="#4a86e8"/>'
             + _text(width - 52, y + 4, f"{estimate:.1%}", "start")
         )
     for value in (0.0, 0.5, 1.0):
@@ -59,7 +61,8 @@ def _svg(width: int, height: int, label: str, inside: str) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#555">{escape(text)}</text>'
+    colour = 'fill="currentColor" fill-opacity="0.8"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {colour}>{escape(text)}</text>'
 
 
 def _at(value: float, low: float, high: float, start: float, end: float) -> float:
