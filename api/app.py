@@ -127,6 +127,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.key_uses = KeyUses()
     app.state.deployment_uses = DeploymentUses()
     problems.install(app)
+    of_openai = errors(Unauthorized)
+    # Routes are tried in turn: first those whose every millisecond somebody waits for.
+    app.include_router(generation.router, prefix="/v1", responses=of_openai)
     app.include_router(health.router)
     app.include_router(metrics.router)
     of_every_route = problems.problems(
@@ -134,8 +137,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     for resource in OWN:
         app.include_router(resource.router, prefix="/v1", responses=of_every_route)
-    for resource in (fine_tuning, models, uploads, generation):
-        app.include_router(resource.router, prefix="/v1", responses=errors(Unauthorized))
+    for resource in (fine_tuning, models, uploads):
+        app.include_router(resource.router, prefix="/v1", responses=of_openai)
     app.include_router(internal.router)
     app.router.default = DashboardFiles()
     app.add_middleware(

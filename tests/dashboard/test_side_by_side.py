@@ -1,6 +1,7 @@
 """Several models side by side: under their names, and blind with votes."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -52,6 +53,8 @@ def texts(page: Page) -> Any:
 
 
 async def ask(page: Page, prompt: str) -> None:
+    ready = page.get_by_role("button", name=re.compile("^(Ask|Start voting)$"))
+    await expect(ready).to_be_visible()  # and not Stop, while it keeps what was said before
     await page.locator("textarea").fill(prompt)
     await page.keyboard.press("Control+Enter")
 
