@@ -77,8 +77,8 @@ class LocalRay:
         (self._home / "logs").mkdir(exist_ok=True)
         head = f"--head --port={self._gcs_port} --dashboard-host=127.0.0.1 --dashboard-port={self._dashboard_port}"
         # the client server cannot be left out, only moved out of the way
-        head += f" --ray-client-server-port={free_port()} --temp-dir={self._temp} --no-monitor"
-        self._spawn(head.split(), pools[0])
+        head += f" --ray-client-server-port={free_port()} --temp-dir={self._temp}"
+        self._spawn([*head.split(), *self._scaling], pools[0])
         self._waiting = list(pools[1:])
 
     def wait_until_ready(self) -> None:
@@ -125,6 +125,11 @@ class LocalRay:
             if node.poll() is not None and self._restarts_left and (index or len(self._nodes) == 1):
                 self._restarts_left -= 1
                 self._nodes[index] = self._start(self._arguments[index], self._pools[index], index)
+
+    @property
+    def _scaling(self) -> list[str]:
+        """Arguments of the head: there is no autoscaler, the nodes are those that were started."""
+        return ["--no-monitor"]
 
     @property
     def _worker_arguments(self) -> list[str]:

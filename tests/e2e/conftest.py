@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,8 +90,19 @@ class Plumbline:
 @pytest.fixture(scope="session")
 def plumbline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plumbline]:
     home = tmp_path_factory.mktemp("plumbline")
-    model_root = tmp_path_factory.mktemp("models")
     ray = LocalRay(home)
+    try:
+        ray.start(TWO_POOLS)
+        with control_plane(ray, home, tmp_path_factory.mktemp("models")) as running:
+            ray.wait_until_ready()
+            yield running
+    finally:
+        ray.stop()
+
+
+@contextmanager
+def control_plane(ray: LocalRay, home: Path, model_root: Path, **settings: str) -> Iterator[Plumbline]:
+    """API and controller of a Ray that was started; the API answers. settings: variables of the environment besides."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PLUMBLINE_")}
     environment |= {
         "PLUMBLINE_HOME": str(home),
@@ -101,23 +113,19 @@ def plumbline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plumbline]:
         "PLUMBLINE_RAY_TOKEN": ray.token,
         "PLUMBLINE_SERVE_URL": f"http://127.0.0.1:{ray.serve_port}",
     }
+    environment |= settings
     url = f"http://127.0.0.1:{environment['PLUMBLINE_PORT']}"
-    running: Plumbline | None = None
+    assert _run(["db", "upgrade"], environment).returncode == 0
+    key = _run(["keys", "create", "--project", "e2e"], environment).stdout.strip()
+    environment |= _evaluating(home, url, key)
+    running = Plumbline(url, key, home, model_root, ray, environment)
     try:
-        ray.start(TWO_POOLS)
-        assert _run(["db", "upgrade"], environment).returncode == 0
-        key = _run(["keys", "create", "--project", "e2e"], environment).stdout.strip()
-        environment |= _evaluating(home, url, key)
-        running = Plumbline(url, key, home, model_root, ray, environment)
         running.start_api()
         running.controller.start()
-        ray.wait_until_ready()
         yield running
     finally:
-        if running is not None:
-            running.controller.stop()
-            running.api.stop()
-        ray.stop()
+        running.controller.stop()
+        running.api.stop()
 
 
 @pytest.fixture
