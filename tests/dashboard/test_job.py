@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Download, Page, expect
+from playwright.async_api import Download, Locator, Page, expect
 
 from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
@@ -264,6 +264,41 @@ async def test_curves_are_smoothed_drawn_beside_the_held_out_ones_and_taken_alon
     # with Adam's correction for the start: (0.25 * 0.5 * 1 + 0.5 * 0.5 * 0.5 + 0.5 * 0.75) / (1 - 0.5^3)
     smoothed = (0.125 * 1 + 0.25 * 0.5 + 0.5 * 0.75) / 0.875
     await expect(figure).to_have_accessible_name(re.compile(f"latest: loss {smoothed:.3f}"))
+
+
+async def test_a_chart_is_read_and_zoomed_by_keyboard(signed_in: Page, backend: Backend) -> None:
+    driver = await backend.running("by key")
+    for step in range(1, 9):
+        await driver.metrics(step, loss=1 / step)
+    await signed_in.goto(f"{backend.url}/jobs/{driver.job_id}")
+    figure = signed_in.get_by_role("figure", name="Loss")
+    await expect(figure).to_have_accessible_name(re.compile("latest: loss 0.125"))
+    legend, drawn = figure.locator(".u-legend"), figure.locator("canvas")
+    await figure.focus()
+    for key, step, loss in (("ArrowLeft", 8, "0.125"), ("ArrowLeft", 7, "0.143"), ("ArrowRight", 8, "0.125")):
+        await signed_in.keyboard.press(key)
+        await expect(legend).to_contain_text(f"step{step}")
+        await expect(legend).to_contain_text(loss)
+    whole = await picture(drawn)
+    await signed_in.keyboard.press("+")  # from 4.5 to 8
+    assert await picture(drawn) != whole
+    await signed_in.keyboard.press("+")  # from 6.25 to 8
+    for _ in range(8):
+        await signed_in.keyboard.press("ArrowLeft")
+    await expect(legend).to_contain_text("step7")  # no further than what is in view
+    await signed_in.keyboard.press("-")
+    await signed_in.keyboard.press("-")
+    assert await picture(drawn) == whole
+    await signed_in.keyboard.press("+")
+    await signed_in.keyboard.press("Escape")
+    assert await picture(drawn) == whole
+
+
+async def picture(canvas: Locator) -> str:
+    """What is drawn once the chart has nothing left to draw."""
+    frame = "canvas => new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(canvas.toDataURL()))))"
+    drawn: str = await canvas.evaluate(frame)
+    return drawn
 
 
 async def test_a_long_run_is_read_in_few_points_and_goes_on_from_there(signed_in: Page, backend: Backend) -> None:

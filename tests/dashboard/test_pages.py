@@ -1,4 +1,4 @@
-"""Every page, wide and light, narrow and dark: without barriers or errors, not wider than its window, and small.
+"""Every page, wide and narrow, light and dark: without barriers or errors, not wider than its window, and small.
 
 Screenshots are kept in `.artifacts/screenshots`, for people; those of the documentation are taken from there.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from service.jobs.states import DeploymentState
 from service.keys.roles import Role
@@ -135,7 +135,8 @@ async def operators_key(backend: Backend) -> str:
     return key
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
 async def test_every_page_is_without_barriers_and_fits_its_window(
     browser: Browser, backend: Backend, addresses: dict[str, str], operators_key: str, width: int, scheme: str
 ) -> None:
@@ -241,6 +242,26 @@ async def test_a_page_looks_the_same_whatever_was_shown_before(
     await page.reload()
     await expect(plot).to_be_visible()
     assert after == await page.evaluate(SIZES)
+
+
+async def test_every_page_shows_that_it_waits_while_the_api_has_not_answered(
+    page: Page, backend: Backend, addresses: dict[str, str], operators_key: str
+) -> None:
+    await page.goto(f"{backend.url}/#key={operators_key}")
+    await expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+    answered = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await answered.wait()
+        await route.continue_()
+
+    await page.route(API, late)
+    for address in addresses.values():
+        await page.evaluate(GO, address)
+        await expect(page.locator(".loading").first).to_be_visible()
+    answered.set()
+    await expect(page.get_by_role("region", name="Projects")).to_be_visible()
+    await expect(page.locator(".loading")).to_have_count(0)
 
 
 @pytest.mark.expects_errors("ERR_FAILED")

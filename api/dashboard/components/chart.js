@@ -4,6 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { number } from "../format.js";
 import { html, stylesheet } from "../ui.js";
+import { pressed } from "./chart_keys.js";
 import { themes } from "./theme.js";
 
 await Promise.all([
@@ -70,8 +71,15 @@ export function Chart({ title, description, xLabel, series, data, height = 220, 
     if (zoomed.current) plot.current.redraw();
   }, [data]);
 
+  const onKey = (event) => {
+    const partly = pressed(plot.current, event);
+    if (partly === null) return;
+    zoomed.current = partly;
+    event.preventDefault();
+    event.stopPropagation();
+  };
   return html`
-    <figure class="chart-figure" aria-label=${description ?? title}>
+    <figure class="chart-figure" tabindex="0" aria-label=${description ?? title} onKeyDown=${onKey}>
       ${title && html`<figcaption>${title}</figcaption>`}
       <div class="chart" ref=${box}></div>
     </figure>

@@ -98,7 +98,7 @@ export const Controls = ({ smoothing, log, onSmoothing, onLog, children }) => ht
       <output class="number">${smoothing.toFixed(2)}</output>
     </label>
     <label class="inline"><input type="checkbox" checked=${log} onChange=${(event) => onLog(event.target.checked)} /> log scale</label>
-    <small class="hint">Drag over a chart to zoom, double-click to leave it.</small>
+    <small class="hint">Drag over a chart to zoom, double-click to leave it; by keyboard: arrows, +, −, Escape.</small>
     <div class="push actions">${children}</div>
   </div>
 `;
