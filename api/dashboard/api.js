@@ -113,8 +113,8 @@ export const randomKey = () => Array.from(crypto.getRandomValues(new Uint8Array(
  */
 export async function json(path, { signal, ...options } = {}) {
   const patience = options.method ? [] : [AbortSignal.timeout(ANSWER_MS)];
-  const response = await send(path, { ...options, signal: AbortSignal.any([...patience, ...(signal ? [signal] : [])]) });
   try {
+    const response = await send(path, { ...options, signal: AbortSignal.any([...patience, ...(signal ? [signal] : [])]) });
     return await response.json();
   } catch (error) {
     if (!(error instanceof TypeError) && error.name !== "TimeoutError") throw error; // aborted, or not JSON

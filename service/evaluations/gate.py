@@ -18,7 +18,7 @@ class Rule(SpecModel):
     judge_prompt: str | None = Field(
         None,
         max_length=100,
-        description="Version of the prompt that LLM judges must have been given, such as `pairwise-v1`.",
+        description="Version of the prompt that LLM judges must have been given, such as `pairwise-v2`.",
     )
     baseline: str | None = Field(
         None,

@@ -1,5 +1,6 @@
 """Verdicts and votes to the outcomes that statistics are made of."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,14 +64,21 @@ class Judged:
     voters: int | None
 
 
-def of_verdicts(verdicts: Iterable[Verdict], name: str, *, complete: bool) -> Judged:
-    """verdicts: of one judge, by position. A pair whose verdict in one of the orders is missing or could not be read
-    has no outcome: the other one alone would be the judge's liking for a place as much as for an answer.
+def drawn(evaluation_id: str, num_items: int) -> list[int]:
+    """The positions of an evaluation's prompts in the order in which machines judge them: drawn once for all by its ID,
+    so that what a file is sorted by does not come first in the sequence that decides."""
+    return sorted(range(num_items), key=lambda at: hashlib.sha256(f"{evaluation_id} {at}".encode()).digest())
 
-    complete: no more will come; until then the sequence ends at the first prompt that is not judged in both orders, so
-    that what is easily judged does not come first.
+
+def of_verdicts(verdicts: Iterable[Verdict], name: str, order: Sequence[int], *, complete: bool) -> Judged:
+    """verdicts: of one judge. A pair whose verdict in one of the orders is missing or could not be read has no outcome:
+    the other one alone would be the judge's liking for a place as much as for an answer.
+
+    order: of all positions, as `drawn`. complete: no more will come; until then the sequence ends at the first prompt
+    that is not judged in both orders, so that what is easily judged does not come first.
     """
     rows = list(verdicts)
+    ranks = {position: rank for rank, position in enumerate(order)}
     by_place: dict[tuple[int, Pair], list[Verdict]] = defaultdict(list)
     for row in rows:
         by_place[row.position, (row.model, row.baseline)].append(row)
@@ -79,12 +87,12 @@ def of_verdicts(verdicts: Iterable[Verdict], name: str, *, complete: bool) -> Ju
     sequence: dict[Pair, list[float]] = defaultdict(list)
     last: dict[Pair, int] = {}
     ended: set[Pair] = set()
-    for (position, pair), found in sorted(by_place.items()):
+    for (position, pair), found in sorted(by_place.items(), key=lambda one: (ranks[one[0][0]], one[0][1])):
         values = {one.model_first: one.outcome for one in found if one.outcome is not None}
-        in_step = complete or (len(found) == 2 and position == last.get(pair, -1) + 1)
+        in_step = complete or (len(found) == 2 and ranks[position] == last.get(pair, -1) + 1)
         if not in_step:
             ended.add(pair)
-        last[pair] = position
+        last[pair] = ranks[position]
         if len(values) < 2:
             continue
         mean = sum(values.values()) / 2
@@ -124,6 +132,17 @@ def of_votes(votes: Iterable[EvaluationVote], name: str) -> Judged:
             seen.add((vote.position, pair))  # another vote on the same prompt is no independent news
             sequence[pair].append(vote.first_outcome)
     return Judged(outcomes, shown, sequence, ratings, len(outcomes), failed, len(ratings))
+
+
+def on_whole_prompts(votes: Iterable[EvaluationVote], num_pairs: int) -> list[EvaluationVote]:
+    """The votes of people on prompts of which they have judged every pair. Of more than two models each answer is dealt
+    again beside another: what is counted of the first pair would tell whose it is, before the second vote."""
+    votes = list(votes)
+    judged: dict[tuple[str, int], set[Pair]] = defaultdict(set)
+    for vote in votes:
+        if vote.first_voted_at is not None:
+            judged[vote.voter, vote.position].add((vote.model, vote.baseline))
+    return [vote for vote in votes if len(judged[vote.voter, vote.position]) == num_pairs]
 
 
 def majority(outcomes: Iterable[Outcome]) -> dict[tuple[int, Pair], float]:

@@ -65,7 +65,8 @@ async def export(
         verdicts = [one for one in await repository.judged(evaluation_id) if one.judge in places]
     outcomes = [*of_votes(votes, "").outcomes]
     for place in places:
-        outcomes += of_verdicts([one for one in verdicts if one.judge == place], "", complete=True).outcomes
+        of_judge = [one for one in verdicts if one.judge == place]
+        outcomes += of_verdicts(of_judge, "", range(evaluation.num_items), complete=True).outcomes
     rows, left_out = make_rows(outcomes, items, answers, min_share)
     if not rows:
         raise InvalidState("No comparison has a winner by these judges: there is no pair to export.", left_out=left_out)

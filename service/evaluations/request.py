@@ -144,7 +144,7 @@ class LlmJudge(Asked):
     type: Literal["llm"]
     name: Name = "judge"
     prompt: str = Field(
-        "pairwise-v1",
+        "pairwise-v2",
         max_length=20_000,
         description="Name of a prompt that GET /v1/evaluations/judge-prompts lists, or a text with {prompt}, "
         "{answer_a} and {answer_b} in it that asks for a last line `Verdict: A`, `Verdict: B` or `Verdict: tie`.",

@@ -35,11 +35,22 @@ from service.evaluations.figures import (
     RewardFigures,
     SequentialFigure,
 )
-from service.evaluations.outcomes import Judged, Outcome, Pair, Verdict, decided, majority, of_verdicts, of_votes
+from service.evaluations.outcomes import (
+    Judged,
+    Outcome,
+    Pair,
+    Verdict,
+    decided,
+    drawn,
+    majority,
+    of_verdicts,
+    of_votes,
+    on_whole_prompts,
+)
 from service.evaluations.repository import EvaluationRepository, Said, Score
 from service.evaluations.request import EvaluationRequest, HumanJudge, ImplicitReward, LlmJudge, MetricJudge
 from service.evaluations.service import request_of
-from service.evaluations.states import MACHINE
+from service.evaluations.states import MACHINE, OPEN
 from service.evaluations.statistics.methods import METHODS
 from service.jobs.log import LogRepository
 from service.jobs.service import data_report
@@ -119,9 +130,13 @@ def _comparing(request: EvaluationRequest) -> list[int]:
 def _judged(rows: Rows, request: EvaluationRequest, place: int) -> Judged:
     name = request.judges[place].name
     if isinstance(request.judges[place], HumanJudge):
-        return of_votes([vote for vote in rows.votes if vote.judge == place], name)
+        votes = [vote for vote in rows.votes if vote.judge == place]
+        if rows.evaluation.state in OPEN:
+            votes = on_whole_prompts(votes, len(request.pairs))
+        return of_votes(votes, name)
     complete = rows.evaluation.state not in MACHINE
-    return of_verdicts([one for one in rows.verdicts if one.judge == place], name, complete=complete)
+    order = drawn(rows.evaluation.id, rows.evaluation.num_items)
+    return of_verdicts([one for one in rows.verdicts if one.judge == place], name, order, complete=complete)
 
 
 def _judge(rows: Rows, request: EvaluationRequest, place: int, judged: Judged) -> JudgeFigures:
@@ -189,7 +204,7 @@ def _categories(rows: Rows, outcomes: Sequence[Outcome]) -> list[CategoryFigure]
     names: list[str | None] = [*found, None] if found else []
     figures = []
     for category in names:
-        rate = _win_rate([one for one in outcomes if of_item[one.position] == category])
+        rate = _win_rate([one for one in outcomes if (of_item[one.position] or None) == category])
         if rate is not None:
             figures.append(CategoryFigure(category=category, win_rate=rate))
     return figures

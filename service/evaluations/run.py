@@ -27,6 +27,7 @@ from service.deployments.uses import DeploymentUses
 from service.evaluations import judge_prompt, metrics, targets
 from service.evaluations import service as evaluations
 from service.evaluations.ask import Pace, Unanswered, ask
+from service.evaluations.outcomes import drawn
 from service.evaluations.repository import EvaluationRepository
 from service.evaluations.request import Asked, EvaluationRequest, LlmJudge, MetricJudge
 from service.evaluations.targets import Target
@@ -116,7 +117,7 @@ class Run:
         wanted = [
             (judge, position, model, baseline, model_first)
             for judge in places
-            for position in items
+            for position in drawn(self._id, len(items))
             for model, baseline in self._request.pairs
             if (position, model) in texts and (position, baseline) in texts
             for model_first in (True, False)

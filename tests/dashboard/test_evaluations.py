@@ -119,4 +119,4 @@ async def test_the_form_offers_every_kind_of_judge(signed_in: Page, backend: Bac
         ("implicit_reward", "implicit reward"),
         ("metric", "words"),
     ]
-    assert made["judge_prompt_versions"] == {"judge": "pairwise-v1"}
+    assert made["judge_prompt_versions"] == {"judge": "pairwise-v2"}

@@ -185,7 +185,7 @@ def test_an_evaluation_on_vllm_stores_what_was_asked_and_a_replay_is_the_same(
         assert again.changed == []
     found = client.evaluations.results(evaluation)
     [judge] = [one for one in found.judges if one.type == "llm"]
-    assert (judge.num, judge.failed, judge.prompt) == (HELD_OUT * 6, 0, "pairwise-v1")
+    assert (judge.num, judge.failed, judge.prompt) == (HELD_OUT * 6, 0, "pairwise-v2")
     # one who always says A goes by the place, and decides nothing
     assert judge.position is not None
     assert judge.position.biased

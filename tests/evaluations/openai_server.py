@@ -71,9 +71,10 @@ def answering(answer: Callable[[Asked], Answer]) -> Iterator[OpenAIServer]:
 
 def sides(asked: Asked) -> tuple[str, str]:
     """The answers that a judge was shown as A and B."""
-    found = re.search(r"<answer_a>\n(.*)\n</answer_a>.*<answer_b>\n(.*)\n</answer_b>", asked.text, re.DOTALL)
+    tags = r"<answer_a-(\w+)>\n(.*)\n</answer_a-\1>.*<answer_b-\1>\n(.*)\n</answer_b-\1>"
+    found = re.search(tags, asked.text, re.DOTALL)
     assert found is not None
-    return found[1], found[2]
+    return found[2], found[3]
 
 
 def _completion(asked: Asked, said: Answer) -> dict[str, Any]:

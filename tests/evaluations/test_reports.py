@@ -68,7 +68,7 @@ async def test_hostile_names_and_answers_are_text_in_an_evaluations_report(
     assert "good <b>&amp; / bad <b>&amp;" in tags.text  # in the plot, too
     assert "svg" in tags.found
     assert "100.0%" in tags.text
-    assert "pairwise-v1" in tags.text
+    assert "pairwise-v2" in tags.text
     assert "unsafe-inline" not in html.CSP
     assert "default-src 'none'" in html.CSP
 

@@ -194,8 +194,8 @@ async def test_a_gate_lets_through_what_its_rule_asks_for_and_says_what_is_missi
     assert not any(one.passed for one in check(Rule(min_accuracy=0.5), found, GOOD))
     assert not any(one.passed for one in check(Rule(min_agreement=0.1), found, GOOD))
     for rule, passed in (
-        (Rule(min_prompts=10, judge_prompt="pairwise-v1"), [True, True]),
-        (Rule(min_prompts=11, judge_prompt="pairwise-v2"), [False, False]),
+        (Rule(min_prompts=10, judge_prompt="pairwise-v2"), [True, True]),
+        (Rule(min_prompts=11, judge_prompt="pairwise-v3"), [False, False]),
         (Rule(min_win_rate=0.5, baseline="job:job-2"), [True]),
     ):
         assert [one.passed for one in check(rule, found, replace(GOOD, baseline="bad"))] == passed

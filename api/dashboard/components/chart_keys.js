@@ -42,9 +42,11 @@ function zoom(plot, factor) {
   const { min, max } = plot.scales.x;
   const width = Math.min((max - min) * factor, last - first);
   if (!(width > 0)) return false;
-  const at = plot.cursor.idx == null ? (min + max) / 2 : xs[plot.cursor.idx];
-  const from = Math.max(first, Math.min(at - width / 2, last - width));
+  const under = plot.cursor.idx == null ? null : xs[plot.cursor.idx];
+  const from = Math.max(first, Math.min((under ?? (min + max) / 2) - width / 2, last - width));
   show(plot, from, from + width);
+  // uPlot keeps the cursor's pixel, which another point lies under now
+  if (under !== null) plot.setCursor({ left: (plot.over.clientWidth * (under - from)) / width, top: plot.cursor.top });
   return width < last - first;
 }
 

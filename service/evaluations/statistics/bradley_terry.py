@@ -40,8 +40,10 @@ def bradley_terry(
     MIN_CLUSTERS prompts, of which the robust covariance would be next to nothing.
 
     The model is Davidson's (1970, "On extending the Bradley-Terry model to accommodate ties"): a tie is likelier the
-    closer two models are. Intervals are Wald's, from the robust ("sandwich") covariance as Chiang et al. (2024, arXiv
-    2403.04132) use it, clustered by prompt. A light ridge penalty keeps strengths finite.
+    closer two models are. Intervals are Wald's, from the larger of two variances: that of the robust ("sandwich")
+    covariance as Chiang et al. (2024, arXiv 2403.04132) use it, clustered by prompt, which vanishes where one model
+    wins nearly always; and the likelihood's where each pair of answers counts once. A light ridge penalty keeps
+    strengths finite.
 
     first, second: positions in `models`. outcomes: 1, 0 or 0.5, as everywhere.
     """
@@ -53,16 +55,20 @@ def bradley_terry(
     x = np.zeros((len(y), num_models))
     x[np.arange(len(y)), one] += 1
     x[np.arange(len(y)), other] -= 1
-    strengths, covariance = _fit(x, y, cluster)
+    strengths, covariances = _fit(x, y, cluster)
+
+    def deviation(contrast: NDArray[np.float64]) -> float:
+        return math.sqrt(max(0.0, *(float(contrast @ covariance @ contrast) for covariance in covariances)))
+
+    each = np.eye(num_models)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     ratings = []
     for place, model in enumerate(models):
         better = 0
         for rival in range(num_models):
             gap = strengths[rival] - strengths[place]
-            variance = covariance[rival, rival] + covariance[place, place] - 2 * covariance[rival, place]
-            better += bool(gap > z * math.sqrt(max(variance, 0.0)))
-        half = z * math.sqrt(max(float(covariance[place, place]), 0.0))
+            better += bool(gap > z * deviation(each[rival] - each[place]))
+        half = z * deviation(each[place])
         low, middle, high = (1000 + _SCALE * (float(strengths[place]) + shift) for shift in (-half, 0.0, half))
         num = int(((one == place) | (other == place)).sum())
         ratings.append(Rating(model, middle, low, high, 1 + better, num))
@@ -71,8 +77,9 @@ def bradley_terry(
 
 def _fit(
     x: NDArray[np.float64], y: NDArray[np.float64], cluster: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Strengths with mean 0 and their covariance, by Newton's method on strengths and the tie parameter's logarithm.
+) -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Strengths with mean 0, and their covariance: the robust one, and the likelihood's where each pair of answers
+    counts once. By Newton's method on strengths and the tie parameter's logarithm.
 
     With gap d and tie parameter v the odds of win : tie : loss are exp(d/2) : v : exp(-d/2).
     """
@@ -88,18 +95,27 @@ def _fit(
         if np.abs(step).max() < _TOLERANCE:
             break
     gradients, hessian = _derivatives(x, y, tie, theta)
+    _, answers, repeats = np.unique(
+        np.column_stack([cluster, np.abs(x)]), axis=0, return_inverse=True, return_counts=True
+    )
+    _, hessian_once = _derivatives(x, y, tie, theta, 1 / repeats[answers.ravel()])
     scores = np.zeros((int(cluster.max()) + 1, num_models + 1))
     np.add.at(scores, cluster, gradients)
     bread = np.linalg.inv(hessian + penalty)
     covariance = bread @ (scores.T @ scores) @ bread * len(scores) / (len(scores) - 1)
     centre = np.eye(num_models) - 1 / num_models
-    return theta[:-1] - theta[:-1].mean(), centre @ covariance[:-1, :-1] @ centre
+    robust, likely = (centre @ one[:-1, :-1] @ centre for one in (covariance, np.linalg.inv(hessian_once + penalty)))
+    return theta[:-1] - theta[:-1].mean(), (robust, likely)
 
 
 def _derivatives(
-    x: NDArray[np.float64], y: NDArray[np.float64], tie: NDArray[np.bool_], theta: NDArray[np.float64]
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    tie: NDArray[np.bool_],
+    theta: NDArray[np.float64],
+    weights: NDArray[np.float64] | float = 1.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Each comparison's gradient of the log-likelihood, and the negative Hessian of their sum."""
+    """Each comparison's gradient of the log-likelihood, and the negative Hessian of their weighted sum."""
     half_gap, log_tie = (x @ theta[:-1]) / 2, theta[-1]
     logits = np.stack([half_gap, np.full_like(half_gap, log_tie), -half_gap], axis=1)
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -107,9 +123,9 @@ def _derivatives(
     mean = win - loss
     gradients = np.concatenate([x * ((y - 0.5) * 2 - mean)[:, None] / 2, (tie - tied)[:, None]], axis=1)
     hessian = np.zeros((len(theta), len(theta)))
-    hessian[:-1, :-1] = (x * ((win + loss - mean**2) / 4)[:, None]).T @ x
-    hessian[:-1, -1] = hessian[-1, :-1] = x.T @ (-mean * tied / 2)
-    hessian[-1, -1] = float(np.sum(tied * (1 - tied)))
+    hessian[:-1, :-1] = (x * (weights * (win + loss - mean**2) / 4)[:, None]).T @ x
+    hessian[:-1, -1] = hessian[-1, :-1] = x.T @ (-weights * mean * tied / 2)
+    hessian[-1, -1] = float(np.sum(weights * tied * (1 - tied)))
     return gradients, hessian
 
 

@@ -12,5 +12,5 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     if len(values) < 2:
         return None
     mean = fmean(values)
-    half = t_quantile((1 + confidence) / 2, max(len(values) - 1, 3)) * stdev(values) / math.sqrt(len(values))
+    half = t_quantile((1 + confidence) / 2, len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return mean, mean - half, mean + half

@@ -1,11 +1,17 @@
 """Quantiles of Student's t distribution."""
 
+import math
 from statistics import NormalDist
 
 
 def t_quantile(probability: float, df: int) -> float:
-    """Of the t distribution with `df` >= 3 degrees of freedom, by its expansion around the normal one (Abramowitz and
-    Stegun 1964, 26.7.5): within 0.02 of the exact value at 97.5% and 3 degrees, within 0.001 from 6 on."""
+    """Of the t distribution with `df` degrees of freedom: exact for 1 and 2, from then on by its expansion around the
+    normal one (Abramowitz and Stegun 1964, 26.7.5): within 0.02 of the exact value at 97.5% and 3 degrees, within 0.001
+    from 6 on."""
+    if df == 1:
+        return math.tan(math.pi * (probability - 0.5))
+    if df == 2:
+        return (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
     z: float = NormalDist().inv_cdf(probability)
     terms: tuple[float, ...] = (
         (z**3 + z) / 4,

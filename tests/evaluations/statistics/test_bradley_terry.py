@@ -53,6 +53,25 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     assert (covered / runs <= 0.985).all()
 
 
+@pytest.mark.parametrize("prompts", [10, 30])
+@pytest.mark.parametrize("repeats", [1, 2])  # as a judge's two orders that agree
+def test_intervals_cover_the_truth_where_models_win_nearly_always(prompts: int, repeats: int) -> None:
+    rng = np.random.default_rng(3)
+    strengths = np.array([2.5, 0.0, -2.5])
+    first, second = np.tile([0, 0, 1], prompts), np.tile([1, 2, 2], prompts)
+    chances = 1 / (1 + np.exp(-(strengths[first] - strengths[second])))
+    covered, runs = np.zeros(3), 200
+    for _ in range(runs):
+        outcomes = (rng.random(3 * prompts) < chances).astype(float)
+        clusters = np.repeat(np.arange(prompts), 3)
+        found = bradley_terry(MODELS, *(np.repeat(one, repeats) for one in (first, second, outcomes, clusters)))
+        assert found is not None
+        by_model = {one.model: one for one in found}
+        truths = 1000 + strengths * 400 / math.log(10)
+        covered += [by_model[m].low <= t <= by_model[m].high for m, t in zip(MODELS, truths, strict=True)]
+    assert (covered / runs >= 0.92).all(), covered / runs
+
+
 def test_models_that_were_never_compared_have_no_ranking() -> None:
     first, second, outcomes = [0, 2] * 10, [1, 3] * 10, [1.0, 0.0] * 10
     assert bradley_terry(["a", "b", "c", "d"], first, second, outcomes, range(20)) is None

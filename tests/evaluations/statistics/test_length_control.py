@@ -56,6 +56,29 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     assert 0.92 <= covered / runs <= 0.985
 
 
+@pytest.mark.parametrize(("rate", "prompts"), [(0.8, 10), (0.95, 10), (0.95, 40)])
+@pytest.mark.parametrize("votes", [1, 5])  # that say the same of a prompt
+def test_intervals_cover_the_truth_where_one_model_wins_nearly_always(rate: float, prompts: int, votes: int) -> None:
+    rng = np.random.default_rng(4)
+    runs, covered = 300, 0
+    for _ in range(runs):
+        outcomes = (rng.random(prompts) < rate).astype(float)
+        lengths = rng.normal(50, 100, prompts)
+        found = length_controlled(*(np.repeat(one, votes) for one in (outcomes, lengths, np.arange(prompts))))
+        assert found is None or found.low < found.high
+        covered += found is None or found.low <= rate <= found.high
+    assert covered / runs >= 0.92
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_model_that_is_always_the_longer_one_has_no_win_rate_at_equal_length(sign: int) -> None:
+    rng = np.random.default_rng(5)
+    outcomes, lengths = rng.random(200) < 0.8, sign * rng.normal(500, 70, 200)
+    assert length_controlled(outcomes, lengths, range(200)) is None
+    lengths[0] = 0.0
+    assert length_controlled(outcomes, lengths, range(200)) is not None
+
+
 def test_many_votes_on_few_prompts_are_too_little() -> None:
     outcomes, lengths = _drawn(np.random.default_rng(3), 180, 0.5, 0.8)
     assert length_controlled(outcomes, lengths, np.repeat(range(9), 20)) is None

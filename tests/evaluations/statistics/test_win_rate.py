@@ -8,7 +8,7 @@ from service.evaluations.statistics.quantiles import t_quantile
 from tests.evaluations.statistics.voters import votes
 
 
-@pytest.mark.parametrize("df", [3, 5, 10, 30, 1000])
+@pytest.mark.parametrize("df", [1, 2, 3, 5, 10, 30, 1000])
 @pytest.mark.parametrize("probability", [0.95, 0.975, 0.995])
 def test_quantiles_are_students(df: int, probability: float) -> None:
     assert t_quantile(probability, df) == pytest.approx(stats.t.ppf(probability, df), rel=0.03 if df < 6 else 0.002)

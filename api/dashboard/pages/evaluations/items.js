@@ -18,7 +18,7 @@ export function Items({ path, evaluation }) {
   const opened = (event) => event.target.open && items.rows.length === 0 && more();
   return html`
     <details class="card" onToggle=${opened}>
-      <summary>Prompts and answers${evaluation.state === "voting" ? ", which tells whose answer is whose" : ""}</summary>
+      <summary>Prompts and answers${["running", "voting"].includes(evaluation.state) && evaluation.spec.judges.some(({ type }) => type === "human") ? ", which tells whose answer is whose" : ""}</summary>
       ${items.rows.map((item) => html`<${Item} key=${item.position} ...${{ item, evaluation, path }} />`)}
       ${problem && html`<${ProblemNote} problem=${problem} />`}
       ${items.after !== null && items.rows.length > 0 && html`<button disabled=${busy} onClick=${more}>More</button>`}

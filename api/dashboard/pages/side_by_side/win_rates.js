@@ -19,7 +19,7 @@ export function WinRates({ path, votes, state }) {
     <section class="card win-rates" aria-label="Win rates">
       <h2>So far: ${count(people.num, "votes")}</h2>
       ${voted.map((pair) => html`<${WinRate} key=${`${pair.model} ${pair.baseline}`} pair=${pair} />`)}
-      <p class="help">${data.methods.win_rate}. You may look as often as you like: the test holds at every vote.</p>
+      <p class="help">${data.methods.sequential}. You may look as often as you like: interval and test hold at every vote.</p>
     </section>
   `;
 }
@@ -28,13 +28,14 @@ const percent = (share) => `${(100 * share).toFixed(0)} %`;
 
 function WinRate({ pair }) {
   const { model, baseline, win_rate: rate, wins, losses, ties, sequential } = pair;
+  const { low, high } = sequential;
   const decided = sequential.decision && `${model} is ${DECISIONS[sequential.decision]} (p at most ${sequential.p_bound.toPrecision(2)})`;
   return html`
     <div class="win-rate">
       <p><strong>${model}</strong> against <strong>${baseline}</strong>: <span class="rate">${percent(rate.estimate)}</span>${" "}
-        <span class="muted">(95 % interval ${percent(rate.low)} to ${percent(rate.high)})</span></p>
-      <div class="scale" role="img" aria-label="Win rate ${percent(rate.estimate)}, between ${percent(rate.low)} and ${percent(rate.high)}">
-        <span class="interval" style=${{ left: `${100 * rate.low}%`, width: `${100 * (rate.high - rate.low)}%` }}></span>
+        <span class="muted">(95 % interval ${percent(low)} to ${percent(high)})</span></p>
+      <div class="scale" role="img" aria-label="Win rate ${percent(rate.estimate)}, between ${percent(low)} and ${percent(high)}">
+        <span class="interval" style=${{ left: `${100 * low}%`, width: `${100 * (high - low)}%` }}></span>
         <span class="half"></span>
         <span class="point" style=${{ left: `${100 * rate.estimate}%` }}></span>
       </div>
