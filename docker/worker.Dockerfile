@@ -31,7 +31,9 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends bash gcc libc6-dev libnuma1 wget \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/plumbline /opt/plumbline
-ENV PATH=/opt/plumbline/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
+# FlashInfer's sampler, which vLLM takes by default, is compiled by nvcc as an engine starts; there is none here
+ENV PATH=/opt/plumbline/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0 \
+    VLLM_USE_FLASHINFER_SAMPLER=0
 USER 1000:1000
 WORKDIR /tmp
 CMD ["bash"]

@@ -233,7 +233,9 @@ class Settings(BaseSettings):
 
     # Serving
     serving_device: Literal["cpu", "gpu"] | None = Field(
-        None, description="What the serving pool's engines run on, if it is known: `cpu` refuses what vLLM's CPU lacks."
+        None,
+        description="What engines run on, if it is known: `cpu` refuses what vLLM's CPU lacks; `gpu` gives one to each "
+        "engine, and to each worker whose job does not say, also where the nodes are yet to come.",
     )
     engine_kwargs: dict[str, object] = Field(default_factory=dict, description="Passed on to vLLM's engine.")
     share_engines: bool = Field(
@@ -243,7 +245,7 @@ class Settings(BaseSettings):
         64, ge=1, le=512, description="Of adapters on a shared engine, which sets memory aside; others are merged."
     )
     max_running_exports: int = Field(
-        2, ge=1, description="Checkpoints that are made into models at one time, each in the memory of a control node."
+        1, ge=1, description="Checkpoints that are made into models at one time, each in the memory of a control node."
     )
     serving_idle_s: float | None = Field(
         1800, ge=60, description="Models that nobody has asked for so long give up their engines until they are asked."

@@ -89,6 +89,8 @@ def application(place: Place, controller: Controller) -> Application:
         "pools": sorted(Pool.SERVING.labels),
         "engine_kwargs": settings.engine_kwargs,
     }
+    if settings.serving_device is not None:
+        args["gpus_per_engine"] = int(settings.unset_gpus)
     return Application(place.engine, controller.code.serving, args)
 
 

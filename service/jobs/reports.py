@@ -53,7 +53,7 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
         attempt_id=attempt.id,
         attempt_number=attempt.number,
         job_id=job.id,
-        spec=spec,
+        spec=_with_gpus(spec) if settings.serving_device == "gpu" else spec,
         storage=str(storage.root),
         reference_store=str(_reference_store(storage, job, settings).relative_to(storage.root)),
         train_file=_file(spec.data.train, storage),
@@ -65,6 +65,18 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
         download_timeout_s=settings.download_timeout_s,
         heartbeat_every_s=settings.heartbeat_every_s,
     )
+
+
+def _with_gpus(spec: AlignmentJob) -> AlignmentJob:
+    """With a GPU for each worker of which the job does not say how many: a pool that is yet to be scaled up has none
+    that its driver could go by."""
+    requests = {pool: getattr(spec.resources, pool) for pool in ("policy", "reference")}
+    unset = {
+        pool: request.model_copy(update={"gpus_per_worker": 1.0})
+        for pool, request in requests.items()
+        if request.gpus_per_worker is None
+    }
+    return spec.model_copy(update={"resources": spec.resources.model_copy(update=unset)})
 
 
 def _reference_store(storage: Storage, job: Job, settings: Settings) -> Path:

@@ -1,6 +1,7 @@
 """How full the storage is that control plane and cluster share."""
 
 import shutil
+import threading
 from pathlib import Path
 
 from prometheus_client import Gauge
@@ -9,17 +10,36 @@ from service.telemetry.metrics import REGISTRY
 
 STORAGE_BYTES = Gauge("plumbline_storage_bytes", "Size of the file system of the storage", registry=REGISTRY)
 STORAGE_FREE_BYTES = Gauge("plumbline_storage_free_bytes", "What is free of it", registry=REGISTRY)
+_PATIENCE_S = 0.5
 
 
 def watch_storage(root: Path) -> None:
     """Look whenever somebody asks for the metrics. A storage that cannot be looked at has no free bytes."""
-    STORAGE_BYTES.set_function(lambda: _usage(root)[0])
-    STORAGE_FREE_BYTES.set_function(lambda: _usage(root)[1])
+    look = _Look(root)
+    STORAGE_BYTES.set_function(lambda: look.now()[0])
+    STORAGE_FREE_BYTES.set_function(lambda: look.now()[1])
 
 
-def _usage(root: Path) -> tuple[float, float]:
-    try:
-        found = shutil.disk_usage(root)
-    except OSError:
-        return 0.0, 0.0
-    return float(found.total), float(found.free)
+class _Look:
+    """At a file system that may be a network's: one that hangs keeps a thread, and nobody who asks for the metrics."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._found = (0.0, 0.0)
+        self._thread: threading.Thread | None = None
+
+    def now(self) -> tuple[float, float]:
+        """Its size and what is free of it, in bytes. Zeros while it hangs."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._look, name="storage metrics", daemon=True)
+            self._thread.start()
+            self._thread.join(_PATIENCE_S)
+        return (0.0, 0.0) if self._thread.is_alive() else self._found
+
+    def _look(self) -> None:
+        try:
+            found = shutil.disk_usage(self._root)
+        except OSError:
+            self._found = (0.0, 0.0)
+        else:
+            self._found = (float(found.total), float(found.free))

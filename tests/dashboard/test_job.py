@@ -289,7 +289,13 @@ async def test_a_chart_is_read_and_zoomed_by_keyboard(signed_in: Page, backend: 
     await signed_in.keyboard.press("-")
     await signed_in.keyboard.press("-")
     assert await picture(drawn) == whole
-    await signed_in.keyboard.press("+")
+    for _ in range(3):
+        await signed_in.keyboard.press("ArrowLeft")
+    await expect(legend).to_contain_text("step4")
+    for _ in range(3):  # the point under the cursor stays there
+        await signed_in.keyboard.press("+")
+        await picture(drawn)
+        await expect(legend).to_contain_text("step4")
     await signed_in.keyboard.press("Escape")
     assert await picture(drawn) == whole
 

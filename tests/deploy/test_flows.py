@@ -28,7 +28,7 @@ TABLE = {
     *((pod, "dns", 53) for pod in {API, CONTROLLER, MIGRATE, RESTORE, POSTGRES, REDIS} | RAY),
     *((one, HEAD, port) for one in (API, CONTROLLER) for port in (8265, 8000)),
     *((one, other, port) for one in RAY for other in RAY for port in PORTS),
-    *((one, API, 8700) for one in RAY),
+    *((one, API, 8700) for one in {CONTROLLER} | RAY),
     *((one, POSTGRES, 5432) for one in (API, CONTROLLER, MIGRATE, RESTORE)),
     (HEAD, REDIS, 6379),
     ("ingress", API, 8700),

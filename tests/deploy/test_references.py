@@ -16,6 +16,7 @@ SECRETS = {
     "plumbline-postgres": {"password"},
     "plumbline-object-store": {"access-key-id", "secret-access-key"},
     "plumbline-tls": {"tls.crt", "tls.key"},
+    "plumbline-hub": {"token"},
 }
 
 

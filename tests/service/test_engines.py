@@ -300,6 +300,7 @@ async def test_engines_count_in_the_quota_of_gpus_and_wait_until_some_are_free(
         training = await add_job(session, state=JobState.RUNNING, gpus=2.0)
     first = await wanted(gpus, training=LORA)
     await come_up(gpus, serve)
+    assert {app.args["gpus_per_engine"] for app in serve.running.values()} == {1}  # where no node is up yet, too
     merged = await wanted(gpus)
     await come_up(gpus, serve)
     found = await row(gpus, merged)

@@ -249,6 +249,20 @@ async def test_progress_replaces_itself_and_the_stage_never_goes_back(api: Attem
     }
 
 
+async def test_where_pools_are_yet_to_be_scaled_up_each_worker_has_a_gpu_that_did_not_say_how_many(
+    api: Attempting, attempt: Attempt
+) -> None:
+    async with api.database.transaction() as session:
+        job = await session.get_one(Job, attempt.job_id)
+        job.spec = job.spec | {"resources": {"policy": {"workers": 2}, "reference": {"gpus_per_worker": 0.5}}}
+    for device, gpus in ((None, None), ("cpu", None), ("gpu", 1.0)):
+        settings = api.settings.model_copy(update={"serving_device": device})
+        async with api.database.reading() as session:
+            asked = (await reports.brief(session, attempt.id, settings)).spec.resources
+        assert (asked.policy.workers, asked.policy.gpus_per_worker) == (2, gpus)
+        assert asked.reference.gpus_per_worker == 0.5
+
+
 async def test_the_brief_is_for_the_newest_attempt_only(api: Attempting, attempt: Attempt) -> None:
     async with api.database.reading() as session:
         told = await reports.brief(session, attempt.id, api.settings)

@@ -4,9 +4,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -22,7 +24,7 @@ from service.jobs.states import JobState
 from service.jobs.tokens import attempt_token
 from service.settings import Settings
 from service.spec.reports import Failure, Fault
-from service.telemetry import database_metrics
+from service.telemetry import database_metrics, storage_metrics
 from service.telemetry.database_metrics import DatabaseMetrics
 from service.telemetry.exposition import exposition, served
 from tests.api.conftest import problem
@@ -177,6 +179,28 @@ async def test_the_room_in_the_storage_is_told(client: httpx.AsyncClient, settin
     there = shutil.disk_usage(settings.storage_root)
     assert found["plumbline_storage_bytes", ()] == there.total
     assert 0 < found["plumbline_storage_free_bytes", ()] < there.total
+
+
+def test_a_storage_that_hangs_has_nothing_free_and_keeps_nobody_waiting_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    looks = []
+
+    def hang(root: Path) -> Any:
+        looks.append(root)
+        answers.wait(60)
+        return SimpleNamespace(total=10, free=4)
+
+    monkeypatch.setattr("shutil.disk_usage", hang)
+    look = storage_metrics._Look(tmp_path)
+    assert look.now() == (0.0, 0.0)
+    assert look.now() == (0.0, 0.0)
+    assert looks == [tmp_path]  # one look at a time, however often somebody asks
+    answers.set()
+    assert look._thread is not None
+    look._thread.join()
+    assert look.now() == (10.0, 4.0)
 
 
 async def test_a_second_scrape_does_not_ask_the_database_again_at_once(database: Database) -> None:
