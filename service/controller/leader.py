@@ -31,20 +31,14 @@ class LeasedDatabase(Database):
     """A database whose transactions commit only under the lease."""
 
     def __init__(self, database: Database, lease: Lease) -> None:
-        self.engine = database.engine
-        self._database = database
+        vars(self).update(vars(database))  # the same engines, and the same line of writers
         self._lease = lease
 
     @asynccontextmanager
     async def transaction(self, *, brief: bool = False) -> AsyncIterator[AsyncSession]:
         """As any; raises LeaseLost at its begin."""
-        async with self._database.transaction(brief=brief) as session:
+        async with super().transaction(brief=brief) as session:
             await leases.hold(session, self._lease)
-            yield session
-
-    @asynccontextmanager
-    async def reading(self, *, brief: bool = False) -> AsyncIterator[AsyncSession]:
-        async with self._database.reading(brief=brief) as session:
             yield session
 
 

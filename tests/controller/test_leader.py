@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from service import leases
 from service.cluster.jobs import RayJobs
@@ -216,6 +216,20 @@ async def test_a_step_that_outlives_the_lease_writes_nothing(make: Make) -> None
     with pytest.raises(LeaseLost):
         await start.reconcile(late)
     assert (await look(controller, job))[0].state is JobState.QUEUED
+
+
+async def test_under_a_lease_a_database_is_read_in_every_way(make: Make) -> None:
+    controller = make()
+    await queue(controller)
+    lease = await leases.acquire(controller.database, leader.NAME, "now", 60)
+    assert lease is not None
+    leased = LeasedDatabase(controller.database, lease)
+    count = select(func.count()).select_from(tables.Job.__table__)
+    async with leased.transaction() as session, leased.reading(brief=True) as reader:
+        assert await session.scalar(count) == await reader.scalar(count) == 1
+    async with leased.snapshot() as connection:
+        assert await connection.scalar(count) == 1
+    assert await leased.look_up(count) == (1,)
 
 
 async def test_a_process_that_stood_still_sends_nothing_to_the_cluster(
