@@ -13,7 +13,9 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
+from sqlalchemy import Row, Select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import leases
@@ -31,15 +33,24 @@ class LeasedDatabase(Database):
     """A database whose transactions commit only under the lease."""
 
     def __init__(self, database: Database, lease: Lease) -> None:
-        vars(self).update(vars(database))  # the same engines, and the same line of writers
+        self.engine = database.engine
+        self._database = database
         self._lease = lease
 
     @asynccontextmanager
     async def transaction(self, *, brief: bool = False) -> AsyncIterator[AsyncSession]:
         """As any; raises LeaseLost at its begin."""
-        async with super().transaction(brief=brief) as session:
+        async with self._database.transaction(brief=brief) as session:
             await leases.hold(session, self._lease)
             yield session
+
+    @asynccontextmanager
+    async def reading(self, *, brief: bool = False) -> AsyncIterator[AsyncSession]:
+        async with self._database.reading(brief=brief) as session:
+            yield session
+
+    async def look_up(self, query: Select[Any], **parameters: object) -> Row[Any] | None:
+        return await self._database.look_up(query, **parameters)
 
 
 async def lead(
