@@ -13,7 +13,8 @@ const ROWS_A_FRAME = 10; // so that a page of rows holds up no scrolling
 function useNear(ref, start, onChange) {
   const [near, setNear] = useState(start);
   useEffect(() => {
-    const seen = ([{ isIntersecting }]) => {
+    const seen = (entries) => {
+      const { isIntersecting } = entries.at(-1); // a busy page is told of several changes at once, the last one holds
       setNear(isIntersecting);
       onChange(isIntersecting);
     };

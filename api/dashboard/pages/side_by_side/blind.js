@@ -1,6 +1,6 @@
 // Blind mode: an evaluation's pairs are dealt one by one, sides shuffled by the server, which alone knows whose is whose.
 
-import { useCallback, useEffect, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { json } from "../../api.js";
 import { Loading, ProblemNote } from "../../components/notes.js";
 import { count } from "../../format.js";
@@ -83,7 +83,8 @@ function Ballot({ path, own, answers, answering, onVoted }) {
       onVoted();
     });
 
-  useEffect(() => {
+  // With the pair that it is for: after it is drawn, the first key of whoever is quick would meet the earlier listener.
+  useLayoutEffect(() => {
     const onKey = (event) => {
       // a key that is held down is one vote, not one for every pair that comes
       if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || busy) return;
