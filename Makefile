@@ -51,6 +51,10 @@ test-fuzz: setup ## properties and made-up requests, tried with other examples e
 test-images: setup ## build and run all images that can be without a registry: minutes, and 10 GB of disk
 	PLUMBLINE_BUILD_ALL=1 $(BIN)/python -m pytest --capture=no tests/deploy/test_builds.py
 
+.PHONY: test-gpu
+test-gpu: setup ## what only a GPU shows: the engine's numbers in its kernels
+	$(BIN)/python -m pytest tests/workers/test_on_cuda.py
+
 .PHONY: lint
 lint: setup ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -76,6 +76,7 @@ def main(task: str, description: str | None) -> None:
     )
     parser.add_argument("--peer", type=Path, default=ROOT / ".venv-trl" / "bin" / "python", help="a python with TRL")
     parser.add_argument("--against", choices=PEERS, nargs="+", default=list(PEERS), help="compact: the fair opponent")
+    parser.add_argument("--compiled", action="store_true", help="ours with `training.compile`")
     parser.add_argument("--shares", action="store_true", help="profile a block of ours and print where its time goes")
     parser.add_argument("--rows", type=int, default=16, help="pairs of a reference pass")
     parser.add_argument("--rounds", type=int, default=5)
@@ -116,7 +117,8 @@ def main(task: str, description: str | None) -> None:
 
 def make_sides(options: list[str], arguments: argparse.Namespace) -> list[Side]:
     peer = [str(arguments.peer.absolute()), str(HERE / "engine_trl.py"), *options]
-    ours = Side("ours", [sys.executable, "-m", "benchmarks.engine_ours", *options], arguments.threads)
+    own = [sys.executable, "-m", "benchmarks.engine_ours", *options, *["--compiled"] * arguments.compiled]
+    ours = Side("ours, compiled" if arguments.compiled else "ours", own, arguments.threads)
     return [ours, *(Side(name, [*peer, *PEERS[name]], arguments.threads) for name in arguments.against)]
 
 
@@ -141,7 +143,7 @@ def matrix_rate(precision: str, sizes: Sizes) -> float:
     hidden, inner = sizes["hidden_size"], sizes["intermediate_size"]
     left, right = torch.randn(4096, hidden).to(dtype), torch.randn(inner, hidden).to(dtype)
     seconds = []
-    for _ in range(10):
+    for _ in range(100):  # for seconds: beside others on a host, a fifth of one may be a slow one
         started = time.perf_counter()
         torch.nn.functional.linear(left, right)
         seconds.append(time.perf_counter() - started)

@@ -5,21 +5,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.engine_side import BATCH, Work, device, run_side
-from service.spec import AlignmentJob, Precision
+from service.spec import AlignmentJob
 from service.spec.rows import Row, RowNeeds, read_rows
 from workers.data.encode import TokenEncoder
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.data.tokenizer import load_tokenizer
-from workers.engine.models import load_model, round_frozen, split
 from workers.engine.parallel import Rank
+from workers.engine.policy import load_policy
 from workers.engine.trainer import Trainer
-from workers.reference.scorer import score
+from workers.reference.scorer import load, score
+from workers.sources import Weights
 
 TOKENS = 4096
 
 
-def make_block(work: Work) -> Callable[[], object]:
+def make_block(work: Work, micro_batch_tokens: int = TOKENS, *, compiled: bool = False) -> Callable[[], object]:
     job = AlignmentJob.model_validate(
         {
             "model": str(work.model),
@@ -27,24 +28,24 @@ def make_block(work: Work) -> Callable[[], object]:
             "training": {
                 "batch_size": BATCH,
                 "precision": work.precision,
-                "micro_batch_tokens": TOKENS,
+                "micro_batch_tokens": micro_batch_tokens,
                 "gradient_checkpointing": work.checkpointing,
+                "compile": compiled,
             },
             "evaluation": {"held_out_fraction": 0},
         }
     )
     examples = read(job, work.model, work.rows)
-    model = load_model(work.model).to(device())
-    lm = split(model, precision=job.training.precision)
-    sys.stderr.write(f"ours takes {lm.paths}\n")
+    weights, precision = Weights(work.model), job.training.precision
     if work.task == "reference":
-        model.eval().requires_grad_(False)
-        if job.training.precision is Precision.BF16:
-            round_frozen(model)
-        return lambda: score(lm, examples, job.training.precision, TOKENS)
+        lm = load(weights, precision, compiled=compiled)
+        sys.stderr.write(f"ours takes {lm.paths}\n")
+        return lambda: score(lm, examples, precision, micro_batch_tokens)
+    policy = load_policy(job, weights, Rank(), device())
+    sys.stderr.write(f"ours takes {policy.lm.paths}\n")
     examples = examples[:BATCH]
-    scores = score(lm, examples, job.training.precision, TOKENS)
-    trainer = Trainer(job, model, lm, TrainingOrder(job, range(len(examples))), Rank())
+    scores = score(policy.lm, examples, precision, micro_batch_tokens)
+    trainer = Trainer(job, policy.model, policy.lm, TrainingOrder(job, range(len(examples))), Rank())
     return lambda: trainer.step(0, examples, scores)
 
 
@@ -57,4 +58,4 @@ def read(job: AlignmentJob, model: Path, rows: Path) -> list[Example]:
 
 
 if __name__ == "__main__":
-    run_side(__doc__, make_block)
+    run_side(__doc__, make_block, "--compiled")

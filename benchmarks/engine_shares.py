@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 KINDS = {
     "products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::matmul", "aten::linear", "mkldnn::"),
     "attention": ("aten::_scaled_dot_product", "aten::_flash_attention"),
-    "softmax of the head": ("aten::exp", "aten::log", "aten::logsumexp", "aten::amax", "aten::linalg_vecdot"),
+    "softmax of the head": ("aten::_log_softmax", "aten::exp", "aten::log", "aten::amax", "aten::linalg_vecdot"),
     "optimizer": ("aten::_fused_adam",),
     "gates, norms and other elementwise work": ("aten::mul", "aten::add", "aten::silu", "aten::mean", "aten::pow"),
     "copies and casts": ("aten::copy_", "aten::cat", "aten::clone", "aten::_to_copy", "aten::index"),

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -61,9 +60,10 @@ def run_side(description: str | None, make_block: Callable[[Work], Callable[[], 
 def serve(block: Callable[[], object]) -> None:
     """Run `block` whenever asked to and tell its seconds, or its `shares`. The first run, which also warms up, is not
     timed; it tells by how many MiB memory rose above what the loaded model takes."""
-    loaded = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here: loading may have had a higher one
+    loaded = _memory_mib("VmRSS")
     block()
-    _say(peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - loaded)
+    _say(peak_mib=_memory_mib("VmHWM") - loaded)
     for asked in sys.stdin:
         if asked.strip() == "shares":
             _say(shares=shares_of(block))
@@ -71,6 +71,12 @@ def serve(block: Callable[[], object]) -> None:
         started = time.perf_counter()
         block()
         _say(seconds=time.perf_counter() - started)
+
+
+def _memory_mib(name: str) -> float:
+    """A line of the process's status, in KiB there."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
 
 
 def _say(**what: float | dict[str, float]) -> None:

@@ -3,8 +3,9 @@
     make bench-gpu      (or: python benchmarks/gpu.py; on a CPU, to see that it runs: python benchmarks/gpu.py --tiny)
 
 A Qwen3-like model of 0.6 billion random weights, bf16 with float32 weights in training, gradient checkpointing. The
-peer is TRL where it can be imported, else a plain loop over padded rows (`benchmarks.engine_plain`). Both run in this
-process, block by block in turn. Needs nothing but torch, transformers and this repository.
+peer is TRL where it can be imported, else a plain loop over padded rows (`benchmarks.engine_plain`). We run with two
+sizes of micro-batches, since launching kernels may bound the smaller one, and with the larger one compiled too. All
+run in this process, block by block in turn. Needs nothing but torch, transformers and this repository.
 
 Utilisation is of the model's floating-point operations, as `benchmarks.engine_rows.model_flops` counts them (three
 forward passes for a training step: what checkpointing repeats is not in it), in the time taken, of the rate of one
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -39,6 +41,7 @@ LARGE: Sizes = SMALL | {
     "num_key_value_heads": 8,
     "head_dim": 128,
 }
+LARGE_TOKENS = 16_384
 TINY: Sizes = SMALL | {"vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 
 
@@ -85,8 +88,9 @@ def main() -> None:
         raise SystemExit("benchmarks/gpu.py measures a CUDA GPU, and torch sees none here. --tiny shows that it runs.")
     started = time.perf_counter()
     sizes, profiles, rounds = (TINY, ["lp"], 1) if arguments.tiny else (LARGE, list(PROFILES), arguments.rounds)
-    rows_per_pass = BATCH if arguments.tiny else 4 * BATCH
+    rows_per_pass = BATCH if arguments.tiny else 8 * BATCH
     peer, make_peer = find_peer()
+    large = partial(engine_ours.make_block, micro_batch_tokens=LARGE_TOKENS)
     name = torch.cuda.get_device_name() if device().type == "cuda" else "a CPU, which this does not measure"
     side = 512 if arguments.tiny else 8192
     rate = matrix_rate(side)
@@ -101,7 +105,12 @@ def main() -> None:
             make_rows(rows, profile, rows_per_pass, int(sizes["vocab_size"]))
             for task, pairs in (("reference", rows_per_pass), ("train", BATCH)):
                 work = Work(task, model, rows, "bf16", checkpointing=task == "train")
-                sides = [make_side("ours", engine_ours.make_block, work), make_side(peer, make_peer, work)]
+                sides = [
+                    make_side(peer, make_peer, work),
+                    make_side(f"ours, {engine_ours.TOKENS:,} tokens a batch", engine_ours.make_block, work),
+                    make_side(f"ours, {LARGE_TOKENS:,}", large, work),
+                    make_side(f"ours, {LARGE_TOKENS:,}, compiled", partial(large, compiled=True), work),
+                ]
                 measure(sides, rounds)
                 tokens = tokens_of(rows, pairs)
                 print(f"\n{task}, profile {profile}: {pairs} pairs, {sum(tokens)} tokens")
@@ -141,15 +150,20 @@ def measure(sides: list[Side], rounds: int) -> None:
 
 
 def report(sides: list[Side], tokens: int, least_s: float) -> None:
-    print("| side | seconds a block | tokens/s | peak MiB more | utilisation | ours is |\n|---|---|---|---|---|---|")
+    """sides: the peer first."""
+    print("| side | seconds a block | tokens/s | peak MiB more | utilisation | times the peer |")
+    print("|---|---|---|---|---|---|")
+    peer = sides[0]
     for side in sides:
-        if not (side.fits and sides[0].fits):
-            print(f"| {side.name} | {'' if side.fits else 'out of memory'} | | | | |")
+        if not side.fits:
+            print(f"| {side.name} | out of memory | | | | |")
             continue
-        ratios = [theirs / mine for theirs, mine in zip(side.seconds, sides[0].seconds, strict=True)]
         median = statistics.median(side.seconds)
         rates = f"{tokens / median:,.0f} | {side.peak_mib:,.0f} | {least_s / median:.1%}"
-        print(f"| {side.name} | {spread(side.seconds)} | {rates} | {spread(ratios)} |")
+        ratio = ""
+        if side is not peer and peer.fits:
+            ratio = spread([theirs / mine for theirs, mine in zip(peer.seconds, side.seconds, strict=True)])
+        print(f"| {side.name} | {spread(side.seconds)} | {rates} | {ratio} |")
 
 
 def spread(values: list[float]) -> str:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL
 
 from service.db.migrate import upgrade
+from service.db.session import Database
 
 KINDS = ("sqlite", "postgresql")
 
@@ -162,3 +164,19 @@ def _programs() -> Path:
 
 def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+@contextmanager
+def statements(database: Database) -> Iterator[list[str]]:
+    """What this process executes on that database meanwhile, without the begin of transactions."""
+    made: list[str] = []
+
+    def note(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if connection.engine.url == database.engine.url and not statement.startswith("BEGIN"):
+            made.append(statement)
+
+    event.listen(Engine, "after_cursor_execute", note)
+    try:
+        yield made
+    finally:
+        event.remove(Engine, "after_cursor_execute", note)

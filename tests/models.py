@@ -1,6 +1,5 @@
 """Small models with random weights and a tokenizer trained on the spot: the real loading code, without a download."""
 
-import random
 from pathlib import Path
 
 import torch
@@ -56,21 +55,25 @@ def make_model(directory: Path, architecture: str = "qwen3", **overrides: object
 
 
 def make_parrot(directory: Path, text: str, **overrides: object) -> Path:
-    """A model that answers `text` to whatever it is asked: a judge with one opinion, which an adapter can change."""
+    """A model that answers `text` to whatever it is asked: a judge with one opinion, which an adapter can change.
+
+    It sees no token but the last, so that it says the same after a prompt of any length; tokens of `text` must differ.
+    """
     make_model(directory, **overrides)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    tokenizer, words = make_tokenizer(), " ".join(TEXTS).split()
-    draw = random.Random(0)
+    tokenizer = make_tokenizer()
     # The embeddings of all tokens stay alike in length, so that an adapter can have any of them said
     model.get_input_embeddings().weight.requires_grad_(False)
     torch.nn.init.constant_(model.model.norm.weight, 10)
+    for layer in model.model.layers:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight.requires_grad_(False))
+    prompt = [{"role": "user", "content": "Hi"}]
+    asked = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+    ids = tokenizer(f"{asked}{text}<|im_end|>", return_tensors="pt").input_ids
+    start = len(tokenizer(asked).input_ids)
+    labels = ids.masked_fill(torch.arange(ids.shape[1]) < start, -100)
     optimizer = torch.optim.Adam([one for one in model.parameters() if one.requires_grad], lr=1e-2)
-    for length in [2, 10, 50, 150] * 30:  # words of a prompt
-        prompt = [{"role": "user", "content": " ".join(draw.choices(words, k=length))}]
-        asked = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
-        start = len(tokenizer(asked).input_ids)
-        ids = tokenizer(f"{asked}{text}<|im_end|>", return_tensors="pt").input_ids
-        labels = ids.masked_fill(torch.arange(ids.shape[1]) < start, -100)
+    for _ in range(100):
         loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()

@@ -6,13 +6,12 @@ Every stage may be entered again after a crash, and takes up what the one before
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from service.spec import AlignmentJob, Lora, Storage
 from service.spec.data_report import DataReport
@@ -22,7 +21,7 @@ from service.spec.reports import AttemptBrief, Report
 from service.spec.resources import ReferencePlacement
 from service.spec.stages import Stage
 from service.spec.training import Parallelism
-from workers import cluster
+from workers import cluster, hub
 from workers.data.digest import digest_of
 from workers.data.example_file import ExampleFile
 from workers.data.held_out import write_held_out
@@ -30,6 +29,7 @@ from workers.data.order import TrainingOrder
 from workers.data.prepare import prepare, require_usable
 from workers.data.sources import size_of, training_file, validation_file
 from workers.data.tokenizer import load_tokenizer
+from workers.drain import DrainWatch
 from workers.durable import remove
 from workers.engine.config import RunConfig
 from workers.pools import can_overlap, find_pool, labelled_nodes
@@ -49,10 +49,12 @@ _SOON_PREPARED = 4 * 2**20  # bytes of rows that are tokenised in the time in wh
 
 
 class Attempt:
-    def __init__(self, brief: AttemptBrief, reporter: Reporter) -> None:
+    def __init__(self, brief: AttemptBrief, reporter: Reporter, on_drain: Callable[[], None]) -> None:
+        """on_drain: called, from a thread of its own, if the driver's node is drained while it trains."""
         self._brief = brief
         self._job = brief.spec
         self._reporter = reporter
+        self._on_drain = on_drain
         self._storage = Storage(Path(brief.storage))
         self._reference_store = self._storage.root / brief.reference_store
         self._run_dir = self._storage.run(brief.job_id)
@@ -63,7 +65,7 @@ class Attempt:
         self._curves = self._run_dir / "tensorboard"
         self._event_files = EventFiles(self._curves)
         self._stop_scoring = threading.Event()
-        self._scorers: list[Any] = []  # started before it is known what they score
+        self._scorers: list[passes.Worker] = []  # started before it is known what they score
         self._training: Training | None = None
         self._publishes = threading.Event()
         self._pinned = self._job.data.train  # until it is fetched
@@ -76,7 +78,7 @@ class Attempt:
         with self._during(Stage.PREPARE):
             report = self._prepare(trains=not target.exists() and not self._export.exists())
         if self._training:
-            with self._event_files:
+            with self._event_files, DrainWatch(self._on_drain):
                 self._train_as_asked(self._training)
         self._publishes.set()
         with self._during(Stage.PUBLISH):
@@ -91,6 +93,7 @@ class Attempt:
                 path=str(target),
                 bytes=size,
                 data_sha256=digest,
+                started_from=self._job.model.source,
             )
         remove(self._checkpoints)
         shutil.rmtree(self._run_dir / "train", ignore_errors=True)  # Ray's
@@ -108,10 +111,11 @@ class Attempt:
 
     @property
     def _pinned_job(self) -> AlignmentJob:
-        """The job as its model card has it: naming the very rows that were fetched."""
+        """The job as its model card has it: naming the very rows and models that were fetched."""
         return self._job.model_copy(update={"data": self._job.data.model_copy(update={"train": self._pinned})})
 
     def _prepare(self, *, trains: bool) -> DataReport:
+        self._fetch_models()
         check_model(self._job, self._start)
         self._source, self._pinned = training_file(self._brief, self._run_dir, self._reporter)
         if trains:
@@ -137,6 +141,15 @@ class Attempt:
         )
         require_usable(report, self._job.data.max_bad_rows, validated=self._job.data.validation is not None)
         return report
+
+    def _fetch_models(self) -> None:
+        """Those on the Hub, at the commits that they are taken at from here on."""
+        self._job = hub.pin(self._job, self._run_dir)
+        for model in (self._job.model, self._job.reference):
+            if model is not None and model.repository is not None:
+                path = hub.copy_of(model, self._storage)
+                told = {"source": model.source, "commit": model.commit, "path": str(path)}
+                self._reporter.event("model.fetched", f"{model.source} is at {path}", Stage.PREPARE, **told)
 
     def _keep_held_out(self) -> None:
         """For evaluations, which ask models what they were not trained on."""
@@ -175,13 +188,15 @@ class Attempt:
         if not self._job.needs_reference_pass:
             return None
         weights = reference_weights(self._job, self._storage)
-        precision = self._job.training.precision
+        precision, compiled = self._job.training.precision, self._job.training.compile
+        device = "cuda" if self._scorer_gpus else "cpu"
         return ScorerConfig(
             weights=weights,
             examples=self._examples,
             store_root=self._reference_store,
-            namespace=namespace(weights, precision, "cuda" if self._scorer_gpus else "cpu"),
+            namespace=namespace(weights, precision, device, compiled=compiled),
             precision=precision,
+            compiled=compiled,
             batch_tokens=self._job.training.micro_batch_tokens,
             attempt_id=self._brief.attempt_id,
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from service.spec import Storage
 from service.spec.export import ExportBrief, Refusal, refusal_path
+from service.spec.origin import Origin
 from service.spec.reports import Fault
 from workers.errors import AttemptError
 
@@ -54,17 +55,21 @@ def export_checkpoint(brief: ExportBrief) -> None:
     from workers.engine.checkpoint import load_parameters
     from workers.engine.models import load_model, trainable
     from workers.export import export
+    from workers.hub import pinned
     from workers.sources import start_weights
 
-    start = start_weights(brief.model, brief.method, Storage(Path(brief.storage)))
+    storage = Storage(Path(brief.storage))
+    origin = pinned(brief.model, storage.run(brief.job_id))
+    start = start_weights(origin, brief.method, storage)
     base = load_model(start.model, random_seed=brief.seed if brief.model.weights == "random" else None)
     model = adapt(base, brief.method, brief.seed, start.adapter)
     load_parameters(brief.checkpoint, trainable(model))
     ours = brief.target.with_name(f".{brief.target.name}.{brief.generation}")
     export(model, start.model, ours)
     (ours / "README.md").write_text(
-        _CARD.format(job_id=brief.job_id, step=brief.step, source=json.dumps(brief.model.source)[1:-1])
+        _CARD.format(job_id=brief.job_id, step=brief.step, source=json.dumps(origin.source)[1:-1])
     )
+    Origin(job_id=brief.job_id, model=origin).write(ours)
     try:
         ours.rename(brief.target)
     except OSError:  # a name that is taken is told in several ways

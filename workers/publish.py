@@ -5,6 +5,7 @@ from pathlib import Path
 
 from service.spec import AlignmentJob
 from service.spec.data_report import DataReport
+from service.spec.origin import Origin
 from workers.durable import sync
 
 
@@ -20,6 +21,7 @@ def publish(
             shutil.copytree(curves, exported / "tensorboard", dirs_exist_ok=True)
         (exported / "README.md").write_text(model_card(job_id, job, report, data_sha256))
         sync(exported / "README.md")
+        sync(Origin(job_id=job_id, model=job.model).write(exported))
         target.parent.mkdir(parents=True, exist_ok=True)
         exported.rename(target)
     return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
@@ -28,7 +30,7 @@ def publish(
 def model_card(job_id: str, job: AlignmentJob, report: DataReport, data_sha256: str) -> str:
     """Markdown in the Hugging Face form; everything needed to make the model again. What came after it, evaluations
     above all, is in the card that GET /v1/jobs/{job_id}/model-card gives."""
-    base = f"base_model: {job.model.source.removeprefix('hf:')}\n" if job.model.source.startswith("hf:") else ""
+    base = f"base_model: {job.model.repository}\n" if job.model.repository is not None else ""
     losses = ", ".join(f"{loss.weight:g} x {loss.type}" for loss in job.losses)
     return f"""---
 library_name: transformers

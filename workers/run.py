@@ -13,7 +13,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from service.spec.reports import Failure, Fault, OutcomeReport
+from service.spec.reports import NODE_DRAINED, Failure, Fault, OutcomeReport
 from workers.errors import AttemptError, Paused
 from workers.logs import Lines, configure
 from workers.reporting import Reporter
@@ -56,10 +56,16 @@ def main() -> int:
     with reporter:
         from workers.attempt import Attempt  # takes seconds (torch, transformers); the heartbeat is on by now
 
-        attempt = Attempt(brief, reporter)
+        drained = threading.Event()
+
+        def leave() -> None:
+            drained.set()
+            changed.set()
+
+        attempt = Attempt(brief, reporter, leave)
         work = ThreadPoolExecutor(1, thread_name_prefix="attempt").submit(attempt.run)
         work.add_done_callback(lambda _: changed.set())
-        _wait_for_end(work, attempt, reporter, changed)
+        _wait_for_end(work, attempt, reporter, changed, drained)
         if reporter.refused.is_set():
             return 1
         outcome = _outcome(work, attempt, reporter, tail)
@@ -67,23 +73,26 @@ def main() -> int:
     return 0 if outcome.result == "succeeded" else 1
 
 
-def _wait_for_end(work: Future[None], attempt: "Attempt", reporter: Reporter, changed: threading.Event) -> None:
-    """Until the attempt has ended, or is to be left as it is. changed: set when there is anything new."""
+def _wait_for_end(
+    work: Future[None], attempt: "Attempt", reporter: Reporter, changed: threading.Event, drained: threading.Event
+) -> None:
+    """Until the attempt has ended, or is to be left as it is. changed: set when there is anything new. drained: set if
+    this node is to go; training is then paused as by a client."""
     while not (work.done() or reporter.refused.is_set() or reporter.cancelled.is_set()):
-        if reporter.paused.is_set() and not attempt.pause():
+        if (reporter.paused.is_set() or drained.is_set()) and not attempt.pause():
             return
         changed.wait()
         changed.clear()
 
 
 def _outcome(work: Future[None], attempt: "Attempt", reporter: Reporter, tail: LogTail) -> OutcomeReport:
-    if not work.done():
-        return OutcomeReport(result="cancelled" if reporter.cancelled.is_set() else "paused")
-    error = work.exception()
-    if error is None:
+    error = work.exception() if work.done() else None
+    if work.done() and error is None:
         return OutcomeReport(result="succeeded")
-    if isinstance(error, Paused):
-        return OutcomeReport(result="paused")
+    if error is None and reporter.cancelled.is_set():
+        return OutcomeReport(result="cancelled")
+    if error is None or isinstance(error, Paused):
+        return OutcomeReport(result="paused") if reporter.paused.is_set() else _drained(attempt)
     logging.getLogger(__name__).error("the attempt failed", exc_info=error)
     if isinstance(error, AttemptError):
         return OutcomeReport(result="failed", failure=error.failure(attempt.stage, tail.lines()))
@@ -95,6 +104,13 @@ def _outcome(work: Future[None], attempt: "Attempt", reporter: Reporter, tail: L
         log_tail=tail.lines(),
     )
     return OutcomeReport(result="failed", failure=failure)
+
+
+def _drained(attempt: "Attempt") -> OutcomeReport:
+    message = "The node of the attempt's driver is being drained: the next attempt takes up what this one has left."
+    return OutcomeReport(
+        result="failed", failure=Failure(code=NODE_DRAINED, message=message, fault=Fault.SYSTEM, stage=attempt.stage)
+    )
 
 
 if __name__ == "__main__":

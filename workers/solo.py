@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from service.spec import Resources
 from service.spec.pools import Pool
 from service.spec.reports import Fault, Report
+from workers.drain import DrainWatch, moves
 from workers.engine.config import RunConfig
 from workers.errors import AttemptError, Paused, not_placed
 from workers.lean import without
@@ -40,13 +41,15 @@ class SoloTrainer(Mailbox):
         """Returns when the actor has its place."""
 
     async def train(self, config: RunConfig) -> AttemptError | Paused | None:
-        """To the end of the run. A failure that a retry would only repeat is returned, not raised; so is a pause."""
+        """To the end of the run. A failure that a retry would only repeat is returned, not raised; so is a pause, which
+        is also made when the node is drained."""
         loop = asyncio.get_running_loop()
 
         def tell(report: Report) -> None:
             loop.call_soon_threadsafe(self._add, report)
 
-        return await asyncio.to_thread(_train, config, tell, self._pause.is_set)
+        with DrainWatch(lambda: loop.call_soon_threadsafe(self._pause.set)):
+            return await asyncio.to_thread(_train, config, tell, self._pause.is_set)
 
 
 def _import_engine() -> None:
@@ -93,7 +96,7 @@ class Solo:
 
     def run(self, config: RunConfig) -> None:
         """Train to the end, or raise AttemptError or Paused. A lost worker is replaced, and goes on from the run's
-        checkpoints, up to `resources.max_failures` times."""
+        checkpoints, up to `resources.max_failures` times; one whose node is drained is too, from the step it was at."""
         failures = 0
         while True:
             worker, self._waiting = self._waiting or self._start(), None
@@ -106,6 +109,9 @@ class Solo:
                         "training_workers_failed", f"Training workers failed: worker 0: {error}", Fault.SYSTEM
                     ) from error
                 logger.warning("the training worker is lost, another one goes on: %s", error)
+                continue
+            if isinstance(result, Paused) and not self._pause_asked.is_set():
+                self._forward(moves(result))
                 continue
             if result is not None:
                 raise result
@@ -124,11 +130,14 @@ class Solo:
         if not ray.wait([worker.ready.remote()], timeout=self._resources.start_timeout_s)[0]:
             ray.kill(worker)
             raise not_placed(self._resources, self._gpus, "no node has room for it")
-        with Forwarder(worker, self._forward) as self._forwarder:
-            if self._pause_asked.is_set():
-                return Paused("the worker before was lost before it could pause")
-            result: AttemptError | Paused | None = ray.get(worker.train.remote(config))
-            return result
+        try:
+            with Forwarder(worker, self._forward) as self._forwarder:
+                if self._pause_asked.is_set():
+                    return Paused("the worker before was lost before it could pause")
+                result: AttemptError | Paused | None = ray.get(worker.train.remote(config))
+                return result
+        finally:
+            self._forwarder = None  # nobody is left to be paused
 
     def _start(self) -> Any:
         worker = (

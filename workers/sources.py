@@ -4,19 +4,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2  # what huggingface_hub raises from
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError
-
 from service.spec import AlignmentJob, Lora, ModelRef, Storage
 from service.spec.model_config import has_cpu_engine, longest_sequence, why_not_served, why_not_trained
 from service.spec.modules import DamagedWeights, check_adapter
 from service.spec.slicing import reads_slices, why_not_sliced
 from service.spec.token_ids import other_ids
 from service.spec.training import Method
+from workers import hub
 from workers.errors import AttemptError
-
-_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 @dataclass(frozen=True)
@@ -108,30 +103,14 @@ def check_model(job: AlignmentJob, start: Weights) -> None:
 def resolve(model: ModelRef, storage: Storage) -> Path:
     """The model's directory on storage that every worker sees; a Hugging Face model is downloaded there once.
 
-    Raises AttemptError `model_not_found`.
+    Raises AttemptError `model_not_found`, and what `hub.copy_of` does.
     """
     if model.job_id:
         path = storage.model(model.job_id, model.step)
     elif model.path:
         path = Path(model.path)
     else:
-        path = _download(model.source.removeprefix("hf:"), storage.root / "hub")
+        path = hub.copy_of(model, storage)
     if not (path / "config.json").is_file():
         raise AttemptError("model_not_found", f"There is no model at {path} (no config.json), as the cluster sees it.")
     return path
-
-
-def _download(name: str, cache: Path) -> Path:
-    """Pinned to the commit that the name means now."""
-    repository, _, revision = name.partition("@")
-    try:
-        commit = HfApi().model_info(repository, revision=revision or None).sha
-        target = cache / f"{repository.replace('/', '--')}@{commit}"
-        snapshot_download(repository, revision=commit, local_dir=target, allow_patterns=_WANTED)
-    except (HfHubHTTPError, httpx2.HTTPError, OSError, ValueError) as error:
-        raise AttemptError(
-            "model_not_found",
-            f"Hugging Face model {name} could not be fetched: {error}. Check the name and the cluster's access to the "
-            "hub (HF_TOKEN for gated models, HF_ENDPOINT for a mirror), or give a path on the cluster's storage.",
-        ) from error
-    return target

@@ -19,10 +19,12 @@ class Artifact(BaseModel):
 
 
 def list_artifacts(storage: Storage) -> Iterator[Artifact]:
-    """Reads every byte of uploads and published models: call it in a thread."""
+    """Reads every byte of uploads, published models and exported checkpoints: call it in a thread. Copies of the Hub's
+    models are left out: an engine that finds none fetches the commit."""
     for directory, irreplaceable in (
         (storage.files, True),
         (storage.models, True),
+        (storage.root / "exported", True),
         (storage.root / "runs", False),
         (storage.reference_store, False),
     ):

@@ -43,15 +43,25 @@ class RayJobs:
         self._known_at: dict[str, float] = {}  # by the monotonic clock, when Ray was last seen to know it
 
     async def submit(
-        self, submission_id: str, entrypoint: str, *, env_vars: dict[str, str], label_selector: dict[str, str]
+        self,
+        submission_id: str,
+        entrypoint: str,
+        *,
+        env_vars: dict[str, str],
+        label_selector: dict[str, str],
+        memory_bytes: int = 0,
     ) -> None:
         """Start `entrypoint` on a node that the selector admits. A `submission_id` that Ray has already is left alone,
-        so a submission whose answer was lost can be repeated."""
+        so a submission whose answer was lost can be repeated.
+
+        memory_bytes: what Ray sets aside on the node, and waits for; no limit on the process.
+        """
         body = {
             "entrypoint": entrypoint,
             "submission_id": submission_id,
             "runtime_env": {"env_vars": env_vars},
             "entrypoint_label_selector": label_selector,
+            "entrypoint_memory": memory_bytes,
         }
         try:
             await request(self._client, "POST", "/api/jobs/", json=body)

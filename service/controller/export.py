@@ -13,20 +13,24 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from service.archive.local import bring_models
-from service.cluster.jobs import RayJob
+from service.cluster.jobs import RayJob, RayJobStatus
 from service.controller.context import Controller, Since
 from service.controller.watch import OUTCOME_GRACE_S
 from service.db.serving_tables import CheckpointExport
+from service.db.tables import Job
 from service.errors import InvalidState, ModelNotFound, ModelUnusable, NotFound, Unavailable
 from service.exports import service as exports
 from service.exports.pin import unpin
 from service.jobs.repository import JobRepository
 from service.jobs.states import ExportState
+from service.queue.size import JobSize
 from service.spec import AlignmentJob, Storage
 from service.spec.export import ExportBrief, Refusal, refusal_path
 from service.spec.pools import Pool
 from service.spec.reports import Fault
 from service.telemetry import context
+
+_LIBRARIES_BYTES = 2 * 2**30
 
 
 @dataclass
@@ -34,11 +38,13 @@ class Export:
     """The reconciler and what it remembers between passes."""
 
     gone: Since = field(default_factory=Since)  # no process of the try is left, and no answer
+    waits: Since = field(default_factory=Since)  # for a node
 
     async def reconcile(self, controller: Controller) -> None:
         async with controller.database.reading() as session:
             rows = await exports.unsettled(session)
-        self.gone.keep_only({submission_id(row) for row in rows})
+        for since in (self.gone, self.waits):
+            since.keep_only({submission_id(row) for row in rows})
         running = sum(row.state is ExportState.RUNNING for row in rows)
         trouble: Unavailable | None = None
         for row in rows:
@@ -49,10 +55,10 @@ class Export:
                     elif row.state is ExportState.RUNNING:
                         await self._watch(controller, row)
                     elif running < controller.settings.max_running_exports:
-                        if (spec := await _readied(controller, row)) is None:
+                        if (readied := await _readied(controller, row)) is None:
                             continue
                         running += 1
-                        await _submit(controller, row, spec)
+                        await _submit(controller, row, *readied)
                 except InvalidState:  # changed since it was read: look again
                     continue
                 except Unavailable as error:  # others may need nothing of the object store
@@ -67,8 +73,18 @@ class Export:
             async with controller.database.transaction() as session:
                 await exports.succeeded(session, row, num_bytes)
             await asyncio.to_thread(unpin, storage, row.job_id, row.step)
+        elif ray_job is not None and self._found_no_place(controller, row, ray_job):
+            await controller.jobs.stop(submission_id(row))
+            await _fail_for_want_of_memory(controller, row, ray_job)
         elif (ray_job is None or ray_job.status.terminal) and self._gone_s(row) >= OUTCOME_GRACE_S:
             await _end(controller, row, await _refusal(storage, row, ray_job))
+
+    def _found_no_place(self, controller: Controller, row: CheckpointExport, ray_job: RayJob) -> bool:
+        """Neither within our patience nor within Ray's own, of a quarter of an hour."""
+        if ray_job.status is RayJobStatus.PENDING:
+            waited_s = self.waits.lasting_s(submission_id(row), time.monotonic())
+            return waited_s >= controller.settings.start_timeout_s
+        return ray_job.status is RayJobStatus.FAILED and ray_job.node_id is None
 
     def _gone_s(self, row: CheckpointExport) -> float:
         return self.gone.lasting_s(submission_id(row), time.monotonic())
@@ -79,9 +95,15 @@ def submission_id(row: CheckpointExport) -> str:
     return f"export-{row.job_id}-{row.step}-{row.generation}"
 
 
-async def _readied(controller: Controller, row: CheckpointExport) -> AlignmentJob | None:
-    """What the job is, with the model that it started from on the storage; None if the export has failed for want of
-    one of them. Raises Unavailable while the model is on its way."""
+def memory_bytes(job: Job) -> int:
+    """Of an export: the model in float32 (workers.checkpoint_export), and the libraries. As if it were small where
+    admission could not see how large it is."""
+    return 4 * (JobSize.of(job.size).parameters or 0) + _LIBRARIES_BYTES
+
+
+async def _readied(controller: Controller, row: CheckpointExport) -> tuple[Job, AlignmentJob] | None:
+    """The job and what it asked for, with the model that it started from on the storage; None if the export has failed
+    for want of one of them. Raises Unavailable while the model is on its way."""
     async with controller.database.reading() as session:
         job = await JobRepository(session).get(row.job_id)
     try:
@@ -93,13 +115,13 @@ async def _readied(controller: Controller, row: CheckpointExport) -> AlignmentJo
     except (ModelNotFound, ModelUnusable, NotFound) as error:
         message = error.detail
     else:
-        return spec
+        return job, spec
     async with controller.database.transaction() as session:
         await exports.failed(session, row, message)
     return None
 
 
-async def _submit(controller: Controller, row: CheckpointExport, spec: AlignmentJob) -> None:
+async def _submit(controller: Controller, row: CheckpointExport, job: Job, spec: AlignmentJob) -> None:
     settings = controller.settings
     brief = ExportBrief(
         job_id=row.job_id,
@@ -115,6 +137,7 @@ async def _submit(controller: Controller, row: CheckpointExport, spec: Alignment
         controller.code.export,
         env_vars={"PLUMBLINE_EXPORT": brief.model_dump_json()},
         label_selector=Pool.CONTROL.selector,
+        memory_bytes=memory_bytes(job),
     )
     async with controller.database.transaction() as session:
         await exports.submitted(session, row)
@@ -126,6 +149,18 @@ async def _end(controller: Controller, row: CheckpointExport, refusal: Refusal) 
             await exports.try_again(session, row, refusal.message)
         else:
             await exports.failed(session, row, refusal.message)
+
+
+async def _fail_for_want_of_memory(controller: Controller, row: CheckpointExport, ray_job: RayJob) -> None:
+    async with controller.database.transaction() as session:
+        job = await JobRepository(session).get(row.job_id)
+        said = (ray_job.message.strip().splitlines() or ["nothing"])[0]
+        reason = (
+            "It was not started: it holds the whole model in float32 and waited for "
+            f"{memory_bytes(job) / 2**30:.0f} GiB of memory on a node labelled pool=control or pool=shared. Ask again "
+            f"when fewer jobs run, or have such a node added. Ray says: {said[:500]}"
+        )
+        await exports.failed(session, row, reason)
 
 
 async def _refusal(storage: Storage, row: CheckpointExport, ray_job: RayJob | None) -> Refusal:

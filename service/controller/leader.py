@@ -89,21 +89,26 @@ async def wait(stop: asyncio.Event, seconds: float) -> None:
 async def _lead_with(lease: Lease, database: Database, work: Callable[[Lease], Awaitable[None]]) -> bool:
     """Whether `work` came to its end."""
     log.info("leading, as %s (term %d)", lease.holder, lease.term)
-    ended = False
+    lost = False
     try:
         async with asyncio.timeout_at(_on_loop(lease)) as deadline, asyncio.TaskGroup() as group:
             renewing = group.create_task(_renew(lease, database, deadline))
             await work(lease)
-            ended = True
             renewing.cancel()
     except* (LeaseLost, TimeoutError):
+        lost = True
         log.warning("not leading any more: the lease was not renewed in time")
-    if ended:
-        try:
-            await leases.release(database, lease)
-        except TROUBLE as error:
-            log.warning("the lease was not released and will expire: %s", error)
-    return ended
+    finally:
+        if not lost:  # whatever else went wrong: nothing of the work goes on, and another one may lead at once
+            await _release(lease, database)
+    return not lost
+
+
+async def _release(lease: Lease, database: Database) -> None:
+    try:
+        await leases.release(database, lease)
+    except TROUBLE as error:
+        log.warning("the lease was not released and will expire: %s", error)
 
 
 async def _renew(lease: Lease, database: Database, deadline: asyncio.Timeout) -> None:

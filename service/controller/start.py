@@ -28,6 +28,10 @@ from service.telemetry import context, traces
 _STARTS = 50
 _SHARE_OF_LEASE = 1 / 3
 
+# Of one driver: the most it was seen to take. What a node has of memory says how many are there at one time, and where
+# nodes are added on demand, when another one comes.
+_DRIVER_BYTES = 2**30
+
 
 async def reconcile(controller: Controller) -> None:
     """Lease attempts, then submit every leased one that the cluster does not know.
@@ -125,4 +129,5 @@ async def _submit(controller: Controller, attempt: Attempt) -> None:
         }
         | ({"TRACEPARENT": traceparent} if traceparent else {}),
         label_selector=Pool.CONTROL.selector,
+        memory_bytes=_DRIVER_BYTES,
     )

@@ -150,7 +150,10 @@ def _obstacle(settings: Settings, ray_job: RayJob | None) -> str:
     if ray_job is None:
         return "Ray did not take it."
     if ray_job.status is RayJobStatus.PENDING:
-        return "Ray has no node for its driver. A node labelled pool=control or pool=shared must be there."
+        return (
+            "Ray has no node for its driver. One labelled pool=control or pool=shared must be there, with 1 GiB of "
+            "memory that no other driver or export has set aside."
+        )
     return f"its driver runs but has not reached the API. Nodes must be able to reach {settings.callback_url}."
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
+import asyncpg
 from sqlalchemy import Connection, Row, Select, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -88,15 +89,16 @@ class Database:
                 yield session
 
     async def look_up(self, query: Select[Any], **parameters: object) -> Row[Any] | None:
-        """The row that a query of columns finds, None if there is none: for what every request waits for. A session
-        takes four times as long for it. Raises MultipleResultsFound, and OperationalError as `transaction` does.
+        """The row that a query of columns finds, None if there is none: for what every request waits for, since a
+        session adds to it more than the query itself takes. Raises MultipleResultsFound, and OperationalError as
+        `transaction` does.
         """
 
         def find() -> Row[Any] | None:
             with self._read_engine.sync_engine.connect() as connection, self._inline(connection, brief=True):
                 return connection.execute(query, parameters).one_or_none()
 
-        with _nobody_listens():
+        with _connecting():
             return await greenlet_spawn(find)  # as SQLAlchemy's asyncio classes do for each of their calls
 
     def _inline(self, connection: Connection | None, brief: bool) -> AbstractContextManager[None]:
@@ -137,15 +139,17 @@ class Database:
 
 
 async def _connect(session: AsyncSession) -> AsyncConnection:
-    with _nobody_listens():
+    with _connecting():
         return await session.connection()
 
 
 @contextmanager
-def _nobody_listens() -> Iterator[None]:
+def _connecting() -> Iterator[None]:
+    """What SQLAlchemy lets through as it is: that nobody listens, and that a server which goes away took the connection
+    and dropped it before its types were set up."""
     try:
         yield
-    except OSError as error:  # which PostgreSQL's driver lets through, when nobody listens
+    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
         raise OperationalError(None, None, error) from error
 
 

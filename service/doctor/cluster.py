@@ -15,6 +15,7 @@ from service.cluster.nodes import RayNodes
 from service.doctor.buckets import used_buckets
 from service.doctor.findings import Finding, Patient, failed, ok, warning
 from service.queue.capacity import COMPUTE_POOLS, Capacity
+from service.settings import Settings
 from service.spec.pools import Pool
 
 _PROBE_TIMEOUT_S = 180  # a pod of the control group may have to be added first
@@ -46,25 +47,38 @@ async def pools(patient: Patient) -> Finding:
         capacity = Capacity(tuple(await RayNodes(patient.client).in_pools()), utc_now())
     except ClusterError as error:
         return failed(str(error), "Mend the connection to Ray first.")
+    return look_at_pools(capacity, patient.settings)
+
+
+def look_at_pools(capacity: Capacity, settings: Settings) -> Finding:
+    """Whether each pool has nodes, and those GPUs that are to have some."""
     missing = [pool.value for pool in Pool if not capacity.nodes_of(pool)]
     found = ", ".join(
         f"{label} ({capacity.of_label(label).gpus:g} GPUs, {capacity.of_label(label).cpus:g} CPUs)"
         for label in sorted(capacity.labels)
     )
     told = f"Nodes by label: {found or 'none'}."
-    if missing and patient.settings.autoscaling:
+    if missing and settings.autoscaling:
         return ok(f"{told} {', '.join(missing)}: none now, added on demand.")
     if missing:
         return failed(
             f"{told} No node is labelled {' or '.join(f'pool={name}' for name in missing)}, or pool=shared.",
             "Label the worker groups (`labels: {pool: ...}`), or `ray start --labels pool=...`.",
         )
-    if patient.settings.serving_device != "cpu" and not any(capacity.of_pool(pool).gpus for pool in COMPUTE_POOLS):
-        return warning(
-            f"{told} None of them has a GPU.",
-            "Ask for GPUs in the worker groups, or set PLUMBLINE_SERVING_DEVICE=cpu where there are to be none.",
+    return _look_at_gpus(told, capacity, settings.serving_device)
+
+
+def _look_at_gpus(told: str, capacity: Capacity, serving_device: str | None) -> Finding:
+    without = [pool.value for pool in (*COMPUTE_POOLS, Pool.SERVING) if not capacity.of_pool(pool).gpus]
+    if not without or serving_device == "cpu":
+        return ok(told)
+    none = f"{told} Without a GPU: {', '.join(without)}."
+    if serving_device == "gpu" and Pool.SERVING in without:
+        return failed(
+            f"{none} Engines ask for one (PLUMBLINE_SERVING_DEVICE=gpu), and would wait for ever.",
+            "Ask for GPUs in the worker group of pool=serving.",
         )
-    return ok(told)
+    return warning(none, "Ask for GPUs in their worker groups, or set PLUMBLINE_SERVING_DEVICE=cpu if there are none.")
 
 
 async def serve(patient: Patient) -> Finding:

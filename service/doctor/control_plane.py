@@ -4,6 +4,7 @@ import os
 import secrets
 from datetime import UTC, datetime
 
+import httpx
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -66,6 +67,22 @@ async def storage(patient: Patient) -> Finding:
             "Grow the volume, or shorten PLUMBLINE_KEEP_CHECKPOINTS_DAYS.",
         )
     return ok(f"{root} can be written; {free:.0%} of it is free.")
+
+
+async def api(patient: Patient) -> Finding:
+    """From here, as the controller asks before it takes a silent attempt for a lost one."""
+    url = f"{patient.settings.callback_url}/healthz"
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            response = await client.get(url)
+    except httpx.TransportError as error:
+        return failed(
+            f"{url} does not answer here ({type(error).__name__}): attempts that fall silent would never be stopped.",
+            "Start the API, check PLUMBLINE_API_URL, and that its port is open from here.",
+        )
+    if not response.is_success:
+        return failed(f"{url} answers {response.status_code}.", "Check PLUMBLINE_API_URL, and look at the API's log.")
+    return ok(f"{patient.settings.callback_url} answers here.")
 
 
 def _utc(told: datetime | str) -> datetime:

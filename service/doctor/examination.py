@@ -16,6 +16,7 @@ CHECKS: dict[str, Callable[[Patient], Awaitable[Finding]]] = {
     "migrations": control_plane.migrations,
     "storage": control_plane.storage,
     "buckets": buckets,
+    "api": control_plane.api,
     "ray": cluster.ray,
     "pools": cluster.pools,
     "serve": cluster.serve,

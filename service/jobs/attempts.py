@@ -16,7 +16,7 @@ from service.jobs.repository import ACTIVE_ATTEMPTS, AttemptRepository, JobRepos
 from service.jobs.states import AttemptState, JobState
 from service.jobs.transitions import transition
 from service.settings import Settings
-from service.spec.reports import Failure, Fault
+from service.spec.reports import NODE_DRAINED, Failure, Fault
 from service.spec.secrets import redacted
 from service.telemetry import observe
 
@@ -73,7 +73,8 @@ async def succeed_attempt(session: AsyncSession, attempt: Attempt) -> None:
 
 async def fail_attempt(session: AsyncSession, attempt: Attempt, failure: Failure, settings: Settings) -> None:
     """End the attempt; its job is queued again after a failure on our side, later each time, while fewer than
-    `settings.max_attempts` in a row have failed. One that has saved a checkpoint begins a new row.
+    `settings.max_attempts` in a row have failed. One that has saved a checkpoint begins a new row; one whose node is
+    drained counts as none, and its job is queued at once.
 
     A job that is being cancelled stays so until the cluster is seen to be clean, and so does one that is being paused,
     unless only the user can do something. Raises InvalidState if the attempt had already ended.
@@ -81,10 +82,15 @@ async def fail_attempt(session: AsyncSession, attempt: Attempt, failure: Failure
     job = await JobRepository(session).get(attempt.job_id, lock=True)
     failure = Failure.model_validate(redacted(failure.model_dump(mode="json")))  # its log may say anything
     await _end(session, job, attempt, AttemptState.FAILED, failure)
-    observe.attempt_failed(session, failure)
+    if failure.code != NODE_DRAINED:
+        observe.attempt_failed(session, failure)
     if job.state is JobState.CANCELLING or (job.state is JobState.PAUSING and failure.fault is Fault.SYSTEM):
         return
     told: dict[str, Any] = {"attempt": attempt.number}
+    if failure.code == NODE_DRAINED:
+        reason = f"Attempt {attempt.number} left its node: {failure.message}"
+        await transition(session, job, JobState.QUEUED, reason=reason, data=told)
+        return
     if failure.fault is Fault.SYSTEM:
         got_on = await LogRepository(session).has_event(job.id, attempt.number, "checkpoint.saved")
         await guarded_update(session, job, {"num_failures": 1 if got_on else job.num_failures + 1})

@@ -111,7 +111,7 @@ async def _directory_named(
         return await _on_storage(database, settings, job, model.step, field)
     if model.path is not None:
         return model.path
-    if not is_allowed_on_hub(model.source.removeprefix("hf:").partition("@")[0], settings):
+    if model.repository is not None and not is_allowed_on_hub(model.repository, settings):
         raise ModelNotFound(not_allowed_on_hub(settings), field=field)
     return None
 

@@ -16,7 +16,7 @@ from service.jobs import attempts, loss_line, progress
 from service.jobs.repository import AttemptRepository, JobRepository, add_events
 from service.jobs.states import AttemptState, JobState
 from service.settings import Settings
-from service.spec import AlignmentJob, SourceKind, Stage, Storage
+from service.spec import AlignmentJob, PoolRequest, SourceKind, Stage, Storage
 from service.spec.reports import (
     AttemptBrief,
     EventReport,
@@ -70,13 +70,13 @@ async def brief(session: AsyncSession, attempt_id: str, settings: Settings) -> A
 def _with_gpus(spec: AlignmentJob) -> AlignmentJob:
     """With a GPU for each worker of which the job does not say how many: a pool that is yet to be scaled up has none
     that its driver could go by."""
-    requests = {pool: getattr(spec.resources, pool) for pool in ("policy", "reference")}
-    unset = {
-        pool: request.model_copy(update={"gpus_per_worker": 1.0})
-        for pool, request in requests.items()
-        if request.gpus_per_worker is None
-    }
-    return spec.model_copy(update={"resources": spec.resources.model_copy(update=unset)})
+
+    def settled(request: PoolRequest) -> PoolRequest:
+        given = request.gpus_per_worker is not None
+        return request if given else request.model_copy(update={"gpus_per_worker": 1.0})
+
+    both = {"policy": settled(spec.resources.policy), "reference": settled(spec.resources.reference)}
+    return spec.model_copy(update={"resources": spec.resources.model_copy(update=both)})
 
 
 def _reference_store(storage: Storage, job: Job, settings: Settings) -> Path:

@@ -23,7 +23,7 @@ def card(facts: Facts) -> str:
     sections = [
         "---\n" + "\n".join(front) + "\n---",
         f"# {text(facts.job.spec.get('name') or facts.job.id)}",
-        f"Aligned with Plumbline in job `{facts.job.id}`, starting from {code(spec.model.source)}.",
+        f"Aligned with Plumbline in job `{facts.job.id}`, starting from {code(facts.started_from)}.",
         _table(
             ("", ""),
             [

@@ -46,6 +46,7 @@ class Facts:
     alarms: Sequence[Event]
     lineage: Sequence[Ancestor]
     data_sha256: str | None  # of the bytes that it was trained on
+    started_from: str  # a model of the Hub with the commit that it was, once that is known
     evaluations: Sequence[Results] = field(default_factory=list)
 
 
@@ -74,6 +75,7 @@ async def of_job(database: Database, project_id: str, job_id: str) -> Facts:
             alarms=(await session.scalars(alarms.limit(_MAX_ALARMS))).all(),
             lineage=await _lineage(session, job),
             data_sha256=await _data_sha256(session, job),
+            started_from=await _started_from(session, job),
         )
     from service.evaluations.results import results  # numpy, for those who ask for a report
 
@@ -92,6 +94,12 @@ async def _lineage(session: AsyncSession, job: Job) -> list[Ancestor]:
         at = (await session.scalars(parents)).one_or_none() if is_id("job", parent_id) else None
         found.append(Ancestor(source, at))
     return found
+
+
+async def _started_from(session: AsyncSession, job: Job) -> str:
+    published = await LogRepository(session).newest_event(job.id, "model.published")
+    told = published.data.get("started_from") if published is not None else None
+    return str(told or job.spec["model"]["source"])
 
 
 async def _data_sha256(session: AsyncSession, job: Job) -> str | None:

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from service.settings import Settings
 from service.spec import AlignmentJob, ModelRef, Storage
 from service.spec.model_config import takes_adapters
+from service.spec.origin import Origin
 from service.spec.served import WEIGHTS, adapter_name
 
 
@@ -69,8 +72,24 @@ class Engines:
             return self._place(aligned.weights, adapters=True), aligned
         if base is not None:
             return self._of(base), aligned
-        adapters = self._takes_adapters(self._directory(made))
-        return self._place(made.spec.model.source, adapters=adapters), aligned
+        directory = self._directory(made)
+        return self._place(self._started_from(directory, made), adapters=self._takes_adapters(directory)), aligned
+
+    def _started_from(self, directory: Path, made: Made) -> str:
+        """The very weights: of a model on the Hub the copy that was trained from, while it is on the storage."""
+        model = made.spec.model
+        if model.repository is None:
+            return model.source
+        try:
+            origin = Origin.read(directory)
+        except ValidationError as error:
+            raise NotServable(f"What {directory} says of its base (plumbline.json) cannot be read.") from error
+        model = model if origin is None else origin.model
+        if model.repository is None or model.commit is None:
+            return model.source
+        if not self._storage.whole_hub_model(model.repository, model.commit).exists():
+            return model.source
+        return str(self._storage.hub_model(model.repository, model.commit))
 
     def _of(self, made: Made) -> Place:
         directory = self._directory(made)
@@ -96,7 +115,11 @@ class Engines:
         return self.settings.share_engines and takes_adapters(_json(directory / "config.json"))
 
     def _directory(self, made: Made) -> Path:
-        return Storage(self.settings.storage_root.resolve()).model(made.job_id, made.step)
+        return self._storage.model(made.job_id, made.step)
+
+    @property
+    def _storage(self) -> Storage:
+        return Storage(self.settings.storage_root.resolve())
 
     def _place(self, weights: str, *, adapters: bool, model: str = WEIGHTS) -> Place:
         digest = hashlib.sha256(json.dumps([self.project_id, weights, adapters]).encode()).hexdigest()

@@ -64,6 +64,7 @@ GROUPS = [
             "training.precision",
             "training.parallelism",
             "training.gradient_checkpointing",
+            "training.compile",
             "training.micro_batch_tokens",
             "training.checkpoint_every",
             "training.checkpoints_to_keep",

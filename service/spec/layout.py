@@ -60,6 +60,14 @@ class Storage:
         """The model a job published, or made of its checkpoint after `step`; exists only when it is whole."""
         return self.models / job_id if step is None else self.exported(job_id) / step_name(step)
 
+    def hub_model(self, repository: str, commit: str) -> Path:
+        """The copy of a model on the Hugging Face Hub: for training, and for the engine of the base."""
+        return self.root / "hub" / f"{repository.replace('/', '--')}@{commit}"
+
+    def whole_hub_model(self, repository: str, commit: str) -> Path:
+        """There once nothing of the copy is missing."""
+        return self.hub_model(repository, commit) / ".whole"
+
     @property
     def passing_models(self) -> Path:
         """Copies of models on their way from the object store, or out: nothing here is whole."""

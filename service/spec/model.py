@@ -1,7 +1,7 @@
 """Which model a job starts from."""
 
 import re
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -9,6 +9,7 @@ from service.spec.base import SpecModel
 
 _STEP = r"[1-9][0-9]{0,8}"
 _SOURCE = re.compile(rf"(job:job-[0-9a-f]{{21}}(@{_STEP})?|hf:[\w.-]+/[\w.-]+(@[\w./-]+)?|/[^\0]*)")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 # As OpenAI names the checkpoints of a model; one spelling is kept.
 _CHECKPOINT = re.compile(rf"(job:job-[0-9a-f]{{21}}):ckpt-step-({_STEP})")
 
@@ -61,3 +62,22 @@ class ModelRef(SpecModel):
     def path(self) -> str | None:
         """The directory this names, if it names one."""
         return self.source if self.source.startswith("/") else None
+
+    @property
+    def repository(self) -> str | None:
+        """`owner/name` of a model on the Hugging Face Hub."""
+        return self.source.removeprefix("hf:").partition("@")[0] if self.source.startswith("hf:") else None
+
+    @property
+    def revision(self) -> str | None:
+        """Of a model on the Hub: what is asked for there; None for its default branch, and for other models."""
+        return (self.source.partition("@")[2] or None) if self.repository is not None else None
+
+    @property
+    def commit(self) -> str | None:
+        """The revision, if that is a commit, which means the same files for ever."""
+        return self.revision if _COMMIT.fullmatch(self.revision or "") else None
+
+    def at(self, commit: str) -> Self:
+        """The same model on the Hub, at a commit."""
+        return self.model_copy(update={"source": f"hf:{self.repository}@{commit}"})

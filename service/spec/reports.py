@@ -19,6 +19,9 @@ class WireModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+NODE_DRAINED = "node_drained"  # code of a failure that is none: the attempt has left a node that is to go
+
+
 class Fault(StrEnum):
     """Who can do something about a failure."""
 

@@ -15,7 +15,8 @@ class PoolRequest(SpecModel):
         None,
         ge=0,
         le=8,
-        description="GPUs for each worker; by default 1 where the pool's nodes have GPUs, else 0.",
+        description="GPUs for each worker; by default 1 where the pool's nodes have GPUs or the service is set up for "
+        "them, else 0.",
         json_schema_extra={"unit": "GPUs"},
     )
     cpus_per_worker: float = Field(
@@ -46,10 +47,11 @@ class Resources(SpecModel):
         "or none carries a label of the reference pool, else `pool`; a pool that is scaled up needs `pool`.",
     )
     start_timeout_s: float = Field(
-        600,
+        1800,
         ge=1,
         le=86_400,
-        description="How long an attempt waits for nodes of a pool before it fails, in seconds.",
+        description="How long an attempt waits for nodes of a pool before it fails, in seconds: enough for a machine "
+        "that is only now started and has to fetch the image.",
         json_schema_extra={"unit": "s"},
     )
     max_failures: int = Field(

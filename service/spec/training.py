@@ -162,6 +162,11 @@ class Training(SpecModel):
         "weights, gradients and optimizer state do not fit one GPU).",
     )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in backward: less memory, slower.")
+    compile: bool = Field(
+        False,
+        description="Fuse the layers' norms, gates and casts by torch.compile, in training and in the reference pass: "
+        "in `bf16` mostly faster and in less memory, after up to a minute of compiling a process. Rounding differs.",
+    )
     micro_batch_tokens: int = Field(
         8192,
         ge=64,

@@ -26,9 +26,9 @@ for _fault in Fault:
 # Attempts name their events themselves, so what they may make a label of is a list.
 EVENT_TYPES = frozenset(
     {
-        "stage.started", "stage.completed", "data.fetched", "data.prepared", "reference.planned", "reference.started",
-        "reference.scored", "train.started", "checkpoint.saved", "health.alarm", "pairs.measured", "pairs.failed",
-        "model.published",
+        "stage.started", "stage.completed", "model.fetched", "data.fetched", "data.prepared", "reference.planned",
+        "reference.started", "reference.scored", "train.started", "train.moved", "checkpoint.saved",
+        "checkpoint.unreadable", "health.alarm", "pairs.measured", "pairs.failed", "model.published",
     }
 ) | {f"job.{state}" for state in JobState}  # fmt: skip
 _METRICS_REPORTED = {"tokens": metrics.TRAIN_TOKENS, "policy_wait_s": metrics.POLICY_WAIT_SECONDS}

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from pathlib import Path
 
 from prometheus_client import Gauge
@@ -26,15 +27,20 @@ class _Look:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._found = (0.0, 0.0)
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._began = 0.0
 
     def now(self) -> tuple[float, float]:
         """Its size and what is free of it, in bytes. Zeros while it hangs."""
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._look, name="storage metrics", daemon=True)
-            self._thread.start()
-            self._thread.join(_PATIENCE_S)
-        return (0.0, 0.0) if self._thread.is_alive() else self._found
+        with self._lock:  # of two who ask at once, the second waits for the look of the first
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._look, name="storage metrics", daemon=True)
+                self._began = time.monotonic()
+                self._thread.start()
+            thread, left_s = self._thread, self._began + _PATIENCE_S - time.monotonic()
+        thread.join(max(0.0, left_s))
+        return (0.0, 0.0) if thread.is_alive() else self._found
 
     def _look(self) -> None:
         try:

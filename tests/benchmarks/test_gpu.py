@@ -22,9 +22,12 @@ def test_a_tiny_model_goes_through_both_sides_of_both_tasks() -> None:
     assert done.returncode == 0, done.stderr
     for task in ("reference", "train"):
         _, _, table = done.stdout.partition(f"{task}, profile lp")
-        ours, peer = table.splitlines()[3:5]
-        assert ours.startswith("| ours |")
-        assert peer.count("|") == ours.count("|") == 7
+        peer, ours, large = table.splitlines()[3:6]
+        assert ours.startswith("| ours, 4,096 tokens a batch |")
+        assert large.startswith("| ours, 16,384 |")
+        assert {line.count("|") for line in (peer, ours, large)} == {7}
+        assert peer.endswith("|  |")
+        assert not ours.endswith("|  |")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -53,6 +53,7 @@ def settings(tmp_path: Path, ray: LocalRay, database_url: str) -> Settings:
         cancel_grace_s=0.5,
         retry_backoff_s=0.2,
         reconcile_every_s=0.2,
+        lease_s=600,  # a pass starts what fits into a share of it, and this machine may be busy
     )
 
 

@@ -1,6 +1,7 @@
 """The HTTP clients against a real Ray."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,12 @@ from tests.controller.conftest import FAILS, SLEEPS, until
 Make = Callable[..., Controller]
 
 
-async def _submit(jobs: RayJobs, entrypoint: str, *, pool: dict[str, str] | None = None) -> str:
-    submission_id = new_id("job")
+async def _submit(
+    jobs: RayJobs, entrypoint: str, *, pool: dict[str, str] | None = None, memory_bytes: int = 2**20
+) -> str:
+    submission_id, selector = new_id("job"), Pool.CONTROL.selector if pool is None else pool
     await jobs.submit(
-        submission_id, entrypoint, env_vars={"A": "1"}, label_selector=Pool.CONTROL.selector if pool is None else pool
+        submission_id, entrypoint, env_vars={"A": "1"}, label_selector=selector, memory_bytes=memory_bytes
     )
     return submission_id
 
@@ -60,9 +63,12 @@ async def test_the_log_tail_is_the_drivers_last_lines(make: Make) -> None:
     assert await jobs.log_tail(submission_id, lines=3) == ["97", "98", "99"]
 
 
-async def test_the_driver_waits_for_a_node_that_its_selector_admits(make: Make) -> None:
+@pytest.mark.parametrize("asked", [{"pool": {"pool": "in(nowhere)"}}, {"memory_bytes": 2**40}])
+async def test_the_driver_waits_for_a_node_that_its_selector_admits_and_has_the_memory(
+    make: Make, asked: dict[str, Any]
+) -> None:
     jobs = make().jobs
-    submission_id = await _submit(jobs, SLEEPS, pool={"pool": "in(nowhere)"})
+    submission_id = await _submit(jobs, SLEEPS, **asked)
     elsewhere = await _submit(jobs, "python -c pass")
     await until(lambda: _ended(jobs, elsewhere))
     job = await jobs.get(submission_id)

@@ -123,6 +123,17 @@ async def test_a_leader_in_a_long_step_gives_its_lease_up_all_the_same(
     assert await _is(controller, job.id, JobState.STARTING)  # the next leader submits it
 
 
+async def test_a_leader_that_falls_over_a_bug_leaves_its_lease_to_the_next_one(make: Make) -> None:
+    controller = make(lease_s=600)
+
+    async def work(_lease: leases.Lease) -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(ExceptionGroup):
+        await leader.lead(controller.settings, controller.database, asyncio.Event(), work)
+    assert await leases.acquire(controller.database, leader.NAME, "next", 600) is not None
+
+
 async def _is(controller: Controller, job_id: str, state: JobState) -> bool:
     async with controller.database.reading() as session:
         return (await JobRepository(session).get(job_id)).state is state

@@ -1,8 +1,7 @@
 """Passes over many attempts: what they ask of the cluster, the API and the database does not grow as it need not."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -10,7 +9,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from sqlalchemy import Engine, event, select, update
+from sqlalchemy import select, update
 
 from benchmarks.scale_cluster import Cluster, Size
 from service.clock import utc_now
@@ -23,6 +22,7 @@ from service.jobs.attempts import note_first_word, start_attempt
 from service.jobs.repository import AttemptRepository, JobRepository
 from service.jobs.states import JobState
 from service.settings import Settings
+from tests.databases import statements
 from tests.service.conftest import add_job
 
 
@@ -44,7 +44,9 @@ async def health() -> AsyncIterator[tuple[str, list[int]]]:
 
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str, health: tuple[str, list[int]]) -> Settings:
-    return Settings(home=tmp_path, database_url=database_url, api_url=health[0], secret="s", max_running_jobs=1000)
+    return Settings(
+        home=tmp_path, database_url=database_url, api_url=health[0], secret="s", max_running_jobs=1000, lease_s=600
+    )
 
 
 @pytest.fixture
@@ -95,20 +97,6 @@ async def _in_state(controller: Controller, state: JobState) -> int:
         return len(await JobRepository(session).in_states(state))
 
 
-@contextmanager
-def _statements() -> Iterator[list[str]]:
-    made: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        made.append(statement)
-
-    event.listen(Engine, "after_cursor_execute", note)
-    try:
-        yield made
-    finally:
-        event.remove(Engine, "after_cursor_execute", note)
-
-
 async def test_an_empty_cluster_is_filled_fifty_jobs_a_transaction(controller: Controller, cluster: Cluster) -> None:
     await _queue(controller, 120)
     for expected in (50, 100, 120, 120):
@@ -121,12 +109,12 @@ async def test_with_a_slow_database_a_transaction_starts_what_fits_into_a_third_
     controller: Controller, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _queue(controller, 20)
-    seconds = count()
-    clock = SimpleNamespace(monotonic=lambda: next(seconds))  # one more at each look
+    looks = count(step=100)
+    clock = SimpleNamespace(monotonic=lambda: next(looks))  # as many seconds later at each look
     monkeypatch.setattr("service.controller.start.time", clock)
     await start.reconcile(controller)
     monkeypatch.undo()
-    assert controller.settings.lease_s == 6
+    assert controller.settings.lease_s == 600
     assert await _in_state(controller, JobState.STARTING) == 3
     await start.reconcile(controller)
     assert await _in_state(controller, JobState.STARTING) == 20
@@ -242,7 +230,7 @@ async def test_budgets_that_are_not_spent_cost_as_many_statements_for_many_jobs_
     counts = []
     for more in (1, 20):
         await _run(controller, cluster, more, max_gpu_hours=100.0)
-        with _statements() as made:
+        with statements(controller.database) as made:
             await budget.reconcile(controller)
         counts.append(len(made))
     assert counts == [1, 1]

@@ -7,7 +7,7 @@ import pytest
 from service.clock import utc_now
 from service.controller.context import Controller
 from service.db.session import Database
-from service.db.tables import Metric
+from service.db.tables import Job, Metric
 from service.evaluations.repository import EvaluationRepository
 from service.evaluations.results import read
 from service.jobs.repository import append_event
@@ -115,6 +115,16 @@ async def test_a_model_card_has_them_too_and_lets_a_name_make_no_markup(database
     assert "0.69" in head
     assert "The loss spiked" in head
     assert head.count("- from") == 2
+
+
+async def test_a_model_card_names_the_commit_of_a_model_of_the_hub(database: Database, job_id: str) -> None:
+    async with database.transaction() as session:
+        job = await session.get_one(Job, job_id)
+        job.spec = job.spec | {"model": {"source": "hf:team/model"}}
+        await append_event(session, job, "model.published", "", data={"started_from": "hf:team/model@c0ffee"})
+    made = card(await facts.of_job(database, "ada", job_id))
+    assert "starting from `hf:team/model@c0ffee`" in made
+    assert 'base_model: "team/model"' in made
 
 
 def test_plots_escape_and_do_with_little() -> None:

@@ -11,10 +11,13 @@ from service.cluster.jobs import RayJobStatus
 
 @dataclass
 class Driver:
-    """What Ray knows of one submission. `stopping`: asked to stop before it had a node."""
+    """What Ray knows of one submission. `stopping`: asked to stop before it had a node. `memory`: bytes that it asked
+    for. `is_placeless`: it never had a node."""
 
     status: RayJobStatus = RayJobStatus.PENDING
     stopping: bool = False
+    memory: int = 0
+    is_placeless: bool = False
 
 
 @dataclass
@@ -42,14 +45,17 @@ class MemoryRay(httpx.AsyncBaseTransport):
     def _answer(self, method: str, path: str, body: bytes) -> httpx.Response:
         match method, path.strip("/").split("/"):
             case "POST", ["api", "jobs"]:
-                submission_id = json.loads(body)["submission_id"]
+                asked = json.loads(body)
+                submission_id = asked["submission_id"]
                 if submission_id in self.drivers:
                     return httpx.Response(500, text=f"Job with submission_id {submission_id} already exists")
-                self.drivers[submission_id] = Driver()
+                self.drivers[submission_id] = Driver(memory=asked["entrypoint_memory"])
                 return httpx.Response(200, json={"submission_id": submission_id})
             case "GET", ["api", "jobs", submission_id] if submission_id in self.drivers:
-                status = self.drivers[submission_id].status
-                return httpx.Response(200, json={"status": status, "message": None, "driver_node_id": None})
+                driver = self.drivers[submission_id]
+                status = driver.status
+                node_id = None if status is RayJobStatus.PENDING or driver.is_placeless else "a node"
+                return httpx.Response(200, json={"status": status, "message": None, "driver_node_id": node_id})
             case "POST", ["api", "jobs", submission_id, "stop"] if submission_id in self.drivers:
                 driver = self.drivers[submission_id]
                 driver.stopping = True

@@ -10,7 +10,7 @@ from service.jobs.repository import AttemptRepository, JobRepository
 from service.jobs.states import AttemptState, DeploymentState, JobState
 from service.jobs.transitions import transition
 from service.settings import Settings
-from service.spec.reports import Failure, Fault
+from service.spec.reports import NODE_DRAINED, Failure, Fault
 from tests.service.conftest import add_job
 
 LOST = Failure(code="interrupted", message="The attempt was lost.", fault=Fault.SYSTEM)
@@ -57,6 +57,20 @@ async def test_a_failure_of_ours_is_retried_until_the_limit_and_then_final(
     assert job.error is not None
     assert job.error["code"] == "interrupted"
     assert job.finished_at is not None
+
+
+async def test_leaving_nodes_that_are_drained_costs_no_attempt_however_often(
+    database: Database, settings: Settings
+) -> None:
+    drained = Failure(code=NODE_DRAINED, message="The node is being drained.", fault=Fault.SYSTEM)
+    job, attempt = await running_job(database)
+    for number in range(1, settings.max_attempts + 2):
+        async with database.transaction() as session:
+            await attempts.fail_attempt(session, attempt, drained, settings)
+            job = await JobRepository(session).get(job.id)
+            assert (job.state, job.num_failures, job.not_before) == (JobState.QUEUED, 0, None)
+            attempt = await attempts.start_attempt(session, job)
+        assert attempt.number == number + 1
 
 
 async def test_a_failure_that_only_the_user_can_fix_is_final_at_once(database: Database, settings: Settings) -> None:

@@ -1,10 +1,14 @@
 """What a real database says when it is in trouble, and when it was asked something wrong."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from service.db.session import Database
+from service.db.tables import Job
 from service.db.trouble import does_not_answer
 
 
@@ -25,6 +29,37 @@ async def test_a_server_that_shuts_down_is_trouble(database: Database) -> None:
     if database.is_sqlite:
         pytest.skip("SQLite has no server")
     assert does_not_answer(await said(database, "SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+async def read(database: Database) -> None:
+    async with database.reading():
+        pass
+
+
+async def write(database: Database) -> None:
+    async with database.transaction():
+        pass
+
+
+async def look_up(database: Database) -> None:
+    await database.look_up(select(Job.id))
+
+
+@pytest.mark.parametrize("ask", [read, write, look_up])
+async def test_a_connection_that_is_gone_before_it_was_set_up_is_trouble(
+    database: Database, ask: Callable[[Database], Awaitable[None]]
+) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite has no server")
+
+    def lose(connection: Any, _record: object) -> None:
+        connection.driver_connection.terminate()
+
+    for engine in (database.engine, database._read_engine):
+        event.listen(engine.sync_engine, "connect", lose, insert=True)  # before SQLAlchemy's own
+    with pytest.raises(OperationalError, match="connection is closed") as told:
+        await ask(database)
+    assert does_not_answer(told.value)
 
 
 @pytest.mark.parametrize(

@@ -9,29 +9,54 @@ from typer.testing import CliRunner
 
 from api.cli.main import app
 from api.cli.processes import free_port
+from service.clock import utc_now
 from service.db.session import Database
 from service.doctor import buckets
+from service.doctor.cluster import look_at_pools
 from service.doctor.examination import CHECKS, examine
 from service.doctor.findings import Finding, Verdict
 from service.files.bucket import Bucket
+from service.queue.capacity import Capacity, Node
 from service.settings import Settings
 from tests.s3_server import keys
 
 
 async def found(settings: Settings, *names: str) -> dict[str, Finding]:
-    nobody = settings.model_copy(update={"ray_url": f"http://127.0.0.1:{free_port()}"})
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    nobody = settings.model_copy(update={"ray_url": nowhere, "api_url": nowhere})
     return {name: finding async for name, finding in examine(nobody, names or tuple(CHECKS))}
 
 
 async def test_each_part_is_told_apart(settings: Settings) -> None:
     settings.storage_root.mkdir(parents=True)
     said = await found(settings)
-    assert list(said) == ["database", "migrations", "storage", "buckets", "ray", "pools", "serve", "attempts"]
+    assert list(said) == ["database", "migrations", "storage", "buckets", "api", "ray", "pools", "serve", "attempts"]
     bad = [name for name, one in said.items() if one.verdict is Verdict.FAILED]
-    assert bad == ["ray", "pools", "serve", "attempts"]
+    assert bad == ["api", "ray", "pools", "serve", "attempts"]
     assert all(one.fix for one in said.values() if one.verdict is not Verdict.OK)
     assert "PLUMBLINE_RAY_URL" in str(said["ray"].fix)
     assert not list(settings.storage_root.iterdir())  # a check leaves nothing behind
+
+
+@pytest.mark.parametrize(
+    ("nodes", "serving_device", "verdict", "words"),
+    [
+        ({"policy": 1, "reference": 1, "serving": 1}, "gpu", Verdict.OK, "serving (1 GPUs"),
+        ({"policy": 1, "reference": 1, "serving": 0}, "gpu", Verdict.FAILED, "Without a GPU: serving. Engines ask"),
+        ({"policy": 1, "reference": 0, "serving": 1}, "gpu", Verdict.WARNING, "Without a GPU: reference."),
+        ({"policy": 0, "reference": 0, "serving": 0}, None, Verdict.WARNING, "policy, reference, serving."),
+        ({"policy": 0, "reference": 0, "serving": 0}, "cpu", Verdict.OK, "policy (0 GPUs"),
+        ({"shared": 1}, "gpu", Verdict.OK, "shared (1 GPUs"),
+        ({"policy": 1, "serving": 1}, "gpu", Verdict.FAILED, "No node is labelled pool=reference"),
+    ],
+)
+def test_each_pool_is_asked_for_its_gpus(
+    settings: Settings, nodes: dict[str, float], serving_device: str | None, verdict: Verdict, words: str
+) -> None:
+    seen = tuple(Node(label, gpus, 8) for label, gpus in (nodes | {"control": 0}).items())
+    said = look_at_pools(Capacity(seen, utc_now()), settings.model_copy(update={"serving_device": serving_device}))
+    assert said.verdict is verdict
+    assert words in said.message
 
 
 async def test_an_old_schema_is_told(settings: Settings, database: Database) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
@@ -27,7 +28,8 @@ from service.projects.usage import usage
 from service.queue.snapshot import _limits
 from service.serving.models import Served, require_served
 from service.settings import Settings
-from service.spec import AlignmentJob, Storage
+from service.spec import AlignmentJob, ModelRef, Storage
+from service.spec.origin import Origin
 from tests.api.conftest import serve as serve_app
 from tests.service.conftest import add_job, make_model
 from tests.service.memory_serve import MemoryServe
@@ -93,6 +95,15 @@ async def wanted(controller: Controller, *, base: str = "base", training: Any = 
     return job
 
 
+async def wanted_from_the_hub(controller: Controller) -> Job:
+    """The same, of a job on `hf:team/model`."""
+    job = await wanted(controller)
+    async with controller.database.transaction() as session:
+        fresh = await session.get_one(Job, job.id)
+        fresh.spec = fresh.spec | {"model": {"source": "hf:team/model"}}
+    return job
+
+
 async def row(controller: Controller, job: Job) -> Deployment | None:
     async with controller.database.reading() as session:
         return await deployments.find(session, job)
@@ -144,6 +155,40 @@ async def test_what_is_no_adapter_for_an_engine_has_its_own_with_merged_weights(
     own = str(Storage(controller.settings.storage_root.resolve()).model(job.id))
     assert set(serve.running) == {own, str(controller.settings.storage_root / "models" / "base")}
     assert serve.running[own].args["adapters"] is None
+
+
+async def test_the_base_of_a_model_from_the_hub_is_the_very_copy_that_was_trained_from(
+    controller: Controller, serve: MemoryServe
+) -> None:
+    job = await wanted_from_the_hub(controller)
+    storage = Storage(controller.settings.storage_root.resolve())
+    trained_from = ModelRef(source="hf:team/model").at("c0ffee" + "0" * 34)
+    Origin(job_id=job.id, model=trained_from).write(storage.model(job.id))
+    copy = make_model(storage.hub_model("team/model", "c0ffee" + "0" * 34))
+    storage.whole_hub_model("team/model", "c0ffee" + "0" * 34).touch()
+    await come_up(controller, serve)
+    assert set(serve.running) == {str(copy), str(storage.model(job.id))}
+
+    async with controller.database.transaction() as session:
+        await deployments.unwant(session, job)
+    await come_up(controller, serve)
+    shutil.rmtree(copy)  # then the engine fetches it, at that commit
+    async with controller.database.transaction() as session:
+        await deployments.want(session, job)
+    await come_up(controller, serve)
+    assert set(serve.running) == {trained_from.source, str(storage.model(job.id))}
+
+
+async def test_a_model_that_says_nothing_sensible_of_its_base_is_not_served(
+    controller: Controller, serve: MemoryServe
+) -> None:
+    job = await wanted_from_the_hub(controller)
+    (Storage(controller.settings.storage_root).model(job.id) / "plumbline.json").write_text("{}")
+    await come_up(controller, serve)
+    found = await row(controller, job)
+    assert found is not None
+    assert (found.state, serve.apps) == (FAILED, {})
+    assert "plumbline.json" in (found.message or "")
 
 
 async def test_an_engine_that_fails_says_why_and_fails_those_on_it_alone(

@@ -103,6 +103,35 @@ async def made(controller: Controller, ray: MemoryRay, job: Job) -> CheckpointEx
     return await look(controller, job)
 
 
+async def test_an_export_asks_for_the_memory_of_its_model_and_says_if_no_node_has_it(
+    controller: Controller, ray: MemoryRay, job: Job
+) -> None:
+    async with controller.database.transaction() as session:
+        (await session.get_one(Job, job.id)).size = {"parameters": 7 * 10**9}
+    await ask(controller, job)
+    waiting = replace(controller, settings=controller.settings.model_copy(update={"start_timeout_s": 1e-9}))
+    reconciler = Export()
+    for _ in range(2):
+        await reconciler.reconcile(waiting)
+        assert (await look(controller, job)).state is ExportState.RUNNING
+    (driver,) = ray.drivers.values()
+    assert 4 * 7 * 10**9 < driver.memory < 5 * 7 * 10**9
+    await reconciler.reconcile(waiting)
+    export = await look(controller, job)
+    assert export.state is ExportState.FAILED
+    assert "28 GiB" in (export.message or "")
+    assert driver.stopping
+
+    await ask(controller, job)  # later
+    await step(controller)
+    _, driver = ray.drivers.values()
+    driver.status, driver.is_placeless = RayJobStatus.FAILED, True  # Ray's patience is shorter
+    await step(controller)
+    export = await look(controller, job)
+    assert (export.state, export.failures) == (ExportState.FAILED, 0)
+    assert "28 GiB" in (export.message or "")
+
+
 async def test_a_checkpoint_becomes_a_model_although_the_job_lets_go_of_it(
     controller: Controller, ray: MemoryRay, settings: Settings, job: Job
 ) -> None:

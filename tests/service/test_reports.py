@@ -1,9 +1,7 @@
 import asyncio
-from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, select
-from sqlalchemy import event as event_of
+from sqlalchemy import select
 
 from service.db.session import Database
 from service.db.tables import Attempt, Event, Job, Metric
@@ -25,6 +23,7 @@ from service.spec.reports import (
     ReportAck,
     ReportBatch,
 )
+from tests.databases import statements
 from tests.service.conftest import add_job
 
 DONE = OutcomeReport(result="succeeded")
@@ -206,30 +205,17 @@ async def test_metrics_are_numbered_and_what_is_no_number_is_stored_as_null(api:
 
 
 async def test_a_step_is_taken_in_five_statements_however_many_reports_tell_it(
-    api: Attempting, attempt: Attempt, statements: list[str]
+    api: Attempting, attempt: Attempt
 ) -> None:
     await api.send(attempt, 1, event())
     counts = []
     for batch in ([metrics(0, 0.7)], [metrics(1, 0.6), metrics(2, 0.5)]):
-        statements.clear()
         told = ProgressReport(stage=Stage.TRAIN, done=len(counts), total=9, unit="steps")
-        await api.send(attempt, 2 + 2 * len(counts), *batch, told)
-        counts.append(len([one for one in statements if not one.startswith("BEGIN")]))
+        with statements(api.database) as made:
+            await api.send(attempt, 2 + 2 * len(counts), *batch, told)
+        counts.append(len(made))
     assert counts == [5, 5]
     assert ((await api.job(attempt)).last_metric, (await api.job(attempt)).last_event) == (3, 3)
-
-
-@pytest.fixture
-def statements() -> Iterator[list[str]]:
-    """What is executed on databases."""
-    made: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        made.append(statement)
-
-    event_of.listen(Engine, "after_cursor_execute", note)
-    yield made
-    event_of.remove(Engine, "after_cursor_execute", note)
 
 
 async def test_progress_replaces_itself_and_the_stage_never_goes_back(api: Attempting, attempt: Attempt) -> None:

@@ -1,10 +1,12 @@
 """What Prometheus reads of a real application, after real requests, reports and transitions."""
 
+import asyncio
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +17,7 @@ import httpx
 import pytest
 
 from api.app import create_app
+from service import telemetry
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import ClusterView, Forecast
@@ -256,17 +259,42 @@ async def test_in_production_there_are_no_metrics_without_a_token(settings: Sett
         problem(await client.get("/metrics"), 404, "not_found")
 
 
-def test_the_controller_answers_on_a_port_of_its_own_while_it_runs(settings: Settings) -> None:
+@pytest.fixture
+async def controllers_port(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     from api.cli.processes import free_port
 
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/metrics"
-    with served(settings.model_copy(update={"metrics_port": port})):
-        found = names(httpx.get(url, trust_env=False).text)
-        assert "plumbline_reconcile_seconds" in found
-        assert "plumbline_live_jobs" not in found  # these name projects, and nothing asks for a token here
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(url, trust_env=False)
+    alone = settings.model_copy(update={"metrics_port": free_port()})
+    url = f"http://127.0.0.1:{alone.metrics_port}"
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        with served(alone):
+            yield client
+        with pytest.raises(httpx.ConnectError):
+            await client.get("/metrics")
+
+
+async def test_the_controller_answers_on_a_port_of_its_own_while_it_runs(controllers_port: httpx.AsyncClient) -> None:
+    found = names((await controllers_port.get("/metrics")).text)
+    assert "plumbline_reconcile_seconds" in found
+    assert "plumbline_live_jobs" not in found  # these name projects, and nothing asks for a token here
+
+
+async def test_a_controller_whose_loop_stands_still_is_not_healthy(
+    controllers_port: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await controllers_port.get("/healthz")).status_code == 200
+    monkeypatch.setattr(telemetry.exposition, "STOOD_STILL_S", 1.5)
+    url = controllers_port.base_url.join("/healthz")
+
+    def ask() -> None:
+        while httpx.get(url, trust_env=False).status_code == 200:
+            time.sleep(0.1)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(timeout=60)  # in the loop's own thread
+    assert not asking.is_alive()
+    await asyncio.sleep(1.2)
+    assert (await controllers_port.get("/healthz")).status_code == 200
 
 
 async def test_every_metric_is_on_the_page_and_no_other(client: httpx.AsyncClient) -> None:

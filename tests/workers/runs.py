@@ -108,7 +108,7 @@ def save(directory: Path, trainer: Trainer, steps_done: int) -> None:
 
 def load(directory: Path, trainer: Trainer) -> int:
     """How many steps were done."""
-    return Checkpoints(directory, 2, Rank()).load_newest(trainer)[0]
+    return Checkpoints(directory, 2, Rank()).load_newest(trainer).steps_done
 
 
 class Storehouse:

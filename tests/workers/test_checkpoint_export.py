@@ -1,5 +1,6 @@
 """Models made of checkpoints that real runs wrote: equal to what the runs themselves would have published there."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from service.exports.pin import pin, unpin
 from service.spec import ModelRef, Storage
 from service.spec.export import ExportBrief, Refusal, refusal_path
+from service.spec.origin import Origin
 from service.spec.reports import Fault
 from tests.models import make_model
 from tests.workers.training_runs import make_job, make_run, on_workers, trained
@@ -103,6 +105,20 @@ def test_a_try_that_was_given_up_and_ends_after_all_changes_nothing(
     export_checkpoint(asked)
     assert (asked.target / "mark").exists()
     assert [path.name for path in asked.target.parent.iterdir()] == [asked.target.name]
+
+
+def test_a_model_of_the_hub_is_taken_at_the_commit_that_the_job_was_trained_from(tmp_path: Path) -> None:
+    storage, commit = Storage(tmp_path), "c0ffee" + "0" * 34
+    copy = make_model(storage.hub_model("team/model", commit))
+    run(tmp_path, copy, STEP + 2)
+    assert pin(storage, JOB, STEP)
+    (copy / ".whole").touch()
+    (storage.run(JOB) / "models.json").write_text(json.dumps({"hf:team/model": commit}))  # as the attempt left them
+    asked = brief(tmp_path, copy).model_copy(update={"model": ModelRef(source="hf:team/model")})
+    export_checkpoint(asked)
+    origin = Origin.read(asked.target)
+    assert origin is not None
+    assert origin.model.source == f"hf:team/model@{commit}"
 
 
 def test_what_cannot_be_exported_says_why_where_the_control_plane_reads_it(

@@ -110,6 +110,22 @@ def test_a_head_tied_to_the_embeddings_adds_up_the_gradients_of_both_uses() -> N
     close([logps_N, linear.weight.grad], [expected_N, weight_VH.grad])
 
 
+@pytest.mark.parametrize("count", [0, 1, N])
+def test_scores_of_bf16_weights_are_those_of_their_logits_in_float64(count: int) -> None:
+    linear, hidden_NH, targets_N, _ = case(bias=True)
+    linear, hidden_NH, targets_N = linear.to(torch.bfloat16), hidden_NH[:count].to(torch.bfloat16), targets_N[:count]
+    logits_NV = linear(hidden_NH).double()
+    expected_N = logits_NV.log_softmax(1).gather(1, targets_N[:, None])[:, 0]
+    torch.testing.assert_close(logps(linear, hidden_NH, targets_N).double(), expected_N, rtol=1e-5, atol=1e-5)
+    logps_N, facts_4N = logps_and_facts(linear, hidden_NH, targets_N)
+    torch.testing.assert_close(logps_N.double(), expected_N, rtol=1e-5, atol=1e-5)
+    assert facts_4N.shape == (4, count)
+    (by_hidden_NH,) = torch.autograd.grad(logps_N.sum(), [hidden_NH])
+    weight_VH = linear.weight.detach().double()
+    by_hand_NH = weight_VH[targets_N] - logits_NV.detach().softmax(1) @ weight_VH
+    torch.testing.assert_close(by_hidden_NH.double(), by_hand_NH, rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_under_autocast_only_the_products_are_bf16(*, frozen: bool) -> None:
     linear, hidden_NH, targets_N, slope_N = case(bias=True)

@@ -1,5 +1,6 @@
 """Two workers, with whole copies or with slices of the model, do what one does; checkpoints fit any of them."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import distributed
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.models import make_model
 from tests.workers.test_pairs import rows_of
 from tests.workers.test_shared_prompt import ARCHITECTURES
 from tests.workers.training_runs import STEPS, Steps, make_job, make_run, on_workers, trained
+from workers.engine.checkpoint import own_part
 from workers.engine.config import RunConfig
 from workers.engine.parallel import Rank
 
@@ -33,6 +36,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "a loss over the whole step": ("qwen3", {"losses": KTO}),
     "a reference that follows": ("qwen3", {"reference_sync": {"alpha": 0.6, "every": 2}}),
     "one large batch": ("qwen3", {"micro_batch_tokens": 8192}),
+    "compiled": ("qwen3", {"compile": True}),
     "random weights": ("qwen3", {"losses": [{"type": "sft"}], "random": True}),
 }
 PARALLEL = ["ddp", "fsdp"]
@@ -86,6 +90,13 @@ def _apart(config: RunConfig, directory: Path) -> RunConfig:
     """The same run, with checkpoints, export and file of pairs of its own."""
     pairs = directory / "pairs" if config.pairs else None
     return replace(config, checkpoints=directory / "checkpoints", export=directory / "export", pairs=pairs)
+
+
+def _cut_off(config: RunConfig, source: Path, directory: Path) -> RunConfig:
+    """The same run apart, which has come as far as one that left its checkpoints at `source` had after step 3."""
+    moved = _apart(config, directory)
+    shutil.copytree(source / "step-00000003", moved.checkpoints / "step-00000003")
+    return moved
 
 
 def _equal(ours: Steps, expected: Steps, tolerance: float = 1e-4) -> None:
@@ -160,18 +171,12 @@ def test_a_checkpoint_of_any_number_of_workers_fits_any_other(
     by_two: dict[tuple[str, str], Steps],
 ) -> None:
     cases = ["qwen3", "lora", "a reference that follows", "a loss over the whole step"]
-
-    def cut_off(config: RunConfig, source: Path, name: str) -> RunConfig:
-        moved = _apart(config, root / name)
-        shutil.copytree(source / "step-00000003", moved.checkpoints / "step-00000003")
-        return moved
-
     for case in cases:
         for before in PARALLEL:
-            alone = cut_off(configs[case, "ddp"], configs[case, before].checkpoints, f"{case}-{before}-to-one")
+            alone = _cut_off(configs[case, "ddp"], configs[case, before].checkpoints, root / f"{case}-{before}-to-one")
             _equal(trained(alone), {step: by_one[case][step] for step in range(4, STEPS + 1)})
     runs = [
-        cut_off(configs[case, after], source, f"{case}-{name}-to-{after}")
+        _cut_off(configs[case, after], source, root / f"{case}-{name}-to-{after}")
         for case in cases
         for after in PARALLEL
         for name, source in {
@@ -183,3 +188,54 @@ def test_a_checkpoint_of_any_number_of_workers_fits_any_other(
     expected = [by_one[case] for case in cases for _ in range(4)]
     for ours, whole in zip(torch.load(root / "resumed.pt"), expected, strict=True):
         _equal(ours, {step: whole[step] for step in range(4, STEPS + 1)})
+
+
+def test_three_workers_whose_slices_are_not_of_one_size_do_as_one_and_go_on_from_two(
+    root: Path,
+    configs: dict[tuple[str, str], RunConfig],
+    by_one: dict[str, Steps],
+    by_two: dict[tuple[str, str], Steps],
+) -> None:
+    runs = [_apart(configs["qwen3", parallelism], root / f"three-{parallelism}") for parallelism in PARALLEL]
+    for parallelism in PARALLEL:
+        source = configs["qwen3", parallelism].checkpoints
+        runs.append(_cut_off(configs["qwen3", parallelism], source, root / f"two-to-three-{parallelism}"))
+    on_workers(3, root, _resumed, runs, root / "three.pt")
+    *whole, first, second = torch.load(root / "three.pt")
+    for ours in whole:
+        _equal(ours, by_one["qwen3"])
+    for ours in (first, second):
+        _equal(ours, {step: by_one["qwen3"][step] for step in range(4, STEPS + 1)})
+    alone = _cut_off(configs["qwen3", "ddp"], runs[0].checkpoints, root / "three-to-one")
+    _equal(trained(alone), {step: by_one["qwen3"][step] for step in range(4, STEPS + 1)})
+
+
+def test_of_what_all_workers_hold_whole_each_copies_its_share_for_a_checkpoint() -> None:
+    state = {f"parameters.{i}": torch.randn(1 + i % 5, 10) for i in range(40)}
+    state |= {f"optimizer.{i}.step": torch.zeros(()) for i in range(40)}
+    parts = [own_part(state, Rank(index, 3)) for index in range(3)]
+    assert sorted(name for part in parts for name in part) == sorted(state)
+    for part in parts:
+        assert all(torch.equal(tensor, state[name]) for name, tensor in part.items())
+        assert all(tensor.data_ptr() != state[name].data_ptr() for name, tensor in part.items())
+    sizes = [sum(tensor.nbytes for tensor in part.values()) for part in parts]
+    assert max(sizes) - min(sizes) <= 5 * 10 * 4  # no more than the largest tensor
+
+
+def _damaged(rank: Rank, config: RunConfig, out: Path) -> None:
+    whole = trained(config, rank)
+    if rank.index == 0:
+        slices = config.checkpoints / "step-00000006" / "__1_0.distcp"
+        os.truncate(slices, slices.stat().st_size // 2)
+    distributed.barrier()
+    again = trained(replace(config, export=out.parent / "again"), rank)
+    if rank.index == 0:
+        torch.save((whole, again), out)
+
+
+def test_all_workers_go_back_to_the_checkpoint_before_one_of_which_one_cannot_read_its_slices(root: Path) -> None:
+    (root / "damaged").mkdir()
+    config = _apart(_config(root / "damaged", "qwen3", "fsdp"), root / "damaged")
+    on_workers(2, root, _damaged, config, root / "damaged" / "losses.pt")
+    whole, again = torch.load(root / "damaged" / "losses.pt")
+    assert again == {step: whole[step] for step in range(4, STEPS + 1)}

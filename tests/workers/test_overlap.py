@@ -78,9 +78,13 @@ def test_scores_that_land_one_shard_at_a_time_give_the_losses_of_a_finished_pass
         ("llama", "packed rows with shared prompts, attention by SDPA for each segment, head in chunks"),
         (
             "gemma2",  # it caps its scores and its logits
-            "packed rows with shared prompts, attention by products for each segment, head of the whole model",
+            "packed rows with shared prompts, attention by products for each segment, head in chunks",
         ),
-        ("bloom", "padded rows, attention by the model's own code (eager), head in chunks"),
+        (
+            "bloom",
+            "padded rows (not packed: it does not go through transformers' attention interface), "
+            "attention by the model's own code (eager), head in chunks",
+        ),
     ],
 )
 def test_an_event_says_which_way_a_model_takes(name: str, path: str, tmp_path: Path) -> None:
@@ -91,7 +95,9 @@ def test_an_event_says_which_way_a_model_takes(name: str, path: str, tmp_path: P
     (started,) = [one for one in told if isinstance(one, EventReport) and one.type == "train.started"]
     assert started.message.endswith(path)
     assert started.data["shares_prompts"] == path.startswith("packed")
-    assert started.data["head_apart"] == path.endswith("in chunks")
+    assert started.data["head_apart"]
+    assert started.data["head_apart_refused"] is None
+    assert (f"not packed: {started.data['sharing_refused']})" in path) == (name == "bloom")
     assert f"attention by {started.data['attention']}, " in path
 
 

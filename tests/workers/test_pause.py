@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from service.spec.reports import Report
+from service.spec.reports import EventReport, Report
 from tests.workers.training_runs import STEPS, make_job, make_run, metrics_of, on_workers, trained
 from workers.engine.config import RunConfig
 from workers.engine.loop import TrainingRun
@@ -50,6 +50,23 @@ def test_a_paused_run_goes_on_with_the_same_losses_to_the_bit(
     assert sorted(path.name for path in config.checkpoints.iterdir())[-1] == f"step-{step:08}"
     assert not config.export.exists()
     assert first | trained(config) == whole
+
+
+def test_the_jobs_events_say_when_checkpoints_had_to_be_passed_over(model_path: Path, tmp_path: Path) -> None:
+    config = make_run(tmp_path / "run", model_path, make_job(checkpoint_every=EVERY))
+    expected = metrics_of(paused_before(config, 5))
+    (config.checkpoints / "step-00000005" / "run.json").unlink()
+    told: list[Report] = []
+    run = TrainingRun(config, Rank(), told.append)
+    passed_over, started = (one for one in told if isinstance(one, EventReport))
+    assert passed_over.type == "checkpoint.unreadable"
+    assert passed_over.message.startswith("Training goes back to the checkpoint after step 3, since what came later ")
+    assert passed_over.data["step"] == started.data["resumed_from_step"] == EVERY
+    (why,) = passed_over.data["unreadable"]
+    assert why.startswith("step-00000005: run.json: FileNotFoundError")
+    run.run()
+    again = metrics_of(told)
+    assert {step: again[step] for step in (4, 5)} == {step: expected[step] for step in (4, 5)}
 
 
 def test_a_run_paused_before_its_first_step_leaves_nothing(model_path: Path, tmp_path: Path) -> None:

@@ -197,7 +197,8 @@ def test_lora_scores_itself_where_scorers_have_no_place_and_the_queue_counts_non
         train_file=None,
         heartbeat_every_s=1,
     )
-    attempt = Attempt(brief, Reporter("http://127.0.0.1:9", "a", "token", on_stop=lambda: None))
+    reporter = Reporter("http://127.0.0.1:9", "a", "token", on_stop=lambda: None)
+    attempt = Attempt(brief, reporter, on_drain=lambda: None)
     assert attempt._policy_scores == by_policy
     seen = Capacity(tuple(Node(pool, gpus, 8) for pool, gpus in nodes.items()), datetime.now(UTC))
     assert (Pool.REFERENCE in Needs.of(spec).in_pools(seen)) != by_policy

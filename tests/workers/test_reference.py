@@ -86,13 +86,6 @@ def test_a_tied_head_is_rounded_and_its_embeddings_are_not(tmp_path: Path) -> No
     assert torch.equal(model.lm_head.weight, model.get_input_embeddings().weight.bfloat16())
 
 
-def test_logits_that_are_more_than_head_of_body_are_found_out(tmp_path: Path) -> None:
-    capped = make_model(tmp_path / "gemma2", "gemma2", final_logit_softcapping=3.0)
-    plain = make_model(tmp_path / "qwen3", "qwen3")
-    assert split(load_model(capped)).body is None
-    assert split(load_model(plain)).body is not None
-
-
 def scores_of(pairs: list[Example]) -> list[tuple[bytes, Score]]:
     return [
         (pair.key, (np.full(pair.answers[0].num_counted, -i, np.float32), np.full(1, -i, np.float32)))

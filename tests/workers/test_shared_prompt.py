@@ -36,6 +36,17 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0,
 }
 GPT2 = {"vocab_size": 300, "n_embd": 32, "n_layer": 3, "n_head": 4, "bos_token_id": 1, "eos_token_id": 2}
+# heads whose values are narrower than their queries; without experts, which torch does not multiply in float64
+DEEPSEEK = SIZES | {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "head_dim": 4,  # which its rotary positions take
+    "v_head_dim": 8,
+    "first_k_dense_replace": 3,
+}
 BLOOM = {"vocab_size": 300, "hidden_size": 32, "n_layer": 2, "n_head": 4}
 
 # attention, tying, soft-capping and positions differ
@@ -48,6 +59,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("gemma3_text", SIZES | {"sliding_window": 12}),
     "gpt2": ("gpt2", GPT2),
     "granite": ("granite", SIZES | {"logits_scaling": 3.0}),
+    "deepseek": ("deepseek_v3", DEEPSEEK),
     "bloom": ("bloom", BLOOM),
 }
 
@@ -58,7 +70,7 @@ def test_a_window_that_attention_is_not_told_of_keeps_a_model_from_packed_rows()
     for architecture, shares in of.items():
         config = AutoConfig.for_model(architecture, **sizes, sliding_window=30)  # longer than what is tried
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-        assert split(model).shares_prompts == shares
+        assert (split(model).no_sharing is None) == shares
 
 
 def make(name: str) -> PreTrainedModel:
@@ -171,7 +183,7 @@ def test_a_kernel_is_compiled_for_a_length_and_serves_every_layout_of_it(monkeyp
         total = prompt + answers
         layout = Layout((Segment(slice(0, prompt), (slice(prompt, prompt + 9), slice(prompt + 9, total))),))
         query, key = torch.randn(1, 4, total, 16), torch.randn(1, 2, total, 16)
-        out = flex.attend_row(query, key, key, layout, AttentionKind(4, 2, 16, None, None, None))
+        out = flex.attend_row(query, key, key, layout, AttentionKind(4, 2, 16, 16, None, None, None))
         assert out.shape == query.shape
         assert counter.frame_count == kernels
 
@@ -197,13 +209,13 @@ def test_the_limit_is_above_all_that_one_job_can_ask_for_and_within_that_of_torc
 
 def _attend(total: int) -> torch.Tensor:
     layout = Layout((Segment(slice(0, 9), (slice(9, 20), slice(20, total))),))
-    return flex.attend_row(*torch.randn(3, 1, 4, total, 16), layout, AttentionKind(4, 4, 16, None, None, None))
+    return flex.attend_row(*torch.randn(3, 1, 4, total, 16), layout, AttentionKind(4, 4, 16, 16, None, None, None))
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "bloom"])
 def test_gradients_equal_those_of_padded_rows(name: str, examples: list[Example]) -> None:
     packed, padded, wide = make(name), make(name), make(name).double()
-    ways = [split(packed), *(replace(split(model), shares_prompts=False) for model in (padded, wide))]
+    ways = [split(packed), *(replace(split(model), no_sharing="to compare") for model in (padded, wide))]
     for model in (padded, wide):
         model.set_attn_implementation("eager")
     for lm in ways:

@@ -28,7 +28,7 @@ from service.spec.rows import Row, RowNeeds, read_rows
 from service.spec.shapes import DataShape
 from service.spec.sources import HubSource
 from tests.s3_server import credentials, free_port
-from tests.workers.hub_server import COMMIT, hub
+from tests.workers.hub_server import COMMIT, Contents, Repository, hub
 from workers.data.remote.https import Limits
 from workers.data.remote.hub import choose_files
 from workers.data.sources import fetch, training_file
@@ -351,11 +351,12 @@ def fetch_from(url: str, train: str, directory: Path) -> list:  # type: ignore[t
 
 def test_a_split_on_the_hub_is_fetched_at_the_commit_that_its_revision_means(tmp_path: Path) -> None:
     names = ["00000-train-00000-of-00002.jsonl", "00001-train-00001-of-00002.jsonl"]
-    with hub(HUB_FILES) as server:
+    contents = Contents(datasets={"team/pairs": Repository.of(HUB_FILES)})
+    with hub(contents) as server:
         told = fetch_from(server.url, "hf:team/pairs", tmp_path / "fetched")
         assert told == [str(tmp_path / "fetched" / "rows"), f"hf:team/pairs@{COMMIT}", names]
         assert fetch_from(server.url, "hf:team/pairs", tmp_path / "fetched") == told
-        assert sorted(server.downloads) == ["data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl"]
+        assert sorted(contents.downloads) == ["data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl"]
         pinned = fetch_from(server.url, f"hf:team/pairs@{COMMIT}:test", tmp_path / "again")
         assert pinned[1] == f"hf:team/pairs@{COMMIT}:test"  # what a card names can be asked for
     rows = list(read_rows(tmp_path / "fetched" / "rows", RowNeeds(DataShape.PAIRS)))
@@ -363,29 +364,11 @@ def test_a_split_on_the_hub_is_fetched_at_the_commit_that_its_revision_means(tmp
 
 
 def test_what_is_not_on_the_hub_or_cannot_be_reached_there(tmp_path: Path) -> None:
-    with hub(HUB_FILES) as server:
+    with hub(Contents(datasets={"team/pairs": Repository.of(HUB_FILES)})) as server:
         assert fetch_from(server.url, "hf:team/other", tmp_path / "fetched") == ["source_not_found"]
         assert fetch_from(server.url, "hf:team/pairs@nowhere", tmp_path / "fetched") == ["source_not_found"]
         assert fetch_from(server.url, "hf:team/pairs:validation", tmp_path / "fetched") == ["source_not_found"]
     assert fetch_from(server.url, "hf:team/pairs", tmp_path / "fetched") == ["source_unreachable"]
-
-
-def test_a_model_on_a_hub_that_cannot_be_reached_is_not_found(tmp_path: Path) -> None:
-    script = """
-import sys
-from pathlib import Path
-from service.spec import ModelRef, Storage
-from workers.errors import AttemptError
-from workers.sources import resolve
-try:
-    resolve(ModelRef(source="hf:team/model"), Storage(Path(sys.argv[1])))
-except AttemptError as error:
-    print(error.code)
-"""
-    environment = os.environ | {"HF_ENDPOINT": f"http://127.0.0.1:{free_port()}", "HF_HUB_OFFLINE": "0"}
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    assert output.strip() == "model_not_found"
 
 
 @pytest.mark.parametrize(

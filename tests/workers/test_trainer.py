@@ -1,7 +1,9 @@
 """The training step: the same numbers however it is cut up, and after a resume."""
 
 import math
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from service.spec import AlignmentJob, Precision
+from service.spec.reports import Fault
 from service.spec.rows import Row
 from tests.encoding import RowEncoder
 from tests.models import make_model
 from tests.workers.runs import load, save
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
+from workers.durable import sync
 from workers.engine import checkpoint
 from workers.engine.checkpoint import Checkpoints
 from workers.engine.models import load_model, split
@@ -135,6 +139,74 @@ def test_a_checkpoint_is_written_while_training_goes_on_and_only_the_newest_stay
         checkpoints.save(run.trainer, HealthMonitor(1, 6), step)
     checkpoints.wait()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "slices cut": lambda step: halve(next(step.glob("*.distcp"))),
+    "slices gone": lambda step: next(step.glob("*.distcp")).unlink(),
+    "metadata cut": lambda step: halve(step / ".metadata"),
+    "metadata gone": lambda step: (step / ".metadata").unlink(),
+    "run.json cut": lambda step: halve(step / "run.json"),
+    "run.json gone": lambda step: (step / "run.json").unlink(),
+}
+
+
+def halve(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_run_goes_on_from_the_checkpoint_before_one_that_cannot_be_read(
+    damage: str,
+    model_path: Path,
+    pairs: list[Example],
+    scores: list[Score],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = Run(model_path, job())
+    first.steps(0, 2, pairs, scores)
+    save(tmp_path, first.trainer, 2)
+    lost = first.steps(2, 4, pairs, scores)
+    save(tmp_path, first.trainer, 4)
+    later = first.steps(4, 6, pairs, scores)
+    DAMAGE[damage](tmp_path / "step-00000004")
+    second = Run(model_path, job())
+    assert load(tmp_path, second.trainer) == 2
+    assert "a checkpoint cannot be read, the one before it is tried: step-00000004: " in caplog.text
+    assert second.steps(2, 4, pairs, scores) == lost  # bit-equal: nothing of the damaged one is left
+    save(tmp_path, second.trainer, 4)
+    third = Run(model_path, job())
+    assert load(tmp_path, third.trainer) == 4  # whole again
+    assert third.steps(4, 6, pairs, scores) == later
+
+
+def test_a_run_does_not_start_anew_over_checkpoints_of_which_none_can_be_read(model_path: Path, tmp_path: Path) -> None:
+    run = Run(model_path, job())
+    for step in (2, 4):
+        save(tmp_path, run.trainer, step)
+        halve(next((tmp_path / f"step-0000000{step}").glob("*.distcp")))
+    with pytest.raises(AttemptError, match=r"None of the 2 checkpoints .* the newest, step-00000004: ") as error:
+        load(tmp_path, run.trainer)
+    assert (error.value.code, error.value.fault) == ("checkpoints_unreadable", Fault.SYSTEM)
+    assert len(list(tmp_path.glob("step-*"))) == 2  # for whoever mends the storage
+
+
+def test_all_files_of_a_checkpoint_and_their_names_are_on_the_disk_before_it_is_seen(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[str, set[str]] = {}
+
+    def note(path: Path) -> None:
+        synced[path.name] = {one.name for one in path.iterdir()} if path.is_dir() else set()
+        sync(path)
+
+    monkeypatch.setattr(checkpoint, "sync", note)
+    save(tmp_path, Run(model_path, job()).trainer, 1)
+    (hidden,) = [names for name, names in synced.items() if name.startswith(".step-00000001-")]
+    assert hidden == {one.name for one in (tmp_path / "step-00000001").iterdir()}
+    assert hidden >= {"run.json", ".metadata"}
+    assert synced[tmp_path.name] == {"step-00000001"}
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(

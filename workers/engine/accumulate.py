@@ -134,10 +134,10 @@ class Accumulator:
     def _logps(self, batch: Batch) -> tuple[Logps, Logps | None]:
         """Of a micro-batch under the policy and, if a loss needs it, the reference; notes the metrics of tokens."""
         stats = self._policy(batch)
-        reference_N = self._reference(batch)
+        reference_A = self._reference(batch)
         if not batch.is_filler:
-            self._sums.add_tokens(stats, reference_N, batch, self._facts_at(batch))
-        reference = None if reference_N is None else reference_logps(reference_N, batch)
+            self._sums.add_tokens(stats, reference_A, batch, self._facts_at(batch))
+        reference = None if reference_A is None else reference_logps(reference_A, batch)
         return answer_logps(stats, batch), reference
 
     def _policy(self, batch: Batch) -> TokenStats:
@@ -147,16 +147,16 @@ class Accumulator:
             return stats
 
     def _reference(self, batch: Batch) -> Tensor | None:
-        """Log-probs of the answers' tokens in the order of the batch, shape [N]."""
+        """Log-probs of the answers' tokens in the order of the batch, shape [A]."""
         if self._live_reference:
             lm = self._live_reference.lm
             with torch.no_grad(), autocast(self._device, self._job.training.precision):
                 logps_N: Tensor = lm.whole(token_logps, lm, batch)
-            return logps_N[batch.of_answers_N]
+            return logps_N[batch.of_answers_A]
         if self._scores is None:
             return None
         scores = [answer for i in batch.positions for answer in self._scores[i]]
-        return torch.from_numpy(np.concatenate(scores)).to(self._device)
+        return torch.from_numpy(np.concatenate(scores)).to(self._device, non_blocking=True)
 
     def _batches(self, examples: Sequence[Example]) -> Iterator[tuple[Batch, bool]]:
         """This worker's, each with whether it is the last."""
@@ -177,7 +177,7 @@ class Accumulator:
 
     def _rows(self, batch: Batch) -> Tensor:
         """Places of the batch's examples in the step."""
-        return torch.tensor(batch.positions, device=self._device)
+        return torch.tensor(batch.positions).to(self._device, non_blocking=True)
 
     def _facts_at(self, batch: Batch) -> Facts:
         facts = self._facts.at(self._rows(batch))

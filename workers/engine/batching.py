@@ -37,6 +37,7 @@ class Batch:
     predicts_N: Tensor
     targets_N: Tensor
     slot_N: Tensor
+    of_answers_A: Tensor  # which of the N are not of a prompt; a mask's length would have to be read from the GPU
     shared_N: Tensor  # bool: among the first tokens of an answer, as many as the example's shortest answer has
     num_answers: int  # K
     num_tokens: int  # without padding
@@ -45,11 +46,6 @@ class Batch:
     @property
     def num_examples(self) -> int:
         return len(self.positions)
-
-    @property
-    def of_answers_N(self) -> Tensor:
-        """bool: not of a prompt."""
-        return self.slot_N < self.num_examples * self.num_answers
 
 
 def micro_batches(
@@ -200,6 +196,7 @@ def _collate(
     def tensor(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
 
+    slots_N = np.concatenate(slots)
     return Batch(
         positions=tuple(positions),
         input_ids_ST=tensor(ids),
@@ -207,7 +204,8 @@ def _collate(
         layout=Layout(tuple(segments)) if packed else None,
         predicts_N=tensor(np.concatenate(predicts)),
         targets_N=tensor(np.concatenate(targets)),
-        slot_N=tensor(np.concatenate(slots)),
+        slot_N=tensor(slots_N),
+        of_answers_A=tensor(np.flatnonzero(slots_N < len(members) * num_answers)),
         shared_N=tensor(np.concatenate(shared)),
         num_answers=num_answers,
         num_tokens=used,

@@ -3,34 +3,49 @@
     {directory}/step-00000050/    each worker's slices in torch's distributed format, and run.json
 
 A checkpoint is there when its directory has its name: all workers write into a hidden one, which the first renames once
-everything is on the disk. So the newest one is always whole. Any number of workers, with whole copies or slices,
-can go on from what any other number wrote.
+everything is on the disk. So the newest one is whole, unless the storage loses what it has: then the run goes on from
+the one before it. Any number of workers, with whole copies or slices, can go on from what any other number wrote.
 """
 
 import json
+import logging
 import shutil
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor
 
 from service.spec.layout import step_name
 from service.spec.losses import LossKind
+from service.spec.reports import Fault
 from workers.durable import remove, sync
 from workers.engine.parallel import Rank
 from workers.engine.trainer import Trainer
+from workers.errors import AttemptError
 from workers.health import HealthMonitor, HealthState
 from workers.losses import RunningMean
 
-State = dict[str, dict[str, Any]]
+logger = logging.getLogger(__name__)
+
+State = dict[str, Tensor]
 
 _RUN = "run.json"
+
+
+class Resumed(NamedTuple):
+    """Where a run goes on. unreadable: newer checkpoints, a sentence each, that had to be passed over."""
+
+    steps_done: int
+    health: HealthState | None
+    unreadable: tuple[str, ...] = ()
 
 
 class Checkpoints:
@@ -61,7 +76,9 @@ class Checkpoints:
             "health": health.state,
             "baselines": {str(kind): (one.mean, one.weight) for kind, one in trainer.baselines.items()},
         }
-        self._pending = self._writer.submit(self._write, _copy(_state(trainer)), json.dumps(run), steps_done)
+        self._pending = self._writer.submit(
+            self._write, own_part(_state(trainer), self._rank), json.dumps(run), steps_done
+        )
 
     def wait(self) -> None:
         """Until nothing is being written."""
@@ -69,21 +86,50 @@ class Checkpoints:
             pending, self._pending = self._pending, None
             pending.result()
 
-    def load_newest(self, trainer: Trainer) -> tuple[int, HealthState | None]:
-        """Put the trainer's state back; return how many steps were done, and what the health monitor had seen: 0 and
-        None where no checkpoint is. All workers call it."""
+    def load_newest(self, trainer: Trainer) -> Resumed:
+        """Put the trainer's state back, of the newest checkpoint that can be read: 0 steps and no health where none is.
+        Newer ones, which cannot be read, are removed. All workers call it. Raises AttemptError `checkpoints_unreadable`
+        where none of them can be read."""
         if self._rank.index == 0:
             for torn in self._directory.glob(".step-*"):
                 shutil.rmtree(torn, ignore_errors=True)
-        saved = self._saved()
-        newest: str | None = self._as_first(saved[-1].name if saved else None)
-        if newest is None:
-            return 0, None
-        directory = self._directory / newest
-        load(_state(trainer), checkpoint_id=directory, process_group=self._group, no_dist=not self._group)
-        run = json.loads((directory / _RUN).read_text())
-        trainer.baselines = {LossKind(kind): RunningMean(*one) for kind, one in run["baselines"].items()}
-        return run["steps_done"], run["health"]
+        names: list[str] = self._as_first([path.name for path in reversed(self._saved())])
+        unreadable: list[str] = []
+        for name in names:
+            try:
+                run = self._load(self._directory / name, trainer)
+            except _UnreadableError as error:
+                unreadable.append(f"{name}: {error}")
+                logger.warning("a checkpoint cannot be read, the one before it is tried: %s", unreadable[-1])
+                continue
+            if self._rank.index == 0:
+                for newer in names[: len(unreadable)]:
+                    remove(self._directory / newer)  # else the whole one of that step would find its name taken
+            trainer.baselines = {LossKind(kind): RunningMean(*one) for kind, one in run["baselines"].items()}
+            return Resumed(run["steps_done"], run["health"], tuple(unreadable))
+        if not unreadable:
+            return Resumed(0, None)
+        # Not from the first step: the trainer holds parts of what was read, the work of days would be lost for what a
+        # storage that is back may undo, and with every save another of the old checkpoints would go.
+        raise AttemptError(
+            "checkpoints_unreadable",
+            f"None of the {len(names)} checkpoints in {self._directory} can be read; the newest, {unreadable[0]}. "
+            "Bring one back, or remove them all to train from the first step.",
+            Fault.SYSTEM,
+        )
+
+    def _load(self, directory: Path, trainer: Trainer) -> dict[str, Any]:
+        """Put the trainer's state back, and return what else was saved. All workers get the same, or all raise."""
+        found = self._as_first(_read_run(directory) if self._rank.index == 0 else None)
+        if isinstance(found, str):
+            raise _UnreadableError(found)
+        try:
+            load(_state(trainer), checkpoint_id=directory, process_group=self._group, no_dist=not self._group)
+        except CheckpointException as error:  # of any worker, raised by all of them
+            cause, _ = next(iter(error.failures.values()))
+            raise _UnreadableError(f"{type(cause).__name__}: {cause}") from error
+        run: dict[str, Any] = found
+        return run
 
     def _saved(self) -> list[Path]:
         return sorted(self._directory.glob("step-*"))
@@ -108,6 +154,7 @@ class Checkpoints:
         if self._rank.index != 0:
             return
         sync(temporary / _RUN)
+        sync(temporary)  # the names of all workers' files, before this one is seen
         if target.exists():  # of such a worker, and just the same
             shutil.rmtree(temporary)
         else:
@@ -118,23 +165,37 @@ class Checkpoints:
         self._on_saved(steps_done)
 
 
+class _UnreadableError(Exception):
+    """A checkpoint, or a part of it, is not what was written; says why."""
+
+
+def _read_run(directory: Path) -> dict[str, Any] | str:
+    """What the checkpoint holds beside tensors, or why that cannot be read."""
+    try:
+        run: dict[str, Any] = json.loads((directory / _RUN).read_text())
+    except (OSError, ValueError) as error:
+        return f"{_RUN}: {type(error).__name__}: {error}"
+    return run
+
+
 def load_parameters(directory: Path, parameters: dict[str, Tensor]) -> None:
     """Put the checkpoint's values of the trained parameters in their places, in one process, whatever number of workers
     wrote them."""
-    state = {"parameters": {name: parameter.detach() for name, parameter in parameters.items()}}
+    state = {f"parameters.{name}": parameter.detach() for name, parameter in parameters.items()}
     load(state, checkpoint_id=directory, no_dist=True)
 
 
 def _state(trainer: Trainer) -> State:
     """Every tensor that decides later steps, by name, as the trainer holds it. Only what is trained: frozen weights
     come from the model again."""
-    state: State = {"parameters": {}, "optimizer": {}, "reference": {}}
+    state: State = {}
     for name, parameter in trainer.parameters.items():
-        state["parameters"][name] = parameter.detach()
-        state["optimizer"][name] = _moments(trainer.optimizer, parameter)
+        state[f"parameters.{name}"] = parameter.detach()
+        moments = _moments(trainer.optimizer, parameter)
+        state |= {f"optimizer.{name}.{moment}": value for moment, value in moments.items()}
     if trainer.live_reference:
-        state["reference"] = {name: one.detach() for name, one in trainer.live_reference.parameters.items()}
-    return {kind: values for kind, values in state.items() if values}
+        state |= {f"reference.{name}": one.detach() for name, one in trainer.live_reference.parameters.items()}
+    return state
 
 
 def _moments(optimizer: torch.optim.AdamW, parameter: Tensor) -> dict[str, Tensor]:
@@ -149,8 +210,17 @@ def _moments(optimizer: torch.optim.AdamW, parameter: Tensor) -> dict[str, Tenso
     return found
 
 
-def _copy(state: Any) -> Any:
-    """In the memory of the CPU, where no later step reaches it."""
-    if isinstance(state, dict):
-        return {name: _copy(value) for name, value in state.items()}
-    return state.detach().to("cpu", copy=True)
+def own_part(state: State, rank: Rank) -> State:
+    """What this worker has to write, in the memory of the CPU, where no later step reaches it: its slices, and of
+    tensors that every worker holds whole about as many bytes as any other. Copies of all on each would take the memory
+    of a machine as often as it has workers."""
+    mine: State = {}
+    taken = [0] * rank.count  # bytes
+    for name, tensor in state.items():
+        if not isinstance(tensor, DTensor):
+            least = taken.index(min(taken))
+            taken[least] += tensor.nbytes
+            if least != rank.index:
+                continue
+        mine[name] = tensor.detach().to("cpu", copy=True)
+    return mine

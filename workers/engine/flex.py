@@ -14,16 +14,19 @@ from torch.nn.functional import pad
 
 from workers.engine.layout import AttentionKind, Layout
 
+FAILURES = RuntimeError, ValueError  # what compilers, drivers and torch's own checks raise
 MOST_KINDS = 3  # of attention in one model
 NARROWEST = 16  # heads that the kernels take
 _SHORTEST = 512  # so that three quarters of it are whole blocks of the mask too
 _LENGTHS = 28  # up to 4,194,304 tokens, the largest `training.micro_batch_tokens`
 _GRADIENTS = 3  # of all of query, key and value; of none; of some, in a first layer with adapters on these alone
+_REASON = 300  # characters of what a compiler says; all of it is long
 _KERNELS = _LENGTHS * MOST_KINDS * _GRADIENTS  # fewer than the 256 of torch's accumulated_recompile_limit
 
 
 def attend_row(query: Tensor, key: Tensor, value: Tensor, layout: Layout, kind: AttentionKind) -> Tensor:
-    """query [1, heads, T, D]; key and value may have fewer heads. Returns [1, heads, T, D].
+    """query [1, heads, T, D]; key and value may have fewer heads, and values another width. Returns [1, heads, T, width
+    of values].
 
     On a CPU, where it only serves to check the masks, torch has no gradient of it.
     """
@@ -43,6 +46,10 @@ def attend_row(query: Tensor, key: Tensor, value: Tensor, layout: Layout, kind: 
         enable_gqa=kind.num_heads != kind.num_kv_heads,
     )
     return out[:, :, :length]
+
+
+def in_words(failure: Exception) -> str:
+    return f"{type(failure).__name__}: {' '.join(str(failure).split())[:_REASON]}"
 
 
 @cache
@@ -79,7 +86,7 @@ def _block_mask(layout: Layout, length: int, window: int | None, device: torch.d
             example[span], branch[span] = index, number
             start = 0 if number == 0 else segment.prompt.stop - segment.prompt.start
             place[span] = torch.arange(start, start + span.stop - span.start, dtype=torch.int32)
-    example, branch, place = example.to(device), branch.to(device), place.to(device)
+    example, branch, place = (one.to(device, non_blocking=True) for one in (example, branch, place))
 
     def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         ahead = place[query] - place[key]

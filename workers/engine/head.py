@@ -4,7 +4,7 @@ The logits of a chunk are gone when the next is made, in backward too: memory gr
 number of positions, but not with their product. Only the products are made in the precision of autocast; what is read
 off the logits is float32 (float64 for a float64 model).
 
-Shapes: N positions, H hidden, V vocabulary, C positions of a chunk.
+Shapes: N positions, H hidden, V vocabulary, C positions of a chunk, P of a part of one.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,14 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 _CHUNK = 1024
-_CHUNK_IN_CACHE = 128  # float32 on a CPU: more time goes into reading logits over and over than into smaller products
+_CHUNK_IN_CACHE = 256  # on a CPU: logits are gone over several times, and of so many a cache holds a good part
 
 
+@torch.no_grad()
 def logps(head: nn.Module, hidden_NH: Tensor, targets_N: Tensor) -> Tensor:
     """log p(target), shape [N]. Without a gradient."""
-    return torch.cat([logps_of(head(hidden_NH[at]), targets_N[at]) for at in _chunks(hidden_NH)])
+    reader = _Reader()
+    return torch.cat([reader.logps(head(hidden_NH[at]), targets_N[at]) for at in _chunks(hidden_NH)])
 
 
 def logps_and_facts(head: nn.Module, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,37 +40,66 @@ def logps_and_facts(head: nn.Module, hidden_NH: Tensor, targets_N: Tensor) -> tu
 
 def logps_of(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     """log p(target), shape [N]; autograd knows the way back."""
-    logits_NV = _wide(logits_NV)
-    return logits_NV.gather(1, targets_N[:, None]).squeeze(1) - torch.logsumexp(logits_NV, dim=1)
+    return _of_targets(torch.log_softmax(wide(logits_NV), 1), targets_N)
 
 
 @torch.no_grad()
 def facts_of(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     """Of the distribution p over the vocabulary, shape [4, N]: entropy in nats, log sum p^2, mean logit, and 1 where no
     token is likelier than the target."""
-    return _read(_wide(logits_NV), targets_N).facts_4N
+    return _Reader().read(logits_NV.to(_wide_dtype(logits_NV), copy=True), targets_N).facts_4C
 
 
 class _Reading(NamedTuple):
-    logps_N: Tensor
-    normaliser_N: Tensor
-    facts_4N: Tensor
-    probs_NV: Tensor
+    """Of a chunk. probs_CV: until the next is read."""
+
+    logps_C: Tensor
+    normaliser_C: Tensor
+    facts_4C: Tensor
+    probs_CV: Tensor
 
 
-def _read(logits_NV: Tensor, targets_N: Tensor) -> _Reading:
-    """All that is wanted of wide logits, with one exponential an element. Without a gradient."""
-    with torch.autocast(logits_NV.device.type, enabled=False):  # which would make the dot products in bf16
-        top_N = logits_NV.amax(1)
-        probs_NV = (logits_NV - top_N[:, None]).exp_()
-        total_N = probs_NV.sum(1)
-        probs_NV /= total_N[:, None]
-        normaliser_N = top_N + total_N.log()
-        picked_N = logits_NV.gather(1, targets_N[:, None]).squeeze(1)
-        entropy_N = normaliser_N - torch.linalg.vecdot(probs_NV, logits_NV)
-        log_sum_sq_N = torch.linalg.vecdot(probs_NV, probs_NV).log()
-        facts = [entropy_N, log_sum_sq_N, logits_NV.mean(1), (picked_N >= top_N).to(top_N.dtype)]
-        return _Reading(picked_N - normaliser_N, normaliser_N, torch.stack(facts), probs_NV)
+class _Reader:
+    """Reads the logits of one chunk after the other, the first of which is the largest, without a gradient.
+
+    All in the same memory: on a CPU, to be given new memory for every chunk takes longer than to read it.
+    """
+
+    def __init__(self) -> None:
+        self._memory: dict[str, Tensor] = {}
+
+    def logps(self, logits_CV: Tensor, targets_C: Tensor) -> Tensor:
+        return _of_targets(self._log_softmax(self._wide(logits_CV)), targets_C)
+
+    def read(self, logits_CV: Tensor, targets_C: Tensor) -> _Reading:
+        """Writes over logits that are wide."""
+        with torch.autocast(logits_CV.device.type, enabled=False):  # which would make the dot products in bf16
+            wide_CV = self._wide(logits_CV)
+            log_probs_CV = self._log_softmax(wide_CV)
+            top_C, mean_C, picked_C = wide_CV.amax(1), wide_CV.mean(1), _of_targets(wide_CV, targets_C)
+            logps_C, normaliser_C = _of_targets(log_probs_CV, targets_C), top_C - log_probs_CV.amax(1)
+            probs_CV = torch.exp(log_probs_CV, out=wide_CV)
+            entropy_C = -torch.linalg.vecdot(probs_CV, log_probs_CV)
+            log_sum_sq_C = torch.linalg.vecdot(probs_CV, probs_CV).log()
+            facts = [entropy_C, log_sum_sq_C, mean_C, (picked_C >= top_C).to(top_C.dtype)]
+            return _Reading(logps_C, normaliser_C, torch.stack(facts), probs_CV)
+
+    def _wide(self, logits_CV: Tensor) -> Tensor:
+        if logits_CV.dtype is _wide_dtype(logits_CV):
+            return logits_CV
+        return self._room("wide", logits_CV).copy_(logits_CV)
+
+    def _log_softmax(self, wide_CV: Tensor) -> Tensor:
+        return torch.log_softmax(wide_CV, 1, out=self._room("log_probs", wide_CV))
+
+    def _room(self, name: str, like_CV: Tensor) -> Tensor:
+        if name not in self._memory:
+            self._memory[name] = torch.empty_like(like_CV, dtype=_wide_dtype(like_CV))
+        return self._memory[name][: len(like_CV)]
+
+
+def _of_targets(values_NV: Tensor, targets_N: Tensor) -> Tensor:
+    return values_NV.gather(1, targets_N[:, None]).squeeze(1)
 
 
 class _LinearLogps(torch.autograd.Function):
@@ -91,12 +122,13 @@ class _LinearLogps(torch.autograd.Function):
         with torch.autocast(hidden_NH.device.type, enabled=False):
             hidden_NH = hidden_NH.to(dtype)
             weight, bias = weight_VH.to(dtype), None if bias_V is None else bias_V.to(dtype)
+            reader = _Reader()
             for at in _chunks(hidden_NH):
-                reading = _read(_wide(linear(hidden_NH[at], weight, bias)), targets_N[at])
-                readings.append((reading.logps_N, reading.normaliser_N, reading.facts_4N))
+                reading = reader.read(linear(hidden_NH[at], weight, bias), targets_N[at])
+                readings.append((reading.logps_C, reading.normaliser_C, reading.facts_4C))
                 if slope_NH is not None:
-                    one_C = torch.ones_like(reading.logps_N)
-                    slope_NH[at] = _by_logits(reading.probs_NV, targets_N[at], one_C).to(dtype) @ weight
+                    one_C = torch.ones_like(reading.logps_C)
+                    slope_NH[at] = _by_logits(reading.probs_CV, targets_N[at], one_C).to(dtype) @ weight
         logps, normalisers, facts = zip(*readings, strict=True)
         if ctx.frozen:
             ctx.save_for_backward(slope_NH)
@@ -119,13 +151,17 @@ class _LinearLogps(torch.autograd.Function):
         by_bias_V = torch.zeros_like(bias_V, dtype=by_logps_N.dtype) if needs_bias else None
         with torch.autocast(hidden_NH.device.type, enabled=False):
             weight, bias = weight_VH.to(ctx.dtype), None if bias_V is None else bias_V.to(ctx.dtype)
-            for at in _chunks(hidden_NH, _CHUNK):
-                logits_CV = _wide(linear(hidden_NH[at], weight, bias))
-                probs_CV = logits_CV.sub_(normaliser_N[at, None]).exp_()
-                wide_CV = _by_logits(probs_CV, targets_N[at], by_logps_N[at])
-                if by_bias_V is not None:
-                    by_bias_V += wide_CV.sum(0)
-                by_logits_CV = wide_CV.to(ctx.dtype)
+            chunk_CV = weight.new_empty(min(_CHUNK, len(hidden_NH)), len(weight))
+            wide_PV = torch.empty_like(chunk_CV[: _in_cache(weight)], dtype=_wide_dtype(weight))
+            for at in _chunks(hidden_NH, _CHUNK):  # each adds to the gradients of all weights
+                by_logits_CV = chunk_CV[: len(hidden_NH[at])]
+                for part in _chunks(by_logits_CV):
+                    logits_PV = linear(hidden_NH[at][part], weight, bias)
+                    probs_PV = wide_PV[: len(logits_PV)].copy_(logits_PV).sub_(normaliser_N[at][part, None]).exp_()
+                    _by_logits(probs_PV, targets_N[at][part], by_logps_N[at][part])
+                    if by_bias_V is not None:
+                        by_bias_V += probs_PV.sum(0)
+                    by_logits_CV[part] = probs_PV
                 if by_hidden_NH is not None:
                     by_hidden_NH[at] = by_logits_CV @ weight
                 if by_weight_VH.dtype == ctx.dtype:
@@ -155,13 +191,15 @@ def _of_any_head(head: nn.Module, hidden_CH: Tensor, targets_C: Tensor) -> tuple
     return logps_C, facts[0]
 
 
-def _chunks(hidden_NH: Tensor, size: int | None = None) -> Iterator[slice]:
-    """At least one, which may be empty."""
-    if size is None:
-        in_cache = hidden_NH.device.type == "cpu" and _dtype(hidden_NH) is torch.float32
-        size = _CHUNK_IN_CACHE if in_cache else _CHUNK
-    for start in range(0, max(1, len(hidden_NH)), size):
+def _chunks(values: Tensor, size: int | None = None) -> Iterator[slice]:
+    """Of the first dimension; by default of as many as are read fast. At least one, which may be empty."""
+    size = size or _in_cache(values)
+    for start in range(0, max(1, len(values)), size):
         yield slice(start, start + size)
+
+
+def _in_cache(values: Tensor) -> int:
+    return _CHUNK_IN_CACHE if values.device.type == "cpu" else _CHUNK
 
 
 def _dtype(hidden_NH: Tensor) -> torch.dtype:
@@ -170,5 +208,10 @@ def _dtype(hidden_NH: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NH.dtype
 
 
-def _wide(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+def wide(values: Tensor) -> Tensor:
+    """In float32, or in float64 if they are."""
+    return values.to(_wide_dtype(values))
+
+
+def _wide_dtype(values: Tensor) -> torch.dtype:
+    return torch.promote_types(values.dtype, torch.float32)

@@ -11,7 +11,6 @@ from workers.engine.layout import AttentionKind, Layout, Segment
 from workers.engine.shared_prompt import in_segments
 
 _TOLERANCE = 0.05  # of the largest number: bfloat16 rounds each by 0.4 %, and a wrong mask gives others altogether
-_REASON = 300  # characters of what a compiler says; all of it is long
 Inputs = tuple[Tensor, Tensor, Tensor]  # query, key, value
 
 
@@ -30,12 +29,12 @@ def why_not_in_one_kernel(kinds: Collection[AttentionKind], device: torch.device
     if len(kinds) > flex.MOST_KINDS:
         return f"the layers ask for {len(kinds)} kinds of attention, too many to compile"
     for kind in kinds:
-        if kind.width < flex.NARROWEST:
-            return f"the heads are {kind.width} wide, and its kernels take {flex.NARROWEST} at least"
+        if (narrow := min(kind.width, kind.value_width)) < flex.NARROWEST:
+            return f"the heads are {narrow} wide, and its kernels take {flex.NARROWEST} at least"
         try:
             wrong = _what_is_wrong(kind, device, trains=trains)
-        except (RuntimeError, ValueError) as error:  # what compilers, drivers and torch's own checks raise
-            return f"{type(error).__name__}: {' '.join(str(error).split())[:_REASON]}"
+        except flex.FAILURES as error:
+            return flex.in_words(error)
         if wrong:
             return f"it gives another {wrong} than attention segment by segment"
     return None
@@ -84,10 +83,11 @@ def _made_up(kind: AttentionKind, device: torch.device) -> tuple[Inputs, Tensor]
     """Query, key and value of that layout, and the gradient by what attention makes of them."""
     draw = torch.Generator(device).manual_seed(0)
 
-    def some(heads: int) -> Tensor:
-        return torch.randn(1, heads, 290, kind.width, generator=draw, device=device, dtype=torch.bfloat16)
+    def some(heads: int, width: int) -> Tensor:
+        return torch.randn(1, heads, 290, width, generator=draw, device=device, dtype=torch.bfloat16)
 
-    query, key, value, slope = (some(n) for n in (kind.num_heads, kind.num_kv_heads, kind.num_kv_heads, kind.num_heads))
+    query, key = some(kind.num_heads, kind.width), some(kind.num_kv_heads, kind.width)
+    value, slope = some(kind.num_kv_heads, kind.value_width), some(kind.num_heads, kind.value_width)
     return (query, key, value), slope.transpose(1, 2)
 
 

@@ -21,7 +21,8 @@ class AttentionKind:
 
     num_heads: int
     num_kv_heads: int
-    width: int
+    width: int  # of a head's queries and keys
+    value_width: int
     scaling: float | None  # None is width ** -0.5
     window: int | None
     softcap: float | None
@@ -29,10 +30,14 @@ class AttentionKind:
 
 @dataclass(frozen=True)
 class Layout:
-    """Of a whole row. Keeps the masks that its layers share. kinds: of the attention of all layers so far."""
+    """Of a whole row. Keeps the masks that its layers share. kinds: of the attention of all layers so far.
+
+    failures: why kernels failed in a row that is only to try them; None is a row that counts, in which they raise.
+    """
 
     segments: tuple[Segment, ...]
     kinds: set[AttentionKind] = field(default_factory=set, compare=False)
+    failures: list[str] | None = field(default=None, compare=False)
     _made: dict[Hashable, Any] = field(default_factory=dict, compare=False)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:

@@ -49,15 +49,15 @@ def answer_logps(stats: TokenStats, batch: Batch) -> Logps:
     return Logps(sums_BK, shared_BK, prompt_B, certainty_BK / counts_BK.clamp(min=1))
 
 
-def reference_logps(logps_N: Tensor, batch: Batch) -> Logps:
-    """The same of a model that is not trained; `logps_N` holds the answers' tokens alone, in their order."""
-    slot_N, shared_N = batch.slot_N[batch.of_answers_N], batch.shared_N[batch.of_answers_N]
+def reference_logps(logps_A: Tensor, batch: Batch) -> Logps:
+    """The same of a model that is not trained; `logps_A` holds the answers' tokens alone."""
+    slot_A, shared_A = batch.slot_N[batch.of_answers_A], batch.shared_N[batch.of_answers_A]
 
-    def sums(values_N: Tensor) -> Tensor:
-        zeros = logps_N.new_zeros(batch.num_examples * batch.num_answers, dtype=torch.float64)
-        return zeros.index_add(0, slot_N, values_N.double()).view(batch.num_examples, batch.num_answers)
+    def sums(values_A: Tensor) -> Tensor:
+        zeros = logps_A.new_zeros(batch.num_examples * batch.num_answers, dtype=torch.float64)
+        return zeros.index_add(0, slot_A, values_A.double()).view(batch.num_examples, batch.num_answers)
 
-    return Logps(sums(logps_N), sums(logps_N * shared_N))
+    return Logps(sums(logps_A), sums(logps_A * shared_A))
 
 
 def split_by_answer(token_logps_N: Tensor, batch: Batch) -> list[list[Tensor]]:

@@ -1,7 +1,7 @@
 """A training run: load, resume, step through the order, export. Knows nothing of Ray."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import NoReturn
@@ -65,7 +65,9 @@ class TrainingRun:
         self._checkpoints = Checkpoints(
             config.checkpoints, job.training.checkpoints_to_keep, rank, partial(_tell_saved, self._tell)
         )
-        self._done, seen = self._checkpoints.load_newest(self._trainer)
+        self._done, seen, unreadable = self._checkpoints.load_newest(self._trainer)
+        if unreadable:
+            self._tell(_passed_over(unreadable, self._done))
         self._health = HealthMonitor(job.evaluation.kl_budget or KL_BUDGET, self._order.num_steps, seen)
         workers = "1 worker" if rank.count == 1 else f"{rank.count} workers ({job.training.parallelism})"
         self._tell(_started(self._policy.lm, self._order.num_steps, self._done, f"{workers}, {device.type}", rank))
@@ -193,10 +195,24 @@ def _started(lm: CausalLM, num_steps: int, done: int, place: str, rank: Rank) ->
             "resumed_from_step": done,
             "workers": rank.count,
             "shares_prompts": lm.shares_prompts,
+            "sharing_refused": lm.no_sharing,
             "head_apart": lm.body is not None,
+            "head_apart_refused": lm.no_body,
             "attention": lm.attention,
             "flex_attention_refused": lm.no_kernel,
+            "compiled": lm.is_compiled,
+            "compile_refused": lm.no_compile,
         },
+    )
+
+
+def _passed_over(unreadable: Sequence[str], step: int) -> EventReport:
+    return EventReport(
+        type="checkpoint.unreadable",
+        stage=Stage.TRAIN,
+        message=f"Training goes back to the checkpoint after step {step}, since what came later cannot be read: "
+        + "; ".join(unreadable),
+        data={"step": step, "unreadable": list(unreadable)},
     )
 
 

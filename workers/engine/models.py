@@ -3,10 +3,11 @@
 import inspect
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -14,46 +15,62 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from service.spec import Precision
+from workers.engine.bend import bend_of
+from workers.engine.compiled import as_they_were, compile_layers, layers_of, why_no_compiler
 from workers.engine.kernel_check import kernels_are_for, why_not_in_one_kernel
 from workers.engine.layout import AttentionKind, Layout, Segment
-from workers.engine.parallel import Whole, let_go
+from workers.engine.parallel import Whole, agreed, let_go
 from workers.engine.shared_prompt import Attention, MasksItself
 from workers.errors import AttemptError
 
 logger = logging.getLogger(__name__)
-# of logits; a wrong mask or position moves those of a trained model by more than one
-_TOLERANCE = {Precision.FLOAT32: 1e-4, Precision.BF16: 0.1}
-# options of what a model does to its logits; on small ones the check would not see it
-_BENDS_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+# of `_gap`: in bf16, dozens of layers come to 0.02 by rounding, where a position off by one makes 0.06 and more
+_TOLERANCE = {Precision.FLOAT32: 1e-3, Precision.BF16: 0.05}
 _SHARED_LAYERS = {"full_attention", "sliding_attention"}
 transformers_logging.disable_progress_bar()  # a bar in a log file is a line for every percent
 
 
 @dataclass(frozen=True)
 class CausalLM:
-    """A transformers model, split where it pays: `body` gives hidden states, `head` their logits.
+    """A transformers model, split where it pays: `body` gives hidden states, `head` their logits, bent as the model
+    bends them (see `workers.engine.bend`).
 
-    `body` is None for an architecture whose logits are more than head(body(x)); such a model is run whole.
-    `shares_prompts` says that it computes packed rows (see `workers.engine.shared_prompt`) right.
+    `body` is None for an architecture whose logits are more than head(body(x)), as `no_body` says; such a model is run
+    whole.
     `whole` is what computations run in: `whole(compute, *args)`, see `workers.engine.parallel.Whole`.
-    `attention` says in words by which it computes its rows; `no_kernel` why not by FlexAttention, where that was tried.
+    `attention` says in words by which it computes its rows; `no_sharing` why not packed ones (see
+    `workers.engine.shared_prompt`), and `no_kernel` why not by FlexAttention, where that was tried. `is_compiled` is
+    whether its layers are, and `no_compile` why not, where that was asked for (see `workers.engine.compiled`).
     """
 
     model: PreTrainedModel
     body: nn.Module | None
     head: nn.Module
-    shares_prompts: bool
     whole: nn.Module
     attention: str
+    no_body: str | None
+    no_sharing: str | None
     no_kernel: str | None
+    is_compiled: bool = False
+    no_compile: str | None = None
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether it computes packed rows right."""
+        return self.no_sharing is None
 
     @property
     def paths(self) -> str:
         """Which ways through the engine the model takes, in words."""
-        rows = "packed rows with shared prompts" if self.shares_prompts else "padded rows"
-        head = "in chunks" if self.body is not None else "of the whole model"
+        rows = "packed rows with shared prompts"
+        if self.no_sharing is not None:
+            rows = f"padded rows (not packed: {self.no_sharing})"
+        head = "in chunks" if self.no_body is None else f"of the whole model (not apart: {self.no_body})"
         refused = f" (not FlexAttention: {self.no_kernel})" if self.no_kernel else ""
-        return f"{rows}, attention by {self.attention}{refused}, head {head}"
+        layers = ", layers compiled" if self.is_compiled else ""
+        if self.no_compile is not None:
+            layers = f", layers not compiled ({self.no_compile})"
+        return f"{rows}, attention by {self.attention}{refused}, head {head}{layers}"
 
 
 def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel:
@@ -67,7 +84,7 @@ def load_model(path: Path, *, random_seed: int | None = None) -> PreTrainedModel
             torch.manual_seed(random_seed)
             config = AutoConfig.from_pretrained(path, trust_remote_code=False)
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise AttemptError("model_unusable", f"transformers cannot load {path} as a causal LM: {error}") from error
     assert isinstance(model, PreTrainedModel)
     return model
@@ -82,42 +99,73 @@ def stored_dtype(path: Path) -> torch.dtype:
 def split(model: PreTrainedModel, whole: nn.Module | None = None, precision: Precision = Precision.FLOAT32) -> CausalLM:
     """Find body and head, and which of the fast paths the model can take, each checked on a few tokens.
 
+    Attention over the whole row falls back to that by segments, and this to padded rows: with a reason, in the log too.
+    All training workers call it together, and take the same ways: one that went its own would leave the others waiting.
+
     whole: the model as DDP or FSDP2 wrapped it; by default it is here alone.
     precision: of the job, which decides how products are made and on CUDA by which attention.
 
-    Soft-capped or scaled logits (Gemma 2, Cohere, Granite) are more than head(body(x)): such a model is run whole.
     Models that do not go through transformers' attention interface, or mix positions in other ways (Bloom, state
     spaces), cannot share prompts: their examples go in padded rows.
     """
-    head = model.get_output_embeddings()
+    own_head = model.get_output_embeddings()
     body = model.base_model
     whole = whole or Whole(model)
     was_training = model.training
     model.eval()
-    is_apart = shares = True
     kinds: frozenset[AttentionKind] = frozenset()
     own: str = model.config._attn_implementation
-    attention, no_kernel = Attention.SEGMENTS, None
+    attention = Attention.SEGMENTS
+    no_sharing = no_kernel = None
     with torch.no_grad():
+        with autocast(model.device, precision):
+            bend = whole(bend_of, model, own_head)
+        head = own_head if bend is None else bend.after(own_head)
+        no_body = agreed(None if bend else "it bends its logits in a way of its own")
         for one in _checked_in(whole, model.device, precision):
             with autocast(model.device, one):
-                is_apart = is_apart and whole(_is_head_of_body, model, head, body, _TOLERANCE[one])
-                found = whole(_kinds_if_shared, model, attention, _TOLERANCE[one]) if shares else None
-                shares, kinds = found is not None, found or kinds
-        if shares and kernels_are_for(model.device, precision):
+                if no_body is None:
+                    no_body = agreed(whole(_why_not_apart, model, head, body, one))
+                if no_sharing is None:
+                    tried = whole(_try_sharing, model, own, attention, one)
+                    no_sharing, kinds = agreed(tried.refusal), tried.kinds
+        if no_sharing is None and kernels_are_for(model.device, precision):
             with autocast(model.device, precision):
                 trains = any(parameter.requires_grad for parameter in model.parameters())
-                no_kernel = why_not_in_one_kernel(kinds, model.device, trains=trains)
-                attention = Attention.ROW if no_kernel is None else Attention.SEGMENTS
-                # whatever was picked: workers with slices of a model compute together
-                shares = whole(_kinds_if_shared, model, attention, _TOLERANCE[precision]) is not None
-    if not shares:
-        model.set_attn_implementation(own)
+                no_kernel = agreed(why_not_in_one_kernel(kinds, model.device, trains=trains))
+                if no_kernel is None:
+                    no_kernel = agreed(whole(_try_sharing, model, own, Attention.ROW, precision).refusal)
+            attention = Attention.ROW if no_kernel is None else Attention.SEGMENTS
+    model.set_attn_implementation(attention.value if no_sharing is None else own)
     let_go(whole)
     model.train(was_training)
-    words = _in_words(attention, kinds) if shares else f"the model's own code ({own})"
-    lm = CausalLM(model, body if is_apart else None, head, shares, whole, words, no_kernel)
-    logger.log(logging.WARNING if no_kernel else logging.INFO, "%s: %s", type(model).__name__, lm.paths)
+    words = _in_words(attention, kinds) if no_sharing is None else f"the model's own code ({own})"
+    lm = CausalLM(model, body if no_body is None else None, head, whole, words, no_body, no_sharing, no_kernel)
+    fell_back = no_sharing is not None or no_kernel is not None
+    logger.log(logging.WARNING if fell_back else logging.INFO, "%s: %s", type(model).__name__, lm.paths)
+    return lm
+
+
+def with_compiled_layers(lm: CausalLM, precision: Precision) -> CausalLM:
+    """The same model with its layers compiled (see `workers.engine.compiled`), if that works here and gives its numbers
+    for a few tokens; else as it was, with the reason, in the log too.
+
+    All training workers call it together. It tries no gradients: a graph that a step is the first to ask for may still
+    fail there, as `compile_failed` in forward and as torch's own error in backward.
+    """
+    model, whole = lm.model, lm.whole
+    was_training = model.training
+    model.eval()
+    refusal = agreed(why_no_compiler(model.device) if layers_of(model) else "it has no layers of their own")
+    if refusal is None:
+        with torch.no_grad(), autocast(model.device, precision):
+            refusal = agreed(whole(_try_compiling, model, lm.shares_prompts, precision))
+        let_go(whole)
+        if refusal is not None:
+            as_they_were(model)
+    model.train(was_training)
+    lm = replace(lm, is_compiled=refusal is None, no_compile=refusal)
+    logger.log(logging.WARNING if refusal else logging.INFO, "%s: %s", type(model).__name__, lm.paths)
     return lm
 
 
@@ -134,36 +182,51 @@ def _checked_in(whole: nn.Module, device: torch.device, precision: Precision) ->
     return [Precision.FLOAT32, precision] if device.type == "cuda" else [Precision.FLOAT32]
 
 
-def _is_head_of_body(model: PreTrainedModel, head: nn.Module, body: nn.Module, tolerance: float) -> bool:
-    text = model.config.get_text_config()
-    if body is model or any(getattr(text, name, None) not in (None, 1.0) for name in _BENDS_LOGITS):
-        return False
+def _why_not_apart(model: PreTrainedModel, head: nn.Module, body: nn.Module, precision: Precision) -> str | None:
+    if body is model:
+        return "it has no body of its own"
     ids = _few_tokens(model, 8)
-    expected = model(input_ids=ids, use_cache=False).logits
+    expected = model(input_ids=ids, use_cache=False).logits[0]
     output = body(input_ids=ids, use_cache=False)
-    return hasattr(output, "last_hidden_state") and _equal(head(output.last_hidden_state), expected, tolerance)
+    if not hasattr(output, "last_hidden_state"):
+        return "its body does not name its last hidden state"
+    return _why_not_equal(head(output.last_hidden_state)[0], expected, [8], precision)
 
 
-def _kinds_if_shared(model: PreTrainedModel, attention: Attention, tolerance: float) -> frozenset[AttentionKind] | None:
-    """What its layers ask of attention; None if it cannot share prompts. Leaves the model with `attention`."""
+@dataclass(frozen=True)
+class _Tried:
+    """kinds: what the layers ask of attention, if a row was tried. refusal: why packed rows cannot be relied on."""
+
+    refusal: str | None
+    kinds: frozenset[AttentionKind] = frozenset()
+
+
+def _try_sharing(model: PreTrainedModel, own: str, attention: Attention, precision: Precision) -> _Tried:
+    """A packed row by `attention`, with which it leaves the model, against separate sequences by its `own`."""
     takes_more = any(one.kind is one.VAR_KEYWORD for one in inspect.signature(model.forward).parameters.values())
     types = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
-    if not model._supports_attention_backend or not takes_more or not types <= _SHARED_LAYERS:
-        return None
+    if not model._supports_attention_backend or not takes_more:
+        return _Tried("it does not go through transformers' attention interface")
+    if others := types - _SHARED_LAYERS:
+        return _Tried(f"it has layers of other types: {', '.join(sorted(others))}")
     ids = _few_tokens(model, 20)[0]
-    layout = Layout((Segment(slice(0, 9), (slice(9, 13), slice(13, 20))),))
-    answers = [ids[9:13], ids[13:20]]
-    expected = [model(input_ids=torch.cat([ids[:9], one])[None], use_cache=False).logits[0] for one in answers]
-    places = torch.cat([torch.arange(9), torch.arange(9, 13), torch.arange(9, 16)]).to(ids.device)[None]
-    model.set_attn_implementation(attention)
+    layout = _few_segments()
+    model.set_attn_implementation(own)
+    first, second = (
+        model(input_ids=torch.cat([ids[:9], answer])[None], use_cache=False).logits[0]
+        for answer in (ids[9:13], ids[13:20])
+    )
+    model.set_attn_implementation(attention.value)  # a plain string, which torch.compile can follow
     try:
-        got = model(input_ids=ids[None], position_ids=places, use_cache=False, layout=layout).logits[0]
+        got = _few_logits(model, layout)
     except MasksItself:
-        return None
+        return _Tried("it hides tokens by a mask of its own")
+    if layout.failures:
+        return _Tried(layout.failures[0])
     if _has_window(model) and {kind.window for kind in layout.kinds} <= {None}:
-        return None  # it has its window from a mask alone, which a few tokens do not show and packed rows do not get
-    right = _equal(got[:13], expected[0], tolerance) and _equal(got[13:], expected[1][9:], tolerance)
-    return frozenset(layout.kinds) if right else None
+        return _Tried("it has its window from a mask alone")  # which few tokens do not show and packed rows do not get
+    wrong = _why_not_equal(got, torch.cat([first, second[9:]]), [9, 4, 7], precision)
+    return _Tried(wrong, frozenset(layout.kinds))
 
 
 def _has_window(model: PreTrainedModel) -> bool:
@@ -174,13 +237,53 @@ def _has_window(model: PreTrainedModel) -> bool:
     return getattr(text, "sliding_window", None) is not None
 
 
+def _try_compiling(model: PreTrainedModel, packed: bool, precision: Precision) -> str | None:
+    """Why the layers, which it leaves compiled, cannot be relied on."""
+    expected = _few_logits(model, _few_segments() if packed else None)
+    compile_layers(model)
+    try:
+        got = _few_logits(model, _few_segments() if packed else None)
+    except AttemptError as error:
+        return error.message
+    return _why_not_equal(got, expected, [9, 4, 7], precision)
+
+
+def _few_segments() -> Layout:
+    return Layout((Segment(slice(0, 9), (slice(9, 13), slice(13, 20))),), failures=[])
+
+
+def _few_logits(model: PreTrainedModel, layout: Layout | None) -> Tensor:
+    """Of 20 tokens, [20, V]: of a packed row with two answers, or of one sequence."""
+    ids = _few_tokens(model, 20)
+    if layout is None:
+        return model(input_ids=ids, use_cache=False).logits[0]  # type: ignore[no-any-return] # transformers
+    places = torch.cat([torch.arange(13), torch.arange(9, 16)]).to(ids.device)[None]
+    return model(input_ids=ids, position_ids=places, use_cache=False, layout=layout).logits[0]  # type: ignore[no-any-return]
+
+
 def _few_tokens(model: PreTrainedModel, count: int) -> Tensor:
     vocabulary: int = model.config.get_text_config().vocab_size
     return (torch.arange(count, device=model.device) % vocabulary)[None]
 
 
-def _equal(got: Tensor, expected: Tensor, tolerance: float) -> bool:
-    return got.shape == expected.shape and torch.allclose(got, expected, rtol=tolerance, atol=tolerance)
+def _why_not_equal(got: Tensor, expected: Tensor, parts: list[int], precision: Precision) -> str | None:
+    """parts: how many of the tokens belong together, and go wrong together."""
+    if got.shape != expected.shape:
+        return f"its logits are of shape {tuple(got.shape)}, not {tuple(expected.shape)}"
+    pairs = zip(torch.split(got, parts), torch.split(expected, parts), strict=True)
+    gap = float(torch.stack([_gap(*pair) for pair in pairs]).max())
+    return None if gap <= _TOLERANCE[precision] else f"its logits are off by {gap:.2g} of their size in {precision}"
+
+
+def _gap(got: Tensor, expected: Tensor) -> Tensor:
+    """How far logits [T, V] are from those expected, relative to their length, in the median of T tokens.
+
+    What softmax does not see, the same number added to all logits of a token, is no gap. The median, since rounding
+    sends single tokens of a large model to other experts; what is wrong with attention is so for all of them.
+    """
+    got, expected = (one.float() - one.float().mean(1, keepdim=True) for one in (got, expected))
+    lengths: Tensor = torch.linalg.vector_norm(torch.stack([got - expected, expected]), dim=2)
+    return (lengths[0] / lengths[1].clamp(min=torch.finfo(torch.float32).tiny)).median()
 
 
 def round_frozen(model: nn.Module) -> None:

@@ -87,6 +87,20 @@ def backward_pass(whole: nn.Module, *, is_last: bool) -> Iterator[None]:
         yield
 
 
+def agreed(refusal: str | None) -> str | None:
+    """Why not all workers can do what all must do alike, in the words of the first that cannot; None if each can.
+
+    All training workers call it together, each with what it found itself; a process without others asks nobody.
+    """
+    if not distributed.is_initialized():
+        return refusal
+    found: list[str | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, refusal)
+    if all(one == refusal for one in found):
+        return refusal
+    return next(f"worker {index}: {one}" for index, one in enumerate(found) if one is not None)
+
+
 def let_go(whole: nn.Module) -> None:
     """Of what a forward pass without a backward pass left gathered: after it, parameters are slices again, and the next
     forward pass gathers them anew."""

@@ -10,7 +10,7 @@ from service.spec import AlignmentJob, Precision
 from service.spec.training import Parallelism
 from workers.engine.adapters import adapt
 from workers.engine.live_reference import LiveReference
-from workers.engine.models import CausalLM, load_model, round_frozen, split, stored_dtype
+from workers.engine.models import CausalLM, load_model, round_frozen, split, stored_dtype, with_compiled_layers
 from workers.engine.parallel import Rank, Whole, replicate, shard
 from workers.engine.sharded_weights import fill, without_weights
 from workers.sources import Weights
@@ -25,7 +25,8 @@ class Policy:
 
 
 def load_policy(job: AlignmentJob, start: Weights, rank: Rank, device: torch.device) -> Policy:
-    """The policy before its first step. Raises AttemptError as `load_model`, `adapt` and `without_weights` do."""
+    """The policy before its first step. Raises AttemptError as `load_model`, `adapt`, `without_weights` and
+    `with_compiled_layers` do."""
     training = job.training
     precision = training.precision
     seed = training.seed if job.model.weights == "random" else None
@@ -35,26 +36,31 @@ def load_policy(job: AlignmentJob, start: Weights, rank: Rank, device: torch.dev
         lm = split(base, replicate(model) if rank.count > 1 else Whole(model), precision)
         if precision is Precision.BF16 and stored_dtype(start.model) is torch.bfloat16:
             round_frozen(base)  # loses nothing: so they were stored
-        return Policy(model, lm)
-    if seed is not None:  # the same weights come of a seed only if they are drawn for a whole model
+    elif seed is not None:  # the same weights come of a seed only if they are drawn for a whole model
         base = load_model(start.model, random_seed=seed)
         model = adapt(base, training.method, training.seed, start.adapter)
-        return Policy(model, split(base, shard(model, base, precision, device), precision))
-    base = without_weights(start.model)
-    model = adapt(base, training.method, training.seed, start.adapter)
-    whole = shard(model, base, precision, device)
-    fill(base, start.model, device, trained_too=start.adapter is None)
-    return Policy(model, split(base, whole, precision))
+        lm = split(base, shard(model, base, precision, device), precision)
+    else:
+        base = without_weights(start.model)
+        model = adapt(base, training.method, training.seed, start.adapter)
+        whole = shard(model, base, precision, device)
+        fill(base, start.model, device, trained_too=start.adapter is None)
+        lm = split(base, whole, precision)
+    return Policy(model, with_compiled_layers(lm, precision) if training.compile else lm)
 
 
 def load_live_reference(job: AlignmentJob, path: Path, rank: Rank, device: torch.device) -> LiveReference | None:
     """The model at `path`, if the job lets its reference follow the policy."""
-    if job.training.reference_sync is None:
+    training = job.training
+    if training.reference_sync is None:
         return None
-    if rank.count == 1 or job.training.parallelism is Parallelism.DDP:
-        lm = split(load_model(path).to(device), precision=job.training.precision)
-        return LiveReference(lm, job.training.reference_sync)
-    model = without_weights(path)
-    whole = shard(model, model, job.training.precision, device)
-    fill(model, path, device, trained_too=True)
-    return LiveReference(split(model, whole, job.training.precision), job.training.reference_sync)
+    whole: nn.Module | None = None
+    if rank.count == 1 or training.parallelism is Parallelism.DDP:
+        model = load_model(path).to(device)
+    else:
+        model = without_weights(path)
+        whole = shard(model, model, training.precision, device)
+        fill(model, path, device, trained_too=True)
+    lm = split(model, whole, training.precision)
+    lm = with_compiled_layers(lm, training.precision) if training.compile else lm
+    return LiveReference(lm, training.reference_sync)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from workers.engine.flex import attend_row
+from workers.engine import flex
 from workers.engine.layout import AttentionKind, Layout, Segment
 
 
@@ -39,8 +39,8 @@ def attend(
     dropout: float = 0.0,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface. query [1, heads, T, D]; key and value may have fewer heads. Returns
-    [1, T, heads, D].
+    """transformers' attention interface. query [1, heads, T, D]; key and value may have fewer heads, and values another
+    width. Returns [1, T, heads, width of values].
 
     layout: None is every row one sequence of its own, padded on the right at most. options: see `_noted`.
     Raises MasksItself.
@@ -49,7 +49,7 @@ def attend(
         raise MasksItself
     query, key, value = (_as_autocast(one) for one in (query, key, value))
     layout = layout or Layout((Segment(slice(0, query.shape[2]), ()),))
-    return in_segments(query, key, value, layout, _noted(layout, query, key, **options), dropout), None
+    return in_segments(query, key, value, layout, _noted(layout, query, key, value, **options), dropout), None
 
 
 def attend_in_one_kernel(
@@ -63,17 +63,29 @@ def attend_in_one_kernel(
     dropout: float = 0.0,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """The same, but for rows that are no layout's, and outside of bf16, by FlexAttention."""
+    """The same, but for rows that are no layout's, and outside of bf16, by FlexAttention.
+
+    Where it fails in a row that only tries it, segments take its place: other workers may be amid the same pass, and
+    those with slices of a model wait for each other at its next layer.
+    """
     query, key, value = (_as_autocast(one) for one in (query, key, value))
     if attention_mask is not None or layout is None or not _in_one_kernel(query, dropout):
         return attend(module, query, key, value, attention_mask, layout=layout, dropout=dropout, **options)
-    return attend_row(query, key, value, layout, _noted(layout, query, key, **options)).transpose(1, 2), None
+    kind = _noted(layout, query, key, value, **options)
+    try:
+        return flex.attend_row(query, key, value, layout, kind).transpose(1, 2), None
+    except flex.FAILURES as error:
+        if layout.failures is None:
+            raise
+        layout.failures.append(flex.in_words(error))
+        return in_segments(query, key, value, layout, kind), None
 
 
 def _noted(
     layout: Layout,
     query: Tensor,
     key: Tensor,
+    value: Tensor,
     *,
     scaling: float | None = None,
     sliding_window: int | None = None,
@@ -81,7 +93,8 @@ def _noted(
     **_: Any,
 ) -> AttentionKind:
     """What the layer asks for, which the layout remembers."""
-    kind = AttentionKind(query.shape[1], key.shape[1], query.shape[3], scaling, sliding_window, softcap)
+    heads, widths = (query.shape[1], key.shape[1]), (query.shape[3], value.shape[3])
+    kind = AttentionKind(*heads, *widths, scaling, sliding_window, softcap)
     layout.kinds.add(kind)
     return kind
 
@@ -153,7 +166,7 @@ def _mask(layout: Layout, num_queries: int, num_keys: int, window: int | None, l
         distance = torch.arange(num_keys - num_queries, num_keys)[:, None] - torch.arange(num_keys)
         hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
         zeros = torch.zeros(num_queries, num_keys, dtype=like.dtype, device=like.device)
-        return zeros.masked_fill(hidden.to(like.device), float("-inf"))
+        return zeros.masked_fill(hidden.to(like.device, non_blocking=True), float("-inf"))
 
     return layout.once((num_queries, num_keys, window, like.dtype), make)
 
@@ -169,5 +182,6 @@ def _capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float
     return torch.softmax(scores + mask, -1, dtype=torch.float32).to(q.dtype) @ v
 
 
-AttentionInterface.register(Attention.SEGMENTS, attend)
-AttentionInterface.register(Attention.ROW, attend_in_one_kernel)
+# A compiled layer's graph ends where it comes here: what follows would be another graph for every layout
+for _name, _attend in ((Attention.SEGMENTS, attend), (Attention.ROW, attend_in_one_kernel)):
+    AttentionInterface.register(_name, torch.compiler.disable(_attend))  # type: ignore[no-untyped-call] # of torch

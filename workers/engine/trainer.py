@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from service.spec import AlignmentJob
 from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.engine.accumulate import Accumulator, Baselines
 from workers.engine.adapters import LoraDropout
+from workers.engine.compiled import layers_of
 from workers.engine.live_reference import LiveReference
 from workers.engine.models import CausalLM, trainable
 from workers.engine.optimizer import learning_rate, make_optimizer
@@ -50,7 +50,7 @@ class Trainer:
         model.eval()
         self._dropout = LoraDropout(model, job.training.method, job.training.seed, rank.index)
         if job.training.gradient_checkpointing:
-            layers = [module for module in lm.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+            layers = layers_of(lm.model)
             if not layers:
                 raise AttemptError(
                     "checkpointing_unsupported",

@@ -8,6 +8,7 @@ import ray.train
 from torch import distributed
 
 from workers.device import hide_other_gpus
+from workers.drain import DrainWatch
 from workers.engine.config import WorkerConfig
 from workers.engine.loop import TrainingRun
 from workers.engine.parallel import Rank
@@ -32,7 +33,8 @@ def train(config: WorkerConfig) -> AttemptError | Paused | None:
     hide_other_gpus()
     together = distributed.new_group(backend="gloo") if rank.count > 1 else None
     try:
-        TrainingRun(config.run, rank, sender.tell, lambda: bool(ray.wait([pause], timeout=0)[0])).run()
+        with DrainWatch(config.mailbox.pause.remote):  # of any worker's node: all of them stop together
+            TrainingRun(config.run, rank, sender.tell, lambda: bool(ray.wait([pause], timeout=0)[0])).run()
         sender.flush()
     except Paused as paused:
         sender.flush()

@@ -12,6 +12,7 @@ from workers.sources import Weights
 
 if TYPE_CHECKING:
     from workers.data.example_file import ExampleFile
+    from workers.engine.models import CausalLM
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class ScorerConfig:
     namespace: str
     precision: Precision
     batch_tokens: int
+    compiled: bool = False
     attempt_id: str = ""  # for its log
 
 
@@ -30,7 +32,7 @@ class Scorer:
 
     def __init__(self, config: ScorerConfig) -> None:
         with without("scipy", "boto3"):
-            from workers.reference.scorer import load
+            import workers.reference.scorer  # noqa: F401  # while it has its place, before it is asked for anything
         from workers.device import hide_other_gpus
         from workers.logs import configure
         from workers.reference.store import ReferenceStore
@@ -39,7 +41,12 @@ class Scorer:
         hide_other_gpus()
         self._config = config
         self._store = ReferenceStore(config.store_root, config.namespace)
-        self._lm = load(config.weights, config.precision)
+
+    @cached_property
+    def _lm(self) -> "CausalLM":
+        from workers.reference.scorer import load
+
+        return load(self._config.weights, self._config.precision, compiled=self._config.compiled)
 
     @cached_property
     def _examples(self) -> "ExampleFile":
@@ -48,7 +55,8 @@ class Scorer:
         return ExampleFile(self._config.examples)  # may not be there yet when the actor starts
 
     def ready(self) -> str:
-        """Returns when the model is loaded, with the ways through the engine that it takes."""
+        """Loads the model; returns the ways through the engine that it takes. What is wrong with it is raised here: of
+        what an actor raises while it is made, Ray tells no more than a text."""
         return self._lm.paths
 
     def score(self, positions: Sequence[int]) -> None:

@@ -5,15 +5,17 @@ import hashlib
 from service.spec import Precision
 from workers.sources import Weights
 
-_NUMERICS = 4  # raise when the scoring code, its kernels included, changes the numbers it gives
+_NUMERICS = 6  # raise when the scoring code, its kernels included, changes the numbers it gives
 
 
-def namespace(weights: Weights, precision: Precision, device: str) -> str:
+def namespace(weights: Weights, precision: Precision, device: str, *, compiled: bool = False) -> str:
     """Name of the part of the reference store that holds this model's log-probs under this numeric policy.
 
     device: torch's type of device that computes them, `cpu` or `cuda`: each has kernels of its own.
+    compiled: whether its layers are, which round less often in bf16.
     """
-    return f"{fingerprint(weights)[:32]}-{precision}-{device}-v{_NUMERICS}"
+    kernels = f"{device}-compiled" if compiled else device
+    return f"{fingerprint(weights)[:32]}-{precision}-{kernels}-v{_NUMERICS}"
 
 
 def fingerprint(weights: Weights) -> str:

@@ -5,10 +5,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError, RayTaskError
 
 from service.spec import Resources
 from service.spec.pools import Pool
@@ -22,9 +22,16 @@ logger = logging.getLogger(__name__)
 _STOP_POLL_S = 1.0
 
 
-def start(config: ScorerConfig, resources: Resources, gpus_per_worker: float) -> Any:
-    """A worker, which loads the model as soon as it has its place. Its examples may be written later."""
-    return (
+class Worker(NamedTuple):
+    """actor: a `Scorer`. ready: what comes of its loading the model."""
+
+    actor: Any
+    ready: Any
+
+
+def start(config: ScorerConfig, resources: Resources, gpus_per_worker: float) -> Worker:
+    """One that loads the model as soon as it has its place. Its examples may be written later."""
+    actor = (
         ray.remote(Scorer)
         .options(
             num_cpus=resources.reference.cpus_per_worker,
@@ -33,6 +40,7 @@ def start(config: ScorerConfig, resources: Resources, gpus_per_worker: float) ->
         )
         .remote(config)
     )
+    return Worker(actor, actor.ready.remote())
 
 
 def run(
@@ -40,7 +48,7 @@ def run(
     to_score: Sequence[int],
     resources: Resources,
     gpus_per_worker: float,
-    started: Sequence[Any],
+    started: Sequence[Worker],
     on_ready: Callable[[str], None],
     on_scored: Callable[[int], None],
     stop: threading.Event,
@@ -51,30 +59,35 @@ def run(
     on_ready: called with the ways through the engine that the model takes, for each worker.
     on_scored: called with the number of pairs scored so far after each shard.
     stop: set from another thread to give up.
-    Raises AttemptError `pool_unavailable` when no worker starts in time, `reference_workers_lost` when more than
-    `resources.max_failures` died; work of a lost one is taken by another.
+    Raises AttemptError `pool_unavailable` when none works and none becomes ready for `resources.start_timeout_s`, be it
+    at the start or after the last one was lost; `reference_workers_lost` when more than `resources.max_failures` died,
+    and `reference_workers_failed` if the last of them raised instead; what a worker understands is raised as it is, at
+    once, since another would find the same. What one leaves undone is taken by another.
     """
 
     count = min(resources.reference.workers, len(to_score))
     for spare in started[count:]:
-        ray.kill(spare)
+        ray.kill(spare.actor)
     if not count:
         return
     waiting = PacedWindows(to_score, count)
-    actors = list(started[:count])
-    actors += [start(config, resources, gpus_per_worker) for _ in range(count - len(actors))]
-    starting: dict[Any, Any] = {actor.ready.remote(): actor for actor in actors}
+    workers = list(started[:count])
+    workers += [start(config, resources, gpus_per_worker) for _ in range(count - len(workers))]
+    actors = [worker.actor for worker in workers]
+    starting: dict[Any, Any] = {worker.ready: worker.actor for worker in workers}
     try:
-        _await_first(list(starting), resources.start_timeout_s, stop)
         busy: dict[Any, tuple[Any, list[int], float]] = {}
         idle: deque[Any] = deque()  # never one that may yet find no place: its pairs would wait with it
         scored = failures = 0
+        deadline = time.monotonic() + resources.start_timeout_s
         while (waiting or busy) and not stop.is_set():
             while waiting and idle:
                 actor, window = idle.popleft(), waiting.take()
                 busy[actor.score.remote(window)] = (actor, window, time.monotonic())
             done, _ = ray.wait([*busy, *starting], num_returns=1, timeout=_STOP_POLL_S)
             if not done:
+                if not busy and time.monotonic() > deadline:
+                    raise _no_place(resources.start_timeout_s)
                 continue
             if done[0] in starting:
                 actor, window, since = starting.pop(done[0]), [], 0.0
@@ -82,16 +95,19 @@ def run(
                 actor, window, since = busy.pop(done[0])
             try:
                 paths = ray.get(done[0])
-            except RayActorError as error:
+            except RayError as error:
+                if isinstance(error, RayTaskError) and isinstance(error.cause, AttemptError):
+                    raise error.cause from error
                 failures += 1
                 if failures > resources.max_failures:
-                    raise AttemptError(
-                        "reference_workers_lost", f"{failures} reference workers died; the last: {error}", Fault.SYSTEM
-                    ) from error
-                logger.warning("a reference worker died, its pairs go to another: %s", error)
+                    raise _too_many(failures, error) from error
+                logger.warning("a reference worker is lost, its pairs go to another: %s", error)
                 actors.remove(actor)
-                actors.append(start(config, resources, gpus_per_worker))
-                starting[actors[-1].ready.remote()] = actors[-1]
+                ray.kill(actor)  # one that raised, or is out of reach, still holds the place that another needs
+                another = start(config, resources, gpus_per_worker)
+                actors.append(another.actor)
+                starting[another.ready] = another.actor
+                deadline = time.monotonic() + resources.start_timeout_s
                 if window:
                     waiting.give_back(window)
                 continue
@@ -107,14 +123,19 @@ def run(
             ray.kill(actor)
 
 
-def _await_first(ready: Sequence[Any], timeout_s: float, stop: threading.Event) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not stop.is_set() and not ray.wait(list(ready), num_returns=1, timeout=_STOP_POLL_S)[0]:
-        if time.monotonic() > deadline:
-            raise AttemptError(
-                "pool_unavailable",
-                f"No reference worker was ready within {timeout_s:.0f} s: no node labelled {Pool.REFERENCE.selector} "
-                "has room, or the model takes longer to load. Check resources.reference, resources.start_timeout_s, or "
-                "the cluster's nodes.",
-                Fault.SYSTEM,
-            )
+def _no_place(timeout_s: float) -> AttemptError:
+    return AttemptError(
+        "pool_unavailable",
+        f"No reference worker was ready within {timeout_s:.0f} s: no node labelled {Pool.REFERENCE.selector} has room, "
+        "or the model takes longer to load. Check resources.reference, resources.start_timeout_s, or the cluster's "
+        "nodes.",
+        Fault.SYSTEM,
+    )
+
+
+def _too_many(failures: int, last: RayError) -> AttemptError:
+    if isinstance(last, RayTaskError):  # alive, but the model raised; the log has its traceback
+        code, what = "reference_workers_failed", f"failed; the last: {type(last.cause).__name__}: {last.cause}"
+    else:
+        code, what = "reference_workers_lost", f"died; the last: {last}"
+    return AttemptError(code, f"{failures} reference workers {what}", Fault.SYSTEM)

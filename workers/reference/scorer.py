@@ -11,7 +11,7 @@ from workers.device import pick_device
 from workers.engine.adapters import put_on
 from workers.engine.batching import micro_batches
 from workers.engine.logprobs import split_by_answer, token_logps
-from workers.engine.models import CausalLM, autocast, load_model, round_frozen, split
+from workers.engine.models import CausalLM, autocast, load_model, round_frozen, split, with_compiled_layers
 from workers.engine.parallel import Rank
 from workers.reference.store import Score
 from workers.sources import Weights
@@ -39,7 +39,7 @@ def score_share(
     return scores
 
 
-def load(weights: Weights, precision: Precision) -> CausalLM:
+def load(weights: Weights, precision: Precision, *, compiled: bool = False) -> CausalLM:
     """A frozen model, ready to score."""
     model = load_model(weights.model)
     if weights.adapter is not None:
@@ -47,4 +47,4 @@ def load(weights: Weights, precision: Precision) -> CausalLM:
     lm = split(model.to(pick_device()).eval().requires_grad_(False), precision=precision)
     if precision is Precision.BF16:
         round_frozen(lm.model)
-    return lm
+    return with_compiled_layers(lm, precision) if compiled else lm

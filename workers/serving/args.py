@@ -67,10 +67,10 @@ def llm_config(args: ServingArgs, *, pool_has_gpus: bool) -> dict[str, Any]:
     """The arguments of a `ray.serve.llm.LLMConfig`."""
     gpus = args.gpus_per_engine if args.gpus_per_engine is not None else int(pool_has_gpus)
     model = args.weights
-    source, _, revision = model.source.removeprefix("hf:").partition("@" if model.path is None else "\0")
+    source = model.repository or model.source
     engine: dict[str, Any] = {"max_model_len": -1}  # the model's context, or what fits into the KV cache
-    if revision:
-        engine |= {"revision": revision, "tokenizer_revision": revision}
+    if model.revision is not None:
+        engine |= {"revision": model.revision, "tokenizer_revision": model.revision}
     if gpus:
         bundle = {"CPU": args.cpus_per_engine, "GPU": 1}
         engine["tensor_parallel_size"] = gpus
