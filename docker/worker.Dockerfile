@@ -25,10 +25,10 @@ FROM scratch AS sbom
 COPY --from=bill /sbom.json /worker.sbom.json
 
 FROM ${BASE_IMAGE}
-# triton and inductor compile with gcc as jobs run; KubeRay's probes ask with bash and wget
+# triton and inductor compile as jobs run; KubeRay's probes ask with bash and wget
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends bash gcc libc6-dev libnuma1 wget \
+    && apt-get install -y --no-install-recommends bash g++ libnuma1 wget \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/plumbline /opt/plumbline
 # FlashInfer's sampler, which vLLM takes by default, is compiled by nvcc as an engine starts; there is none here

@@ -3,7 +3,7 @@
 Notable choices:
 - Token authentication is on, and the dashboard listens on loopback: Ray's other ports listen on every interface.
 - CPU counts are logical. Drivers, scorers, trainers and idle engines share the machine's cores, and a job must never
-  wait for a slot that an idle engine holds.
+  wait for a slot that an idle engine holds. So is memory: each node has all of the machine's, whatever is free now.
 - Ray's files lie in a short temporary directory (a unix socket's path must stay below some 100 characters); its logs
   are moved to `home`/logs when it stops.
 """
@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -31,6 +33,16 @@ _STOP_GRACE_S = 12
 _POLL_S = 0.2
 
 
+@dataclass
+class Node:
+    """One `ray start --block`; `process` is the newest, if it was started again."""
+
+    pool: str
+    arguments: list[str]
+    log: Path
+    process: "subprocess.Popen[bytes]"
+
+
 class LocalRay:
     """Made with a free port for everything; `start` starts it, `stop` leaves nothing of it behind.
 
@@ -44,10 +56,9 @@ class LocalRay:
         self._gcs_port = free_port()
         self._dashboard_port = free_port()
         self.serve_port = free_port()
-        self._nodes: list[subprocess.Popen[bytes]] = []
-        self._pools: list[str] = []
+        self._nodes: list[Node] = []
+        self._numbers = count()
         self._temp: Path | None = None
-        self._arguments: list[list[str]] = []
         self._waiting: list[str] = []
         self._restarts_left = 4
 
@@ -87,31 +98,39 @@ class LocalRay:
         Nodes start one after the other: each has 30 s to join, which is not much where they share two cores.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
-        headers = {"Authorization": f"Bearer {self.token}"}
-        with httpx.Client(base_url=self.url, headers=headers, timeout=10, trust_env=False) as client:
+        with self._dashboard() as client:
             while True:
-                if _succeeds(client, "/api/jobs/") and _alive_nodes(client) >= len(self._nodes):
+                if _succeeds(client, "/api/jobs/") and len(_alive_nodes(client)) >= len(self._nodes):
                     if not self._waiting:
                         return
                     self._spawn(self._worker_arguments, self._waiting.pop(0))
                 self._start_late_nodes_again()
                 self._pause(deadline)
 
+    def add(self, pool: str) -> None:
+        """Start one more node of a Ray that is ready; return when it has joined. Raises CliError if it does not."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        with self._dashboard() as client:
+            while not (nodes := _alive_nodes(client)):
+                self._pause(deadline)
+            self._spawn(self._worker_arguments, pool)
+            while not _alive_nodes(client) - nodes:
+                self._start_late_nodes_again()
+                self._pause(deadline)
+
     def check(self) -> None:
         """Raises CliError if a node has ended."""
-        for index, node in enumerate(self._nodes):
-            if node.poll() is not None:
-                log = self._home / "logs" / f"ray-node-{index}.log"
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-                raise CliError(f"Ray's node '{self._pools[index]}' has ended. The last lines of {log}:\n{tail}")
+        for node in self._nodes:
+            if node.process.poll() is not None:
+                tail = "\n".join(node.log.read_text(errors="replace").splitlines()[-15:])
+                raise CliError(f"Ray's node '{node.pool}' has ended. The last lines of {node.log}:\n{tail}")
 
     def stop(self) -> None:
         """End every process and remove the temporary directory. Safe to call twice, or before `start`."""
-        end(reversed(self._nodes), grace_s=_STOP_GRACE_S)
-        sessions = [node.pid for node in self._nodes]
+        processes = [node.process for node in self._nodes]
+        end(reversed(processes), grace_s=_STOP_GRACE_S)
+        sessions = [process.pid for process in processes]
         self._nodes.clear()
-        self._pools.clear()
-        self._arguments.clear()
         self._waiting.clear()
         if self._temp is not None:
             sweep(self._mark, sessions)
@@ -122,9 +141,14 @@ class LocalRay:
     def _start_late_nodes_again(self) -> None:
         """A busy machine may be too slow for Ray's 30 s; the head can be started again while it is alone."""
         for index, node in enumerate(self._nodes):
-            if node.poll() is not None and self._restarts_left and (index or len(self._nodes) == 1):
+            if node.process.poll() is not None and self._restarts_left and (index or len(self._nodes) == 1):
                 self._restarts_left -= 1
-                self._nodes[index] = self._start(self._arguments[index], self._pools[index], index)
+                node.process = self._start(node.arguments, node.pool, node.log)
+
+    @property
+    def _ray(self) -> list[str]:
+        """The command, of each node."""
+        return [str(_ray_command())]
 
     @property
     def _scaling(self) -> list[str]:
@@ -140,14 +164,11 @@ class LocalRay:
     def _mark(self) -> str:
         return f"PLUMBLINE_LOCAL_RAY={self._temp}"
 
-    def _spawn(self, arguments: list[str], pool: str) -> "subprocess.Popen[bytes]":
-        node = self._start(arguments, pool, len(self._nodes))
-        self._nodes.append(node)
-        self._pools.append(pool)
-        self._arguments.append(arguments)
-        return node
+    def _spawn(self, arguments: list[str], pool: str) -> None:
+        log = self._home / "logs" / f"ray-node-{next(self._numbers)}.log"
+        self._nodes.append(Node(pool, arguments, log, self._start(arguments, pool, log)))
 
-    def _start(self, arguments: list[str], pool: str, index: int) -> "subprocess.Popen[bytes]":
+    def _start(self, arguments: list[str], pool: str, log: Path) -> "subprocess.Popen[bytes]":
         name, _, value = self._mark.partition("=")
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
         environment |= self.environment | {
@@ -160,6 +181,7 @@ class LocalRay:
         }
         common = [
             f"--num-cpus={NUM_CPUS}",
+            f"--memory={_memory_bytes()}",
             f"--object-store-memory={OBJECT_STORE_BYTES}",
             f"--labels=pool={pool}",
             # by default fixed ranges, which a second node or another Ray may hold
@@ -169,9 +191,12 @@ class LocalRay:
             "--disable-usage-stats",
             "--block",
         ]
-        log = self._home / "logs" / f"ray-node-{index}.log"
         log.unlink(missing_ok=True)
-        return spawn([str(_ray_command()), "start", *arguments, *common], env=environment, log=log)
+        return spawn([*self._ray, "start", *arguments, *common], env=environment, log=log)
+
+    def _dashboard(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=10, trust_env=False)
 
     def _pause(self, deadline: float) -> None:
         self.check()
@@ -185,6 +210,10 @@ class LocalRay:
         if logs.is_dir():
             shutil.rmtree(kept, ignore_errors=True)
             shutil.move(logs.resolve(), kept)
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _bin() -> Path:
@@ -209,11 +238,13 @@ def _succeeds(client: httpx.Client, path: str) -> bool:
         return False
 
 
-def _alive_nodes(client: httpx.Client) -> int:
+def _alive_nodes(client: httpx.Client) -> set[str]:
+    """IDs."""
     try:
         response = client.get("/nodes", params={"view": "summary"})
     except httpx.TransportError:
-        return 0
+        return set()
     if not response.is_success:
-        return 0
-    return sum(node["raylet"].get("state") == "ALIVE" for node in response.json()["data"]["summary"])
+        return set()
+    nodes = [node["raylet"] for node in response.json()["data"]["summary"]]
+    return {node["nodeId"] for node in nodes if node.get("state") == "ALIVE"}

@@ -1,7 +1,10 @@
 """What a `restricted` namespace and a careful reviewer ask of every pod."""
 
 import re
+import subprocess
+import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from tests.deploy.rendered import (
     rendered,
 )
 
+RAY = Path(sys.executable).with_name("ray")
 QUANTITY = re.compile(r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")
 
 
@@ -110,6 +114,12 @@ def test_the_api_is_probed_spread_and_kept_up() -> None:
     }  # fmt: skip
 
 
+def test_a_controller_that_stands_still_is_started_again() -> None:
+    deployment = named(rendered("gpu"), "Deployment", "plumbline-controller")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
 def test_nothing_writes_to_the_database_while_it_is_restored() -> None:
     objects = rendered(EVERYTHING)
     assert {one["spec"]["replicas"] for one in of_kind(objects, "Deployment")} == {0}
@@ -124,12 +134,18 @@ def test_api_and_controller_wait_for_the_schema() -> None:
         (wait,) = named(rendered("gpu"), "Deployment", name)["spec"]["template"]["spec"]["initContainers"]
         assert wait["args"][:5] == ["doctor", "--only", "database", "--only", "migrations"]
     (migration,) = of_kind(rendered("gpu"), "Job")
+    assert migration["spec"]["backoffLimit"] >= 1000  # tries on while somebody mends what is wrong,
+    assert "activeDeadlineSeconds" not in migration["spec"]
+    volumes = migration["spec"]["template"]["spec"]["volumes"]
+    assert not any("persistentVolumeClaim" in one for one in volumes)  # also without a storage class
     (wait,) = migration["spec"]["template"]["spec"]["initContainers"]
     assert wait["args"][:3] == ["doctor", "--only", "database"]
 
 
 @pytest.mark.parametrize("overlay", ["gpu", "gpu-autoscale", "gpu-shared"])
-def test_gpus_are_for_workers_and_the_head_is_elsewhere(overlay: str) -> None:
+def test_gpus_are_for_workers_and_head_and_drivers_are_elsewhere(overlay: str) -> None:
+    settings = named(rendered(overlay), "ConfigMap", "plumbline-settings")["data"]
+    assert settings["PLUMBLINE_SERVING_DEVICE"] == "gpu"  # of groups at zero nobody could tell
     (cluster,) = of_kind(rendered(overlay), "RayCluster")
     head = cluster["spec"]["headGroupSpec"]
     assert head["rayStartParams"]["num-cpus"] == "0"
@@ -143,11 +159,48 @@ def test_gpus_are_for_workers_and_the_head_is_elsewhere(overlay: str) -> None:
         with_gpu = "nvidia.com/gpu" in resources["limits"]
         assert with_gpu == (group["labels"]["pool"] != "control")
         assert ("tolerations" in template["spec"]) == with_gpu
+        assert with_gpu or template["spec"]["affinity"] == head["template"]["spec"]["affinity"]
         assert template["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
         if with_gpu:
             assert template["spec"]["terminationGracePeriodSeconds"] >= 120
     for _, template in pod_templates(tuple(one for one in rendered(overlay) if one["kind"] != "RayCluster")):
         assert "tolerations" not in template["spec"]
+
+
+@pytest.mark.parametrize("overlay", RENDERED)
+def test_who_fetches_from_the_hub_has_its_token(overlay: str) -> None:
+    """Drivers, and engines whose weights are nowhere on the storage yet."""
+    from service.spec.pools import Pool
+
+    (cluster,) = of_kind(rendered(overlay), "RayCluster")
+    for pool in (Pool.CONTROL, Pool.SERVING):
+        groups = [one for one in cluster["spec"]["workerGroupSpecs"] if one["labels"]["pool"] in pool.labels]
+        assert groups
+        for group in groups:
+            (container,) = group["template"]["spec"]["containers"]
+            assert "HF_TOKEN" in [one["name"] for one in container["env"]]
+
+
+@pytest.mark.parametrize("overlay", RENDERED)
+def test_a_worker_that_is_stopped_is_drained_within_its_grace_period(overlay: str) -> None:
+    (cluster,) = of_kind(rendered(overlay), "RayCluster")
+    for group in cluster["spec"]["workerGroupSpecs"]:
+        spec = group["template"]["spec"]
+        shell, option, script = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+        assert (shell, option) == ("bash", "-c")
+        subprocess.run([shell, "-n", option, script], check=True)
+        drain, _ = script.split("&&", 1)
+        seconds = [int(text) for text in re.findall(r"\b\d+\b", script)]
+        assert max(seconds) <= spec["terminationGracePeriodSeconds"] - 30
+        options = {word for word in drain.split() if word.startswith("--")}
+        assert options <= set(help_of("drain-node").split())  # a hidden command of Ray's, which may change
+        assert "&& ray health-check; do" in script  # no longer than there is a cluster to leave
+        assert help_of("health-check")
+
+
+@cache
+def help_of(command: str) -> str:
+    return subprocess.run([RAY, command, "--help"], capture_output=True, text=True, check=True).stdout
 
 
 def test_the_pools_are_those_of_the_code() -> None:

@@ -58,6 +58,10 @@ def test_what_tells_nothing_is_not_taken_for_well() -> None:
     (rules,) = of_kind(rendered(EVERYTHING), "PrometheusRule")
     expressions = {rule["alert"]: rule["expr"] for rule in rules["spec"]["groups"][0]["rules"]}
     assert "or absent(plumbline_reconciled_timestamp_seconds)" in expressions["PlumblineControllerStuck"]
+    long_ones = set(re.findall(r'reconciler=~"([^"]+)"', expressions["PlumblineControllerStuck"]))
+    assert long_ones == set(re.findall(r'reconciler!~"([^"]+)"', expressions["PlumblineControllerStuck"]))
+    modules = {path.stem for path in (DEPLOY.parent / "service" / "controller").glob("*.py")}
+    assert {name for one in long_ones for name in one.split("|")} <= modules
     assert "or absent(plumbline_database_up)" in expressions["PlumblineDatabaseDown"]
     assert "unless sum(" in expressions["PlumblineQueueStuck"]
 

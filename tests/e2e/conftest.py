@@ -18,6 +18,7 @@ from api.cli.local_ray import LocalRay
 from api.cli.processes import end, free_port, spawn
 from api.cli.stack import TWO_POOLS
 from api.client import Client
+from tests.workers.hub_server import Contents, hub
 
 PLUMBLINE = Path(sys.executable).parent / "plumbline"
 START_TIMEOUT_S = 60
@@ -55,7 +56,8 @@ class Service:
 
 @dataclass
 class Plumbline:
-    """`model_root` is a directory that jobs may name models in."""
+    """`model_root` is a directory that jobs may name models in; `hub` is what the Hugging Face Hub has, as the cluster
+    sees it."""
 
     url: str
     key: str
@@ -65,6 +67,7 @@ class Plumbline:
     environment: dict[str, str]
     api: Service = field(init=False)
     controller: Service = field(init=False)
+    hub: Contents = field(default_factory=Contents)
 
     def __post_init__(self) -> None:
         logs = self.home / "logs"
@@ -91,13 +94,16 @@ class Plumbline:
 def plumbline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plumbline]:
     home = tmp_path_factory.mktemp("plumbline")
     ray = LocalRay(home)
-    try:
-        ray.start(TWO_POOLS)
-        with control_plane(ray, home, tmp_path_factory.mktemp("models")) as running:
-            ray.wait_until_ready()
-            yield running
-    finally:
-        ray.stop()
+    with hub(Contents()) as models, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HF_ENDPOINT", models.url)
+        try:
+            ray.start(TWO_POOLS)
+            with control_plane(ray, home, tmp_path_factory.mktemp("models")) as running:
+                running.hub = models.contents
+                ray.wait_until_ready()
+                yield running
+        finally:
+            ray.stop()
 
 
 @contextmanager

@@ -1,5 +1,5 @@
 """The production shape on one machine: two of API and of controller behind one address, PostgreSQL, an S3 server and
-a Ray of four labelled nodes that asks for its token."""
+a Ray of a head and four labelled nodes that asks for its token and keeps its state in Redis."""
 
 import asyncio
 import os
@@ -14,15 +14,14 @@ from typing import Any
 import asyncpg
 import boto3
 import httpx
-import pytest
 
-from api.cli.local_ray import LocalRay
 from api.cli.processes import end, free_port, spawn
 from api.client import Client
 from service.spec.pools import Pool
 from tests.databases import Postgres, postgres
 from tests.e2e.balancer import balanced
 from tests.e2e.conftest import PLUMBLINE, START_TIMEOUT_S, Service
+from tests.e2e.pods import HEAD, PodsOfRay, Redis
 from tests.e2e.scenario import wait_for
 from tests.s3_server import credentials
 
@@ -91,7 +90,8 @@ class Production:
     url: str
     model_root: Path
     environment: dict[str, str]
-    ray: LocalRay
+    ray: PodsOfRay
+    redis: Redis
     postgres: Postgres
     database: str
     s3: S3
@@ -132,7 +132,8 @@ def production(home: Path, model_root: Path) -> Iterator[Production]:
     (home / "logs").mkdir()
     (home / "storage").mkdir()
     address, ports = free_port(), (free_port(), free_port())
-    ray, s3 = LocalRay(home), S3(home)
+    redis, s3 = Redis(home), S3(home)
+    ray = PodsOfRay(home, {HEAD: redis.environment, Pool.CONTROL: credentials(s3.url)})
     with ExitStack() as stack:
         server = stack.enter_context(postgres())
         database = server.create(migrated=False)
@@ -161,12 +162,11 @@ def production(home: Path, model_root: Path) -> Iterator[Production]:
         logs = home / "logs"
         apis = [Api("api", environment | {"PLUMBLINE_PORT": str(port)}, logs / f"api-{port}.log") for port in ports]
         controllers = [Service("controller", environment, logs / f"controller-{number}.log") for number in (1, 2)]
-        running = Production(url, model_root, environment, ray, server, database, s3, apis, controllers)
+        running = Production(url, model_root, environment, ray, redis, server, database, s3, apis, controllers)
+        redis.start()
+        stack.callback(redis.stop)
         stack.callback(ray.stop)
-        with pytest.MonkeyPatch.context() as ours:  # the head, where drivers are, has what this process has
-            for name, value in credentials(s3.url).items():
-                ours.setenv(name, value)
-            ray.start([pool.value for pool in (Pool.CONTROL, Pool.REFERENCE, Pool.POLICY, Pool.SERVING)])
+        ray.start([HEAD, *Pool])
         upgraded = running.run("db", "upgrade")
         assert upgraded.returncode == 0, upgraded.stderr
         running.key = running.run("keys", "create", "--project", "production", "--role", "admin").stdout.strip()

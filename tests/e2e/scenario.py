@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,17 +70,39 @@ def reached(client: Client, job_id: str, step: int) -> None:
     assert state(client, job_id) == "running"
 
 
+def living_nodes(ray: LocalRay) -> dict[str, str]:
+    """The pool that each is labelled with, by ID."""
+    return {node["node_id"]: node["labels"]["pool"] for node in _listed(ray, "nodes") if node["state"] == "ALIVE"}
+
+
+def drain(ray: LocalRay, node_id: str) -> None:
+    """As a pod does that is to stop."""
+    asked = "drain-node --reason DRAIN_NODE_REASON_PREEMPTION --reason-message test --deadline-remaining-seconds 300"
+    command = [Path(sys.executable).with_name("ray"), *asked.split(), "--address", ray.address, "--node-id", node_id]
+    subprocess.run(command, env=os.environ | ray.environment, check=True, capture_output=True)
+
+
 def living_actors(ray: LocalRay) -> list[Json]:
     """Every actor of any job, but for the ones of Serve, which belong to no attempt."""
+    actors = _listed(ray, "actors")
+    attempt_actors = {"Scorer", "SoloTrainer", "RayTrainWorker", "TrainController", "Mailbox"}
+    return [a for a in actors if a["state"] != "DEAD" and a["class_name"].split(".")[-1] in attempt_actors]
+
+
+def scorers_so_far(ray: LocalRay) -> set[str]:
+    """The ID of every scorer that a job started, also of those that have left."""
+    return {one["actor_id"] for one in _listed(ray, "actors") if one["class_name"].split(".")[-1] == "Scorer"}
+
+
+def _listed(ray: LocalRay, what: str) -> list[Json]:
     response = httpx.get(
-        f"{ray.url}/api/v0/actors",
+        f"{ray.url}/api/v0/{what}",
         params={"limit": 1000, "detail": True},
         headers={"Authorization": f"Bearer {ray.token}"},
         timeout=30,
     )
-    actors: list[Json] = response.raise_for_status().json()["data"]["result"]["result"]
-    attempt_actors = {"Scorer", "SoloTrainer", "RayTrainWorker", "TrainController", "Mailbox"}
-    return [a for a in actors if a["state"] != "DEAD" and a["class_name"].split(".")[-1] in attempt_actors]
+    found: list[Json] = response.raise_for_status().json()["data"]["result"]["result"]
+    return found
 
 
 def subset(target: Path, rows: int) -> Path:

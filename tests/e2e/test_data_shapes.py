@@ -12,6 +12,7 @@ from api.client import Client
 from tests.e2e.conftest import Plumbline
 from tests.e2e.scenario import event, finished, metrics, spec
 from tests.models import make_model
+from tests.workers.hub_server import COMMIT, Repository
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +20,11 @@ def model(plumbline: Plumbline) -> Path:
     return make_model(plumbline.model_root / "shapes")
 
 
-def test_kto_and_bco_learn_from_labelled_answers(
+def test_kto_and_bco_learn_from_labelled_answers_on_a_model_of_the_hub(
     plumbline: Plumbline, client: Client, model: Path, tmp_path: Path
 ) -> None:
+    files = {path.name: path.read_bytes() for path in model.iterdir()}
+    plumbline.hub.models["team/shapes"] = Repository.of(files)
     path = tmp_path / "thumbs.csv"
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
@@ -29,7 +32,7 @@ def test_kto_and_bco_learn_from_labelled_answers(
         for i in range(32):
             rows.writerow([f"What is {i}?", f"It is {i}.", "true", 1])
             rows.writerow([f"What is {i}?", "No.", "false", 2])
-    asked = spec(model, client.files.upload(path).id, max_steps=6, checkpoint_every=2)
+    asked = spec(model, client.files.upload(path).id, max_steps=6, checkpoint_every=2) | {"model": "hf:team/shapes"}
     asked["losses"] = [{"type": "kto"}, {"type": "bco", "weight": 0.5}, {"type": "sft", "weight": 0.1}]
     asked["evaluation"] = {"every": 3}
     job = finished(client, client.jobs.create(asked).id)
@@ -46,6 +49,13 @@ def test_kto_and_bco_learn_from_labelled_answers(
     assert (report["rows"], report["used"], report["bad"]) == (64, 64, 0)
     assert report["read_as"].startswith("standard")
     assert report == event(client, job["id"], "data.prepared")["data"]
+
+    assert event(client, job["id"], "model.fetched")["data"]["commit"] == COMMIT
+    published = Path(event(client, job["id"], "model.published")["data"]["path"])
+    assert json.loads((published / "plumbline.json").read_text())["model"]["source"] == f"hf:team/shapes@{COMMIT}"
+    card = (published / "README.md").read_text()
+    assert "base_model: team/shapes\n" in card
+    assert f"starting from `hf:team/shapes@{COMMIT}`" in card
 
 
 def test_rankings_are_learnt_with_a_reference_that_follows_the_policy(

@@ -31,6 +31,8 @@ def test_what_the_cluster_does_not_reach_is_told(plumbline: Plumbline) -> None:
         found = told(plumbline, "--only", "attempts", **{name: broken[name]})["attempts"]
         assert found["verdict"] == "failed"
         assert said in found["message"]
+    here = told(plumbline, "--only", "api", PLUMBLINE_API_URL="http://127.0.0.1:9")["api"]
+    assert (here["verdict"], "does not answer here" in here["message"]) == ("failed", True)
 
 
 def test_a_bucket_that_only_the_control_plane_can_use_is_told(

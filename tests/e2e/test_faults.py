@@ -10,12 +10,15 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from api.client import Client
+from service.spec.pools import Pool
 from tests.e2e.conftest import Plumbline
 from tests.e2e.scenario import (
+    drain,
     event,
     events,
     finished,
     living_actors,
+    living_nodes,
     metrics,
     reached,
     spec,
@@ -27,6 +30,7 @@ from tests.models import make_model
 
 STEPS = 400  # enough that the fault comes in the middle
 FEWER = 160  # where a restart of workers is part of the run
+TRAINERS = ("SoloTrainer", "RayTrainWorker")
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,28 @@ def test_past_max_failures_the_attempt_ends_with_a_typed_error_and_the_next_one_
     assert client.jobs.get(job_id).attempts == 2
     said = [one["data"].get("code") or one["message"] for one in events(client, job_id)]
     assert any("training_workers_failed" in one or "Training workers failed" in one for one in said), said
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_training_leaves_a_node_that_is_drained_and_repeats_no_step(
+    plumbline: Plumbline, client: Client, model: Path, file_id: str, workers: int
+) -> None:
+    plumbline.ray.add(Pool.POLICY)
+    asked = spec(model, file_id, max_steps=STEPS, epochs=100, checkpoint_every=1000)
+    asked["resources"] = {"policy": {"workers": workers}, "max_failures": 0}
+    job_id = client.jobs.create(asked).id
+    reached(client, job_id, 20)
+    node_id = next(a["node_id"] for a in living_actors(plumbline.ray) if a["class_name"].endswith(TRAINERS))
+    drain(plumbline.ray, node_id)
+
+    assert finished(client, job_id)["attempts"] == 1
+    moved = event(client, job_id, "train.moved")
+    resumed = event(client, job_id, "train.started")["data"]["resumed_from_step"]
+    assert f"after step {resumed}" in moved["message"]
+    told = [one for one in events(client, job_id) if one["type"] == "checkpoint.saved"]
+    assert [one["data"]["step"] for one in told] == [resumed]  # no other one was due
+    assert [metric["step"] for metric in metrics(client, job_id)] == list(range(1, STEPS + 1))
+    wait_for("the end of the node", lambda: node_id not in living_nodes(plumbline.ray))
 
 
 def kill_one_worker(plumbline: Plumbline, client: Client, job_id: str, count: int) -> tuple[dict[int, float], int]:

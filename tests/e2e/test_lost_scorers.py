@@ -1,4 +1,4 @@
-"""Scorers of the reference pool that die: others take over their pairs, up to a limit. On Ray, without the service."""
+"""Scorers of the reference pool that die or fail: others take over, up to a limit. On Ray, without the service."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from service.spec import Precision, Resources
+from service.spec.reports import Fault
 from service.spec.rows import Row
 from tests.encoding import RowEncoder
 from tests.models import make_model, make_tokenizer
@@ -23,18 +24,21 @@ from workers.reference.actor import ScorerConfig
 from workers.reference.store import ReferenceStore
 from workers.sources import Weights
 
+TIMEOUT_S = 60
 PAIRS = 64  # four windows of a worker that has not shown its speed
 
 
 @pytest.fixture(scope="module")
-def _pool() -> Iterator[None]:
+def pool() -> Iterator[Callable[[], None]]:
+    """One node, which the call takes away."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.delenv("RAY_ADDRESS", raising=False)
-        node = {"num_cpus": 2, "labels": {"pool": "reference"}, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=node)
+        head = {"num_cpus": 1, "labels": {"pool": "control"}, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        node = cluster.add_node(num_cpus=2, labels={"pool": "reference"})
         ray.init(address=cluster.address, log_to_driver=False)
-        yield
+        yield lambda: cluster.remove_node(node)
         ray.shutdown()
         cluster.shutdown()
 
@@ -49,21 +53,34 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> ScorerConfig:
     return ScorerConfig(Weights(model), directory / "examples", directory, "n", Precision.FLOAT32, batch_tokens=1024)
 
 
-def score(config: ScorerConfig, max_failures: int, on_scored: Callable[[int], None]) -> int:
-    """Returns how many scorers became ready."""
+def score(
+    config: ScorerConfig,
+    max_failures: int,
+    on_scored: Callable[[int], None],
+    on_ready: Callable[[int], None] = lambda _count: None,
+) -> int:
+    """on_ready: called with how many scorers became ready; returns their number."""
     ready: list[str] = []
-    resources = Resources.model_validate({"reference": {"workers": 1}, "max_failures": max_failures})
-    passes.run(config, range(PAIRS), resources, 0.0, [], ready.append, on_scored, threading.Event())
+
+    def count(paths: str) -> None:
+        ready.append(paths)
+        on_ready(len(ready))
+
+    asked = {"reference": {"workers": 1}, "max_failures": max_failures, "start_timeout_s": TIMEOUT_S}
+    resources = Resources.model_validate(asked)
+    passes.run(config, range(PAIRS), resources, 0.0, [], count, on_scored, threading.Event())
     return len(ready)
 
 
 def kill_scorer(_scored: int) -> None:
-    titles = {process.pid: " ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)}
+    children = psutil.Process().children(recursive=True)
+    alive = [one for one in children if one.status() != psutil.STATUS_ZOMBIE]  # a drained node's raylet is one
+    titles = {process.pid: " ".join(process.cmdline()) for process in alive}
     (scorer,) = [pid for pid, title in titles.items() if title.startswith("ray::Scorer")]
     os.kill(scorer, signal.SIGKILL)
 
 
-@pytest.mark.usefixtures("_pool")
+@pytest.mark.usefixtures("pool")
 def test_the_pairs_of_a_lost_scorer_are_scored_by_another(config: ScorerConfig, tmp_path: Path) -> None:
     config = replace(config, store_root=tmp_path)
     counts: list[int] = []
@@ -81,8 +98,46 @@ def test_the_pairs_of_a_lost_scorer_are_scored_by_another(config: ScorerConfig, 
     assert not reader.missing()
 
 
-@pytest.mark.usefixtures("_pool")
+@pytest.mark.usefixtures("pool")
 def test_past_max_failures_the_loss_of_a_scorer_is_told(config: ScorerConfig, tmp_path: Path) -> None:
     with pytest.raises(AttemptError) as error:
         score(replace(config, store_root=tmp_path), 0, kill_scorer)
     assert error.value.code == "reference_workers_lost"
+
+
+@pytest.mark.usefixtures("pool")
+def test_the_pairs_on_which_a_scorer_fails_are_scored_by_another(config: ScorerConfig, tmp_path: Path) -> None:
+    late = replace(config, store_root=tmp_path, examples=tmp_path / "examples")
+    counts: list[int] = []
+
+    def on_ready(count: int) -> None:
+        if count == 2:
+            late.examples.symlink_to(config.examples)  # which the first one did not find
+
+    assert score(late, 1, counts.append, on_ready) == 2
+    assert counts[-1] == PAIRS
+
+
+@pytest.mark.usefixtures("pool")
+def test_past_max_failures_what_scorers_raise_is_told(config: ScorerConfig, tmp_path: Path) -> None:
+    with pytest.raises(AttemptError, match="1 reference workers failed; the last: FileNotFoundError") as error:
+        score(replace(config, store_root=tmp_path, examples=tmp_path / "none"), 0, lambda _: None)
+    assert error.value.code == "reference_workers_failed"
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_model_that_no_scorer_can_load_is_told_at_once(config: ScorerConfig, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model")
+    (model / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(AttemptError) as error:
+        score(replace(config, store_root=tmp_path, weights=Weights(model)), 3, lambda _: None)
+    assert (error.value.code, error.value.fault) == ("model_unusable", Fault.USER)
+
+
+def test_a_lost_scorer_that_finds_no_place_again_ends_the_pass(
+    config: ScorerConfig, tmp_path: Path, pool: Callable[[], None]
+) -> None:
+    """The last one here: it takes the node away."""
+    with pytest.raises(AttemptError, match=f"No reference worker was ready within {TIMEOUT_S} s") as error:
+        score(replace(config, store_root=tmp_path), 3, lambda _: pool())
+    assert error.value.code == "pool_unavailable"

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from api.client import Client
 from tests.e2e import dashboard, openai_script
 from tests.e2e.conftest import Plumbline
-from tests.e2e.scenario import HH, Json, event, events, finished, metrics, spec, subset, wait_for
+from tests.e2e.scenario import HH, Json, event, events, finished, metrics, scorers_so_far, spec, subset, wait_for
 from tests.models import make_model
 
 SERVED = {"vocab_size": 400, "hidden_size": 64, "head_dim": 32, "num_attention_heads": 2, "dtype": "bfloat16"}
@@ -75,13 +75,16 @@ def test_the_published_model_loads_as_it_is(client: Client, job: Json) -> None:
     assert "plumbline" in (path / "README.md").read_text()
 
 
-def test_the_second_job_on_the_same_model_and_data_scores_nothing(
-    client: Client, job: Json, model: Path, file_id: str
+def test_the_second_job_on_the_same_model_and_data_starts_no_scorer(
+    plumbline: Plumbline, client: Client, job: Json, model: Path, file_id: str
 ) -> None:
+    before = scorers_so_far(plumbline.ray)
+    assert before
     again = spec(model, file_id, max_steps=12) | {"losses": [{"type": "sigmoid", "beta": 0.5}]}
     second = finished(client, client.jobs.create(again).id)
     needed = event(client, job["id"], "reference.scored")["data"]["scored"]
     assert event(client, second["id"], "reference.scored")["data"] == {"scored": 0, "hits": needed}
+    assert scorers_so_far(plumbline.ray) == before
 
 
 def test_lora_with_an_sft_term_is_published_merged_with_its_adapter(

@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from openai import OpenAI
 
+from api.client import Client
 from api.client.sse import FrameParser
 from api.views import EventView, MetricView
 from service.archive.manifest import NAME, Manifest, first_difference
 from service.doctor.examination import CHECKS
+from service.spec.pools import Pool
 from tests.e2e.production import BUCKET, LEASE_S, Api, Production, production
 from tests.e2e.scenario import (
     TIMEOUT_S,
@@ -28,10 +32,11 @@ from tests.e2e.scenario import (
     subset,
     wait_for,
 )
+from tests.e2e.test_main_job import SERVED
 from tests.models import make_model
 
 STEPS = 100
-RESTARTS_S = 90  # how long the second job has to train, so that every part is restarted meanwhile
+RESTARTS_S = 180  # how long the second job has to train, so that every part is restarted meanwhile
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,7 @@ def shape(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
 
 @pytest.fixture(scope="module")
 def model(shape: Production) -> Path:
-    return make_model(shape.model_root / "small")
+    return make_model(shape.model_root / "small", max_position_embeddings=1024, **SERVED)
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +64,19 @@ def file_id(shape: Production, rows: Path) -> str:
 
 @pytest.fixture(scope="module")
 def first_job(shape: Production, model: Path, file_id: str) -> Json:
-    """Made through the other API than its data."""
+    """Made through the other API than its data. Its model and the base of it answer questions."""
     with shape.client(shape.apis[1].url) as client:
-        return finished(client, client.jobs.create(spec(model, file_id, max_steps=STEPS, epochs=100)).id)
+        adapter = {"type": "lora", "rank": 4, "alpha": 16}  # on one engine with its base
+        asked = spec(model, file_id, max_steps=STEPS, epochs=100, method=adapter) | {"serve": True}
+        job_id = client.jobs.create(asked).id
+        wait_for("the engine", lambda: served(client, job_id))
+        return finished(client, job_id)
+
+
+def served(client: Client, job_id: str) -> bool:
+    deployment = client.jobs.get(job_id).deployment
+    assert deployment is None or deployment.state != "failed", deployment
+    return deployment is not None and deployment.state == "ready"
 
 
 def test_the_doctor_says_all_is_well(shape: Production) -> None:
@@ -91,7 +106,7 @@ def test_a_rolling_restart_of_each_part_loses_nothing_of_a_job_that_runs(
     asked = spec(model, file_id, max_steps=steps, epochs=1000, checkpoint_every=steps // 8 + 1)
     with shape.client() as client, ThreadPoolExecutor() as threads:
         job_id = client.jobs.create(asked).id
-        watched = Watched(shape, job_id)
+        watched, replaced = Watched(shape, job_id), threading.Event()
         watching = [threads.submit(watch) for watch in (watched.events, watched.metrics, watched.attempts)]
         try:
             reached(client, job_id, 3)
@@ -105,20 +120,57 @@ def test_a_rolling_restart_of_each_part_loses_nothing_of_a_job_that_runs(
             shape.s3.start()
             assert state(client, job_id) == "running"
             assert client.files.content(file_id) == rows.read_bytes()
-            finished(client, job_id)
+            said = answers(shape, first_job)
+            head = shape.ray.head()
+            shape.redis.stop()
+            shape.redis.start()
+            shape.ray.restart_head(head)  # it ends when it loses its Redis
+            shape.ray.replace_head()
+            shape.ray.replace(Pool.CONTROL)
+            wait_for("the next attempt's training", lambda: times(client, job_id, "train.started") == 2)
+            for pool in (Pool.POLICY, Pool.REFERENCE):
+                shape.ray.replace(pool)
+            assert state(client, job_id) == "running"
+            assert answers(shape, first_job) == said  # the engine is the same, behind a new head
+            finished(client, job_id)  # which leaves the cores to the engine that comes up
+            asking = threads.submit(ask_until, replaced, shape, first_job)
+            shape.ray.replace(Pool.SERVING)
+            replaced.set()
+            assert set(asking.result()) == {said}
         finally:
+            replaced.set()
             watched.over.set()
         for watch in watching:
             watch.result(timeout=TIMEOUT_S)
         job = client.jobs.get(job_id)
         stored = [one.model_dump() for one in client.jobs.list_events(job_id, limit=1000).data]
-    assert (job.attempts, watched.most_alive) == (1, 1)
+    assert (job.attempts, watched.most_alive) == (2, 1)  # its driver's node was replaced
+    assert sum(one["type"] == "train.moved" for one in stored) == 1
     assert [one["number"] for one in stored] == list(range(1, len(stored) + 1))
     assert watched.events_seen == stored[: len(watched.events_seen)]
     assert "job.succeeded" in [one["type"] for one in watched.events_seen]
     assert [one.number for one in watched.metrics_seen] == list(range(1, len(watched.metrics_seen) + 1))
     assert [one.step for one in watched.metrics_seen if one.split == "train"] == list(range(1, steps + 1))
     in_the_bucket(shape, job_id, tmp_path)
+
+
+def ask_until(over: threading.Event, shape: Production, job: Json) -> list[tuple[str, ...]]:
+    """What is answered all the time; raises if a question is not."""
+    told = [answers(shape, job)]
+    while not over.wait(0.5):
+        told.append(answers(shape, job))
+    return told
+
+
+def answers(shape: Production, job: Json) -> tuple[str, ...]:
+    """Of the job's model and of its base, to the same question."""
+    question: Any = [{"role": "user", "content": "Are you there?"}]
+    with OpenAI(base_url=f"{shape.url}/v1", api_key=shape.key, max_retries=0, timeout=60) as openai:
+        completions = [
+            openai.chat.completions.create(model=name, messages=question, max_tokens=8, temperature=0)
+            for name in (f"job:{job['id']}", f"job:{job['id']}:base")
+        ]
+    return tuple(one.choices[0].message.content or "" for one in completions)
 
 
 class Watched:
@@ -148,7 +200,13 @@ class Watched:
         headers = {"Authorization": f"Bearer {ray.token}"}
         with httpx.Client(base_url=ray.url, headers=headers, timeout=30, trust_env=False) as http:
             while not self.over.wait(0.5):
-                drivers = [one for one in http.get("/api/jobs/").json() if one["status"] in {"PENDING", "RUNNING"}]
+                try:
+                    listed = http.get("/api/jobs/")
+                except httpx.TransportError:  # the head is replaced
+                    continue
+                if not listed.is_success:
+                    continue
+                drivers = [one for one in listed.json() if one["status"] in {"PENDING", "RUNNING"}]
                 of_the_job = [one for one in drivers if str(one["submission_id"]).startswith(self._job_id)]
                 self.most_alive = max(self.most_alive, len(of_the_job))
 
@@ -181,6 +239,11 @@ def replace_leader(shape: Production) -> None:
     leader.start()
 
 
+def times(client: Client, job_id: str, kind: str) -> int:
+    """How many events of this type there are."""
+    return sum(one["type"] == kind for one in events(client, job_id))
+
+
 def seconds_a_step(shape: Production, job_id: str) -> float:
     """Without the start of the processes that train."""
     with shape.client() as client:
@@ -198,6 +261,6 @@ def in_the_bucket(shape: Production, job_id: str, target: Path) -> None:
         published = Path(event(client, job_id, "model.published")["data"]["path"])
     shape.s3.fetch(f"models/{job_id}/", target)
     manifest = Manifest.model_validate_json((target / NAME).read_bytes())
-    assert "config.json" in [file.path for file in manifest.files]
+    assert {"config.json", "adapter_config.json"} & {file.path for file in manifest.files}
     assert first_difference(manifest, target) is None
     assert first_difference(manifest, published) is None
