@@ -62,8 +62,9 @@ def asked(plumbline: Plumbline, model: Path, rows: Path, answer: str) -> Json:
     with Client(plumbline.url, plumbline.key) as client:
         file_id = client.files.upload(rows).id
     method = {"type": "lora", "rank": 4, "alpha": 16}
-    # without a warm-up, in which the first of so many steps would move nothing that could be heard
-    made = spec(model, file_id, epochs=5, method=method, learning_rate=1e-2, warmup_ratio=0)
+    # without a warm-up, in which the first of so many steps would move nothing that could be heard. With 1e-2 it learns
+    # sooner, but one run in twenty has moments of another answer later on; with this, none in forty.
+    made = spec(model, file_id, epochs=20, method=method, learning_rate=3e-3, warmup_ratio=0)
     losses = [{"type": "sft"}, {"type": "sigmoid", "weight": 0.1}]
     return made | {"losses": losses, "evaluation": {"held_out_fraction": 1 / 4}}
 
@@ -75,7 +76,8 @@ def three(plumbline: Plumbline, model: Path, tmp_path_factory: pytest.TempPathFa
         endless = asked(plumbline, model, rows / "long.jsonl", ANSWERS[1])
         endless["training"] |= {"max_steps": 100_000, "epochs": 1000, "checkpoint_every": 5}
         long = client.jobs.create(endless).id
-        wait_for("checkpoints", lambda: sum(one["type"] == "checkpoint.saved" for one in events(client, long)) >= 4)
+        # 80 steps: after 15 to 30 it answers so, by how its rows are drawn
+        wait_for("checkpoints", lambda: sum(one["type"] == "checkpoint.saved" for one in events(client, long)) >= 16)
         step = client.jobs.checkpoints(long).data[-1].step
         client.jobs.export_checkpoint(long, step)
         wait_for("the export", lambda: client.jobs.get_export(long, step).state in {"ready", "failed"})
