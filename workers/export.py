@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 from torch.distributed.tensor import DTensor
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
@@ -56,8 +56,12 @@ def export(model: nn.Module, source: Path, target: Path, rank: Rank | None = Non
 
 
 def _export_adapter(model: Any, source: Path, target: Path, *, writes: bool) -> None:
-    trained = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if tensor.requires_grad}
-    gathered = {name: _gathered(tensor) for name, tensor in trained.items()}
+    gathered = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if tensor.requires_grad:
+            whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            if writes:  # the others hold one at a time
+                gathered[name] = whole.detach().cpu()
     if not writes:
         return
     # the embeddings are there if they were trained; peft would ask the hub whether they have grown
@@ -66,7 +70,3 @@ def _export_adapter(model: Any, source: Path, target: Path, *, writes: bool) -> 
     config: dict[str, Any] = json.loads(path.read_text())
     config["base_model_name_or_path"] = str(source)  # peft records it only if the base was loaded by name
     path.write_text(json.dumps(config, indent=2))
-
-
-def _gathered(parameter: Tensor) -> Tensor:
-    return (parameter.full_tensor() if isinstance(parameter, DTensor) else parameter).detach().cpu()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
+from torch._inductor import compile_fx
 from torch._inductor import config as inductor_config
 
 from service.spec import Precision
@@ -18,7 +19,7 @@ from tests.models import make_model, make_tokenizer
 from tests.workers.runs import make_pairs
 from tests.workers.test_shared_prompt import ARCHITECTURES
 from tests.workers.training_runs import STEPS, make_job, make_run, metrics_of
-from workers.engine import compiled
+from workers.engine import compiled, models
 from workers.engine.loop import TrainingRun
 from workers.engine.models import CausalLM, load_model, split, with_compiled_layers
 from workers.engine.parallel import Rank
@@ -138,9 +139,47 @@ def test_layers_whose_numbers_change_stay_as_they_are(tmp_path: Path, monkeypatc
     torch.testing.assert_close(scores_of(lm), expected, rtol=0, atol=0)
 
 
+def test_layers_whose_gradients_change_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def off(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def half_as_steep(*args: Any, **kwargs: Any) -> Tensor:
+            out = forward(*args, **kwargs)
+            return (out + out.detach()) / 2
+
+        return half_as_steep
+
+    path = made(tmp_path)
+    expected, _ = steps(path, tmp_path / "plain")
+    monkeypatch.setattr(compiled, "_compiled", off)
+    found, started = steps(path, tmp_path / "compiled", compile=True)
+    assert found == expected  # to the bit
+    assert "its gradient is off by" in started["compile_refused"]
+
+
+def test_layers_whose_backward_pass_cannot_be_compiled_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where lengths are open, torch says so only when gradients are first asked for."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    really = compile_fx.compile_fx_backward
+
+    def without_compiler(*args: Any, **kwargs: Any) -> Any:
+        with inductor_config.patch({"cpp.cxx": ("no-such-compiler",)}):
+            return really(*args, **kwargs)
+
+    path = made(tmp_path)
+    expected, _ = steps(path, tmp_path / "plain")
+    monkeypatch.setattr(compile_fx, "compile_fx_backward", without_compiler)
+    monkeypatch.setattr(models, "why_no_compiler", lambda _: None)  # a few numbers alone it can take
+    scored = with_compiled_layers(split(load_model(path).eval()), Precision.FLOAT32)
+    assert scored.is_compiled  # which needs no gradients
+    found, started = steps(path, tmp_path / "compiled", compile=True)
+    assert found == expected  # to the bit
+    assert "no-such-compiler" in started["compile_refused"]
+
+
 @pytest.mark.usefixtures("no_compiler")
 def test_layers_that_cannot_be_compiled_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.engine.models.why_no_compiler", lambda _: None)  # a few numbers alone it can take
+    monkeypatch.setattr(models, "why_no_compiler", lambda _: None)  # a few numbers alone it can take
     plain = split(load_model(made(tmp_path)).eval())
     expected = scores_of(plain)
     lm = with_compiled_layers(plain, Precision.FLOAT32)

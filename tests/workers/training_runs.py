@@ -11,7 +11,7 @@ import torch
 from torch import distributed, multiprocessing
 
 from service.spec import AlignmentJob, Precision
-from service.spec.reports import MetricsReport, Report
+from service.spec.reports import EventReport, MetricsReport, Report
 from tests.models import make_tokenizer
 from tests.workers.runs import make_pairs
 from workers.data.example_file import write_examples
@@ -65,6 +65,9 @@ def trained(config: RunConfig, rank: Rank | None = None) -> Steps:
     torch.set_num_threads(1)
     reports: list[Report] = []
     TrainingRun(config, rank or Rank(), reports.append).run()
+    for one in reports:
+        if isinstance(one, EventReport) and one.type == "train.started":
+            assert one.data["compiled"] == config.job.training.compile, one.message
     return metrics_of(reports)
 
 

@@ -1,7 +1,8 @@
 """Layers compiled by torch.compile: norms, gates, rotary embeddings and casts go through memory once, where each of
 their operations would go through it by itself. The products stay as they are, and so does attention."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,21 +45,22 @@ def as_they_were(model: nn.Module) -> None:
         vars(layer).pop("forward", None)
 
 
+@contextmanager
+def typed_failures() -> Iterator[None]:
+    """Around forward and backward of compiled layers: a graph that a pass is the first to ask for is compiled there."""
+    try:
+        yield
+    except TorchDynamoException as error:
+        raise AttemptError(
+            "compile_failed",
+            "training.compile: torch.compile cannot take this model's layers. Leave it out. " + flex.in_words(error),
+        ) from error
+
+
 def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Past the last of its graphs the forward runs as it was; torch warns of it."""
     compiler: Callable[..., Callable[..., Any]] = torch.compile  # its overloads do not name recompile_limit
-    compiled = compiler(forward, dynamic=True, recompile_limit=_GRAPHS)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return compiled(*args, **kwargs)
-        except TorchDynamoException as error:
-            raise AttemptError(
-                "compile_failed",
-                "training.compile: torch.compile cannot take this model's layers. Leave it out. "
-                + flex.in_words(error),
-            ) from error
-
-    return call
+    return compiler(forward, dynamic=True, recompile_limit=_GRAPHS)
 
 
 def _norm_and_gate(values: torch.Tensor) -> torch.Tensor:

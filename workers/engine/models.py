@@ -10,16 +10,18 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from service.spec import Precision
 from workers.engine.bend import bend_of
-from workers.engine.compiled import as_they_were, compile_layers, layers_of, why_no_compiler
+from workers.engine.compiled import as_they_were, compile_layers, layers_of, typed_failures, why_no_compiler
 from workers.engine.kernel_check import kernels_are_for, why_not_in_one_kernel
 from workers.engine.layout import AttentionKind, Layout, Segment
-from workers.engine.parallel import Whole, agreed, let_go
+from workers.engine.parallel import Whole, agreed, backward_pass, let_go
 from workers.engine.shared_prompt import Attention, MasksItself
 from workers.errors import AttemptError
 
@@ -146,21 +148,19 @@ def split(model: PreTrainedModel, whole: nn.Module | None = None, precision: Pre
     return lm
 
 
-def with_compiled_layers(lm: CausalLM, precision: Precision) -> CausalLM:
+def with_compiled_layers(lm: CausalLM, precision: Precision, *, trains: bool = False) -> CausalLM:
     """The same model with its layers compiled (see `workers.engine.compiled`), if that works here and gives its numbers
     for a few tokens; else as it was, with the reason, in the log too.
 
-    All training workers call it together. It tries no gradients: a graph that a step is the first to ask for may still
-    fail there, as `compile_failed` in forward and as torch's own error in backward.
+    All training workers call it together. trains: whether gradients will be wanted, which are tried too then.
     """
-    model, whole = lm.model, lm.whole
+    model = lm.model
     was_training = model.training
     model.eval()
     refusal = agreed(why_no_compiler(model.device) if layers_of(model) else "it has no layers of their own")
     if refusal is None:
-        with torch.no_grad(), autocast(model.device, precision):
-            refusal = agreed(whole(_try_compiling, model, lm.shares_prompts, precision))
-        let_go(whole)
+        refusal = agreed(_try_compiling(lm, precision, trains=trains))
+        let_go(lm.whole)
         if refusal is not None:
             as_they_were(model)
     model.train(was_training)
@@ -237,15 +237,42 @@ def _has_window(model: PreTrainedModel) -> bool:
     return getattr(text, "sliding_window", None) is not None
 
 
-def _try_compiling(model: PreTrainedModel, packed: bool, precision: Precision) -> str | None:
+def _try_compiling(lm: CausalLM, precision: Precision, *, trains: bool) -> str | None:
     """Why the layers, which it leaves compiled, cannot be relied on."""
-    expected = _few_logits(model, _few_segments() if packed else None)
-    compile_layers(model)
+    expected, expected_slopes = _few_results(lm, precision, trains=trains)
+    compile_layers(lm.model)
     try:
-        got = _few_logits(model, _few_segments() if packed else None)
+        with typed_failures():
+            got, slopes = _few_results(lm, precision, trains=trains)
+            if trains:
+                _few_results(lm, precision, trains=False)  # other graphs: those of an evaluation
     except AttemptError as error:
         return error.message
-    return _why_not_equal(got, expected, [9, 4, 7], precision)
+    if wrong := _why_not_equal(got, expected, [9, 4, 7], precision):
+        return wrong
+    off = _length_of([one - other for one, other in zip(slopes, expected_slopes, strict=True)])
+    gap = off / max(_length_of(expected_slopes), torch.finfo(torch.float32).tiny)
+    return None if gap <= _TOLERANCE[precision] else f"its gradient is off by {gap:.2g} of its size in {precision}"
+
+
+def _few_results(lm: CausalLM, precision: Precision, *, trains: bool) -> tuple[Tensor, list[Tensor]]:
+    """The logits of `_few_logits`, and the gradient of a loss of theirs, or the slices of it that this worker has."""
+    layout = _few_segments() if lm.shares_prompts else None
+    try:
+        with torch.set_grad_enabled(trains), backward_pass(lm.whole, is_last=False):
+            with autocast(lm.model.device, precision):
+                logits: Tensor = lm.whole(_few_logits, lm.model, layout)
+            if trains:
+                torch.autograd.backward(cross_entropy(logits.float(), _few_tokens(lm.model, 20)[0]))
+        slopes = [parameter.grad for parameter in lm.whole.parameters() if parameter.grad is not None]
+    finally:
+        lm.whole.zero_grad(set_to_none=True)
+    return logits.detach(), [one.to_local() if isinstance(one, DTensor) else one for one in slopes]
+
+
+def _length_of(parts: list[Tensor]) -> float:
+    """Of the vector that has these parts."""
+    return float(torch.stack([torch.linalg.vector_norm(one.float()) for one in parts]).norm()) if parts else 0.0
 
 
 def _few_segments() -> Layout:

@@ -46,7 +46,7 @@ def load_policy(job: AlignmentJob, start: Weights, rank: Rank, device: torch.dev
         whole = shard(model, base, precision, device)
         fill(base, start.model, device, trained_too=start.adapter is None)
         lm = split(base, whole, precision)
-    return Policy(model, with_compiled_layers(lm, precision) if training.compile else lm)
+    return Policy(model, with_compiled_layers(lm, precision, trains=True) if training.compile else lm)
 
 
 def load_live_reference(job: AlignmentJob, path: Path, rank: Rank, device: torch.device) -> LiveReference | None:

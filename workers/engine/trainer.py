@@ -14,7 +14,7 @@ from workers.data.examples import Example
 from workers.data.order import TrainingOrder
 from workers.engine.accumulate import Accumulator, Baselines
 from workers.engine.adapters import LoraDropout
-from workers.engine.compiled import layers_of
+from workers.engine.compiled import layers_of, typed_failures
 from workers.engine.live_reference import LiveReference
 from workers.engine.models import CausalLM, trainable
 from workers.engine.optimizer import learning_rate, make_optimizer
@@ -63,8 +63,8 @@ class Trainer:
     def step(self, step: int, examples: Sequence[Example], scores: Sequence[Score] | None) -> dict[str, float]:
         """Update on the examples of one optimizer step, in training order and the same for every worker.
 
-        Returns the metrics of the step, taken before the update. Raises AttemptError `non_finite_loss` before the
-        update is made, so that the weights stay good.
+        Returns the metrics of the step, taken before the update. Raises AttemptError before the update is made, so that
+        the weights stay good: `non_finite_loss`, and `compile_failed` as `typed_failures`.
         """
         rate = learning_rate(self._job, step, self._order.num_steps)
         for group in self.optimizer.param_groups:
@@ -93,9 +93,11 @@ class Trainer:
     def _accumulate(
         self, examples: Sequence[Example], scores: Sequence[Score] | None
     ) -> tuple[dict[str, float], Baselines]:
-        return Accumulator(
+        accumulator = Accumulator(
             self._job, self._lm, self._rank, self._dropout, self.live_reference, examples, scores, self.baselines
-        ).run()
+        )
+        with typed_failures():
+            return accumulator.run()
 
 
 def _whole(tensor: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from workers.data.examples import Example
 from workers.device import pick_device
 from workers.engine.adapters import put_on
 from workers.engine.batching import micro_batches
+from workers.engine.compiled import typed_failures
 from workers.engine.logprobs import split_by_answer, token_logps
 from workers.engine.models import CausalLM, autocast, load_model, round_frozen, split, with_compiled_layers
 from workers.engine.parallel import Rank
@@ -31,7 +32,7 @@ def score_share(
     scores: dict[int, Score] = {}
     device = lm.model.device
     for batch in micro_batches(examples, batch_tokens, device, packed=lm.shares_prompts, rank=rank):
-        with autocast(device, precision):
+        with autocast(device, precision), typed_failures():
             logps_N: Tensor = lm.whole(token_logps, lm, batch)
         if not batch.is_filler:
             for position, answers in zip(batch.positions, split_by_answer(logps_N, batch), strict=True):
