@@ -9,7 +9,7 @@ import torch
 from torch._dynamo import reset
 from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch._dynamo.testing import CompileCounter
-from torch.nn.attention.flex_attention import BlockMask
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from service.spec import AlignmentJob, Precision
@@ -161,6 +161,28 @@ def test_one_kernel_over_the_row_gives_the_scores_of_its_segments(
     assert len(windows) == len(of_layers) * len(batches)  # once for all layers of a kind
 
 
+@pytest.mark.parametrize("window", [None, 1, 60, 300])
+def test_the_blocks_of_a_mask_are_those_that_torch_finds_in_the_whole_of_it(
+    window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flex, "_AT_ONCE", 256)
+    layout = Layout(
+        (
+            Segment(slice(0, 300), (slice(300, 310), slice(310, 700), slice(700, 701))),
+            Segment(slice(701, 702), (slice(702, 900),)),
+            Segment(slice(900, 1100), ()),
+        )
+    )
+    mask = flex._block_mask(layout, 1100, window, torch.device("cpu"))
+    assert mask.mask_mod is not None
+    expected = create_block_mask(mask.mask_mod, None, None, 1536, 1536, device="cpu")
+    assert mask.shape == expected.shape
+    assert torch.equal(mask.to_dense(), expected.to_dense())
+    for ours, torchs in zip(mask.as_tuple(flatten=True), expected.as_tuple(flatten=True), strict=True):
+        assert torch.equal(ours, torchs) if isinstance(ours, torch.Tensor) else ours == torchs or callable(ours)
+    assert int(mask.full_kv_num_blocks.sum()) > (0 if window is None else -1)
+
+
 @pytest.mark.parametrize(
     ("length", "padded"), [(1, 384), (384, 384), (385, 512), (513, 768), (4096, 4096), (4097, 6144)]
 )
@@ -221,19 +243,19 @@ def test_gradients_equal_those_of_padded_rows(name: str, examples: list[Example]
     for lm in ways:
         for batch in micro_batches(examples, 80, torch.device("cpu"), packed=lm.shares_prompts):
             answer_logps(token_stats(lm, batch), batch).sums_BK.square().sum().div(1000).backward()
-    largest = max(float(parameter.grad.abs().max()) for parameter in padded.parameters() if parameter.grad is not None)
-    for (where, ours), other in zip(packed.named_parameters(), padded.parameters(), strict=True):
-        assert ours.grad is not None, where
-        torch.testing.assert_close(ours.grad, other.grad, rtol=1e-4, atol=1e-5 * largest)
-    # of all parameters together, against float64: the rounding of padded rows themselves is more for some, and the
-    # order of sums differs between processors
+    # against float64, by what padded rows are themselves off by rounding: some models are far more sensitive than
+    # others, and the order of sums differs between processors
     assert _gap(packed, wide) < max(1e-5, 1.5 * _gap(padded, wide))
+    for name, _ in packed.named_parameters():
+        assert _gap(packed, wide, name) < max(1e-5, 3 * _gap(padded, wide, name))
 
 
-def _gap(model: PreTrainedModel, wide: PreTrainedModel) -> float:
-    """How far the gradient is from that of float64, relative to its length."""
-    # every parameter has a gradient after the backward pass
-    ours, truth = (torch.cat([one.grad.double().flatten() for one in m.parameters()]) for m in (model, wide))  # type: ignore[union-attr]
+def _gap(model: PreTrainedModel, wide: PreTrainedModel, only: str | None = None) -> float:
+    """How far the gradient, by all parameters or one, is from that of float64, relative to its length."""
+    ours, truth = (
+        torch.cat([one.grad.double().flatten() for name, one in m.named_parameters() if only in {None, name}])  # type: ignore[union-attr] # every one has a gradient
+        for m in (model, wide)
+    )
     return float((ours - truth).norm() / truth.norm())
 
 

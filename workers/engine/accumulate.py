@@ -11,6 +11,7 @@ from torch import Tensor, distributed
 from service.spec import AlignmentJob
 from service.spec.losses import NllTokens, OrpoLoss
 from workers.data.examples import Example
+from workers.device import put
 from workers.engine.adapters import LoraDropout
 from workers.engine.batching import Batch, facts_of, micro_batches
 from workers.engine.live_reference import LiveReference
@@ -156,7 +157,7 @@ class Accumulator:
         if self._scores is None:
             return None
         scores = [answer for i in batch.positions for answer in self._scores[i]]
-        return torch.from_numpy(np.concatenate(scores)).to(self._device, non_blocking=True)
+        return put(torch.from_numpy(np.concatenate(scores)), self._device)
 
     def _batches(self, examples: Sequence[Example]) -> Iterator[tuple[Batch, bool]]:
         """This worker's, each with whether it is the last."""
@@ -177,7 +178,7 @@ class Accumulator:
 
     def _rows(self, batch: Batch) -> Tensor:
         """Places of the batch's examples in the step."""
-        return torch.tensor(batch.positions).to(self._device, non_blocking=True)
+        return put(torch.tensor(batch.positions), self._device)
 
     def _facts_at(self, batch: Batch) -> Facts:
         facts = self._facts.at(self._rows(batch))

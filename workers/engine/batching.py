@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.data.examples import Example
+from workers.device import put
 from workers.engine.layout import Layout, Segment
 from workers.engine.parallel import Rank
 from workers.losses import Facts
@@ -194,7 +195,7 @@ def _collate(
         segments.append(Segment(slice(start, start + length), tuple(spans)))
 
     def tensor(array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(array).to(device, non_blocking=True)
+        return put(torch.from_numpy(array), device)
 
     slots_N = np.concatenate(slots)
     return Batch(

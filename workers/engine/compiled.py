@@ -46,11 +46,16 @@ def as_they_were(model: nn.Module) -> None:
 
 
 @contextmanager
-def typed_failures() -> Iterator[None]:
-    """Around forward and backward of compiled layers: a graph that a pass is the first to ask for is compiled there."""
+def typed_failures(*, compiled: bool = True) -> Iterator[None]:
+    """Around forward and backward: a graph that a pass is the first to ask for is compiled there.
+
+    compiled: whether the layers are; kernels of attention fail as torch says.
+    """
     try:
         yield
     except TorchDynamoException as error:
+        if not compiled:
+            raise
         raise AttemptError(
             "compile_failed",
             "training.compile: torch.compile cannot take this model's layers. Leave it out. " + flex.in_words(error),

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import pad
 
+from workers.device import put
 from workers.engine.layout import AttentionKind, Layout
 
 FAILURES = RuntimeError, ValueError  # what compilers, drivers and torch's own checks raise
@@ -20,6 +21,8 @@ NARROWEST = 16  # heads that the kernels take
 _SHORTEST = 512  # so that three quarters of it are whole blocks of the mask too
 _LENGTHS = 28  # up to 4,194,304 tokens, the largest `training.micro_batch_tokens`
 _GRADIENTS = 3  # of all of query, key and value; of none; of some, in a first layer with adapters on these alone
+_BLOCK = 128  # tokens of a block of the mask, as torch's own have by default
+_AT_ONCE = 8192  # tokens whose keys are counted together; whole blocks
 _REASON = 300  # characters of what a compiler says; all of it is long
 _KERNELS = _LENGTHS * MOST_KINDS * _GRADIENTS  # fewer than the 256 of torch's accumulated_recompile_limit
 
@@ -77,24 +80,55 @@ def _padded(length: int) -> int:
 
 
 def _block_mask(layout: Layout, length: int, window: int | None, device: torch.device) -> BlockMask:
+    """As torch's create_block_mask, which holds [T, T], makes it. A token sees a part of its prompt, if it is an
+    answer's, and of its own span, up to itself."""
     padded = _padded(length)
-    place = torch.arange(padded, dtype=torch.int32)  # the mask is made of [padded, padded] of these
-    example, branch = torch.full_like(place, -1), torch.zeros_like(place)
-    example[length:] -= place[length:]  # each of the filling is an example of its own
-    for index, segment in enumerate(layout.segments):
-        for number, span in enumerate([segment.prompt, *segment.answers]):
-            example[span], branch[span] = index, number
-            start = 0 if number == 0 else segment.prompt.stop - segment.prompt.start
-            place[span] = torch.arange(start, start + span.stop - span.start, dtype=torch.int32)
-    example, branch, place = (one.to(device, non_blocking=True) for one in (example, branch, place))
+    num_blocks = -(-padded // _BLOCK)
+    place = torch.arange(num_blocks * _BLOCK, dtype=torch.int32)
+    first, stop, own = torch.zeros_like(place), torch.zeros_like(place), place.clone()
+    own[padded:] += 1  # no token is there, and nothing is seen
+    for prompt, answers in ((segment.prompt, segment.answers) for segment in layout.segments):
+        own[prompt] = prompt.start
+        for span in answers:
+            first[span], stop[span], own[span] = prompt.start, prompt.stop, span.start
+            if window is not None:  # an answer's positions go on where the prompt ends
+                first[span] += (prompt.stop - prompt.start + place[span] - span.start - window + 1).clamp(min=0)
+    if window is not None:
+        own = torch.maximum(own, place - window + 1)
+    first, stop, own, place = put(torch.stack([first, stop, own, place]), device)
 
     def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        ahead = place[query] - place[key]
-        same = (example[query] == example[key]) & ((branch[key] == 0) | (branch[query] == branch[key]))
-        near = same & (ahead >= 0)
-        return near if window is None else near & (ahead < window)
+        of_prompt: Tensor = (first[query] <= key) & (key < stop[query])
+        of_own: Tensor = (own[query] <= key) & (key <= query)
+        return of_prompt | of_own
 
-    return create_block_mask(seen, None, None, padded, padded, device=device)
+    blocks = place[::_BLOCK]
+    spans = torch.stack([first, stop, own, place + 1])
+    parts = [
+        _num_seen(part, blocks).view(-1, _BLOCK, num_blocks).sum(1) for part in torch.split(spans, _AT_ONCE, dim=1)
+    ]
+    counts = torch.cat(parts)
+    partial, whole = (counts > 0) & (counts < _BLOCK**2), counts == _BLOCK**2
+    return BlockMask.from_kv_blocks(
+        *_in_order(partial), *_in_order(whole), BLOCK_SIZE=_BLOCK, mask_mod=seen, seq_lengths=(padded, padded)
+    )
+
+
+def _num_seen(spans: Tensor, blocks: Tensor) -> Tensor:
+    """How many keys of each block, given by its first, each token sees, [tokens, blocks].
+
+    spans: [4, tokens], the first key and the one after the last that it sees of its prompt, and of its own span.
+    """
+    first, stop, own, after = spans[:, :, None]
+    of_prompt = torch.minimum(stop, blocks + _BLOCK) - torch.maximum(first, blocks)
+    of_own = torch.minimum(after, blocks + _BLOCK) - torch.maximum(own, blocks)
+    return of_prompt.clamp(min=0) + of_own.clamp(min=0)
+
+
+def _in_order(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks of keys each block of queries has, and which, before the others; of one head of one row."""
+    which = torch.argsort(blocks.int(), descending=True, stable=True).int()
+    return blocks.sum(1, dtype=torch.int32)[None, None], which[None, None]
 
 
 def _capped(softcap: float) -> Callable[..., Tensor]:

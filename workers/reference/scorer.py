@@ -32,7 +32,7 @@ def score_share(
     scores: dict[int, Score] = {}
     device = lm.model.device
     for batch in micro_batches(examples, batch_tokens, device, packed=lm.shares_prompts, rank=rank):
-        with autocast(device, precision), typed_failures():
+        with autocast(device, precision), typed_failures(compiled=lm.is_compiled):
             logps_N: Tensor = lm.whole(token_logps, lm, batch)
         if not batch.is_filler:
             for position, answers in zip(batch.positions, split_by_answer(logps_N, batch), strict=True):
