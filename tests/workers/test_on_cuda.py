@@ -123,3 +123,16 @@ def test_the_host_does_not_wait_while_a_micro_batch_is_under_way(
     with without_waiting():
         once()
     assert sums.means(DEVICE)["tokens"] == 2 * batch.num_tokens
+
+
+def test_the_host_does_not_wait_while_batches_are_made_and_scored(pairs: list[Example]) -> None:
+    lm = split(make("qwen3").to(DEVICE).requires_grad_(requires_grad=False), precision=Precision.BF16)
+
+    def once() -> list[Tensor]:
+        with torch.no_grad(), autocast(DEVICE, Precision.BF16):
+            return [token_logps(lm, batch) for batch in micro_batches(pairs, 512, DEVICE, packed=True)]
+
+    once()  # compiles
+    with without_waiting():
+        found = once()
+    assert len(found) > 1

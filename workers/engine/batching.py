@@ -40,6 +40,7 @@ class Batch:
     slot_N: Tensor
     of_answers_A: Tensor  # which of the N are not of a prompt; a mask's length would have to be read from the GPU
     shared_N: Tensor  # bool: among the first tokens of an answer, as many as the example's shortest answer has
+    answer_lengths: tuple[tuple[int, ...], ...]  # counted tokens of each example's answers
     num_answers: int  # K
     num_tokens: int  # without padding
     is_filler: bool = False  # its results do not count: it keeps in step with workers that have a batch more
@@ -208,6 +209,7 @@ def _collate(
         slot_N=tensor(slots_N),
         of_answers_A=tensor(np.flatnonzero(slots_N < len(members) * num_answers)),
         shared_N=tensor(np.concatenate(shared)),
+        answer_lengths=tuple(tuple(answer.num_counted for answer in example.answers) for example in members),
         num_answers=num_answers,
         num_tokens=used,
         is_filler=is_filler,

@@ -60,15 +60,6 @@ def reference_logps(logps_A: Tensor, batch: Batch) -> Logps:
     return Logps(sums(logps_A), sums(logps_A * shared_A))
 
 
-def split_by_answer(token_logps_N: Tensor, batch: Batch) -> list[list[Tensor]]:
-    """The token log-probs of each example's answers, on the CPU."""
-    slots = batch.num_examples * batch.num_answers
-    counts = torch.bincount(batch.slot_N, minlength=slots).tolist()
-    answers = torch.split(token_logps_N.cpu(), counts)
-    rows = (answers[i : i + batch.num_answers] for i in range(0, slots, batch.num_answers))
-    return [[answer for answer in row if len(answer)] for row in rows]
-
-
 def _inputs(batch: Batch) -> dict[str, Any]:
     inputs: dict[str, Any] = {"input_ids": batch.input_ids_ST, "use_cache": False}
     if batch.layout is not None:

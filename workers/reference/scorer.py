@@ -11,7 +11,7 @@ from workers.device import pick_device
 from workers.engine.adapters import put_on
 from workers.engine.batching import micro_batches
 from workers.engine.compiled import typed_failures
-from workers.engine.logprobs import split_by_answer, token_logps
+from workers.engine.logprobs import token_logps
 from workers.engine.models import CausalLM, autocast, load_model, round_frozen, split, with_compiled_layers
 from workers.engine.parallel import Rank
 from workers.reference.store import Score
@@ -29,15 +29,20 @@ def score_share(
     lm: CausalLM, examples: Sequence[Example], precision: Precision, batch_tokens: int, rank: Rank
 ) -> dict[int, Score]:
     """The same of the examples that fall to this worker, by their position. All workers call it together."""
-    scores: dict[int, Score] = {}
+    found: list[Tensor] = []
+    lengths: dict[int, tuple[int, ...]] = {}
     device = lm.model.device
     for batch in micro_batches(examples, batch_tokens, device, packed=lm.shares_prompts, rank=rank):
         with autocast(device, precision), typed_failures(compiled=lm.is_compiled):
             logps_N: Tensor = lm.whole(token_logps, lm, batch)
         if not batch.is_filler:
-            for position, answers in zip(batch.positions, split_by_answer(logps_N, batch), strict=True):
-                scores[position] = tuple(answer.numpy() for answer in answers)
-    return scores
+            found.append(logps_N)
+            lengths |= zip(batch.positions, batch.answer_lengths, strict=True)
+    if not found:
+        return {}
+    # read once: the host is to prepare the next batch while the device computes
+    answers = iter(torch.split(torch.cat(found).cpu(), [length for one in lengths.values() for length in one]))
+    return {position: tuple(next(answers).numpy() for _ in one) for position, one in lengths.items()}
 
 
 def load(weights: Weights, precision: Precision, *, compiled: bool = False) -> CausalLM:
