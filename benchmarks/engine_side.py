@@ -35,9 +35,10 @@ def usual_precision() -> tuple[str, str]:
     if torch.cuda.is_available():
         return "bf16", "a CUDA device"
     cpu = Path("/proc/cpuinfo")
-    if cpu.exists() and "amx_bf16" in cpu.read_text():
-        return "bf16", "this CPU has AMX"
-    return "float32", "no CUDA device, and a CPU without AMX"
+    for flag, name in {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}.items():
+        if cpu.exists() and flag in cpu.read_text():
+            return "bf16", f"this CPU has {name}"
+    return "float32", "no CUDA device, and a CPU without products of bfloat16"
 
 
 def run_side(description: str | None, make_block: Callable[[Work], Callable[[], object]], *flags: str) -> None:

@@ -4,8 +4,8 @@
 
 A Qwen3-like model of 0.6 billion random weights, bf16 with float32 weights in training, gradient checkpointing. The
 peer is TRL where it can be imported, else a plain loop over padded rows (`benchmarks.engine_plain`). We run with two
-sizes of micro-batches, since launching kernels may bound the smaller one, and with the larger one compiled too. All
-run in this process, block by block in turn. Needs nothing but torch, transformers and this repository.
+sizes of micro-batches, since launching kernels may bound the smaller one, and with the larger one compiled too. Each
+runs in this process beside the peer, block by block in turn. Needs nothing but torch, transformers and this repository.
 
 Utilisation is of the model's floating-point operations, as `benchmarks.engine_rows.model_flops` counts them (three
 forward passes for a training step: what checkpointing repeats is not in it), in the time taken, of the rate of one
@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,17 @@ LARGE: Sizes = SMALL | {
 }
 LARGE_TOKENS = 16_384
 TINY: Sizes = SMALL | {"vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+
+
+MakeBlock = Callable[[Work], Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a block: its tokens, and the seconds that its floating-point operations take at the least."""
+
+    tokens: int
+    least_s: float
 
 
 @dataclass
@@ -88,7 +99,7 @@ def main() -> None:
         raise SystemExit("benchmarks/gpu.py measures a CUDA GPU, and torch sees none here. --tiny shows that it runs.")
     started = time.perf_counter()
     sizes, profiles, rounds = (TINY, ["lp"], 1) if arguments.tiny else (LARGE, list(PROFILES), arguments.rounds)
-    rows_per_pass = BATCH if arguments.tiny else 8 * BATCH
+    rows_per_pass = 2 if arguments.tiny else 8 * BATCH
     peer, make_peer = find_peer()
     large = partial(engine_ours.make_block, micro_batch_tokens=LARGE_TOKENS)
     name = torch.cuda.get_device_name() if device().type == "cuda" else "a CPU, which this does not measure"
@@ -103,25 +114,25 @@ def main() -> None:
         for profile in profiles:
             rows = Path(directory) / f"{profile}.jsonl"
             make_rows(rows, profile, rows_per_pass, int(sizes["vocab_size"]))
-            for task, pairs in (("reference", rows_per_pass), ("train", BATCH)):
+            for task, pairs in (("reference", rows_per_pass), ("train", min(BATCH, rows_per_pass))):
                 work = Work(task, model, rows, "bf16", checkpointing=task == "train")
-                sides = [
-                    make_side(peer, make_peer, work),
-                    make_side(f"ours, {engine_ours.TOKENS:,} tokens a batch", engine_ours.make_block, work),
-                    make_side(f"ours, {LARGE_TOKENS:,}", large, work),
-                    make_side(f"ours, {LARGE_TOKENS:,}, compiled", partial(large, compiled=True), work),
-                ]
-                measure(sides, rounds)
                 tokens = tokens_of(rows, pairs)
                 print(f"\n{task}, profile {profile}: {pairs} pairs, {sum(tokens)} tokens")
-                report(sides, sum(tokens), model_flops(task, sizes, *tokens) / rate)
-                del sides
-                gc.collect()
-                torch.cuda.empty_cache()
+                compare(
+                    make_side(peer, make_peer, work),
+                    {
+                        f"ours, {engine_ours.TOKENS:,} tokens a batch": engine_ours.make_block,
+                        f"ours, {LARGE_TOKENS:,}": large,
+                        f"ours, {LARGE_TOKENS:,}, compiled": partial(large, compiled=True),
+                    },
+                    work,
+                    rounds,
+                    Size(sum(tokens), model_flops(task, sizes, *tokens) / rate),
+                )
     print(f"\nin {time.perf_counter() - started:.0f} s")
 
 
-def find_peer() -> tuple[str, Callable[[Work], Callable[[], object]]]:
+def find_peer() -> tuple[str, MakeBlock]:
     if importlib.util.find_spec("trl"):
         from benchmarks import engine_trl
 
@@ -131,17 +142,32 @@ def find_peer() -> tuple[str, Callable[[Work], Callable[[], object]]]:
     return "plain padded loop (there is no TRL here)", engine_plain.make_block
 
 
-def make_side(name: str, make_block: Callable[[Work], Callable[[], object]], work: Work) -> Side:
+def make_side(name: str, make_block: MakeBlock, work: Work) -> Side:
     try:
         return Side(name, make_block(work))
     except torch.OutOfMemoryError:
         return Side(name, lambda: None, fits=False)
 
 
+def compare(peer: Side, ours: Mapping[str, MakeBlock], work: Work, rounds: int, size: Size) -> None:
+    """Each of ours beside the peer, in turn, so that no more than two models are on the device."""
+    print("| side | seconds a block | tokens/s | peak MiB more | utilisation | times the peer |")
+    print("|---|---|---|---|---|---|")
+    for index, (name, make_block) in enumerate(ours.items()):
+        side = make_side(name, make_block, work)
+        measure([peer, side], rounds)
+        if index == 0:
+            print(row(peer, size, None))
+        print(row(side, size, peer))
+        del side
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
 def measure(sides: list[Side], rounds: int) -> None:
-    for side in sides:  # twice: the first compiles kernels and makes the optimizer's state
-        side.run()
-        side.run()
+    for side in sides:
+        for _ in range(2):  # the first compiles kernels and makes the optimizer's state
+            side.run()
         side.seconds.clear()
         side.peak_mib = 0.0
     for _ in range(rounds):
@@ -149,21 +175,15 @@ def measure(sides: list[Side], rounds: int) -> None:
             side.run()
 
 
-def report(sides: list[Side], tokens: int, least_s: float) -> None:
-    """sides: the peer first."""
-    print("| side | seconds a block | tokens/s | peak MiB more | utilisation | times the peer |")
-    print("|---|---|---|---|---|---|")
-    peer = sides[0]
-    for side in sides:
-        if not side.fits:
-            print(f"| {side.name} | out of memory | | | | |")
-            continue
-        median = statistics.median(side.seconds)
-        rates = f"{tokens / median:,.0f} | {side.peak_mib:,.0f} | {least_s / median:.1%}"
-        ratio = ""
-        if side is not peer and peer.fits:
-            ratio = spread([theirs / mine for theirs, mine in zip(peer.seconds, side.seconds, strict=True)])
-        print(f"| {side.name} | {spread(side.seconds)} | {rates} | {ratio} |")
+def row(side: Side, size: Size, peer: Side | None) -> str:
+    if not side.fits:
+        return f"| {side.name} | out of memory | | | | |"
+    median = statistics.median(side.seconds)
+    rates = f"{size.tokens / median:,.0f} | {side.peak_mib:,.0f} | {size.least_s / median:.1%}"
+    ratio = ""
+    if peer is not None and peer.fits:
+        ratio = spread([theirs / mine for theirs, mine in zip(peer.seconds, side.seconds, strict=True)])
+    return f"| {side.name} | {spread(side.seconds)} | {rates} | {ratio} |"
 
 
 def spread(values: list[float]) -> str:

@@ -29,8 +29,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the other modules, whe
 from api.cli.processes import free_port
 from api.cli.stack import TWO_POOLS, Stack, running_stack
 from api.client import Client
+from benchmarks.engine_side import usual_precision
 from benchmarks.service_job import Record, follow, scorers_started, wait_until_free
-from benchmarks.workload import LONGEST, make_reference, make_workload, precision
+from benchmarks.workload import LONGEST, make_reference, make_workload
 from service.settings import Settings
 from service.spec import Storage
 
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--reference-layers", type=int, default=14)
     parser.add_argument("--scorers", type=int, default=2, help="of the second reference pass alone")
-    parser.add_argument("--precision", choices=["float32", "bf16"], default=precision())
+    parser.add_argument("--precision", choices=["float32", "bf16"], default=usual_precision()[0])
     arguments = parser.parse_args()
 
     os.environ["OMP_NUM_THREADS"] = "1"  # a core for each worker, whatever its node has

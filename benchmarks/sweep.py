@@ -30,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the other modules, whe
 from api.cli.processes import free_port
 from api.cli.stack import ONE_NODE, running_stack
 from api.client import Client
+from benchmarks.engine_side import usual_precision
 from benchmarks.service_job import Record, follow
-from benchmarks.workload import LONGEST, Workload, make_workload, precision
+from benchmarks.workload import LONGEST, Workload, make_workload
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +77,7 @@ def main() -> None:
         help="the service's max_running_jobs, which share the threads: one starts while another computes",
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--precision", choices=["float32", "bf16"], default=precision())
+    parser.add_argument("--precision", choices=["float32", "bf16"], default=usual_precision()[0])
     parser.add_argument("--peer", type=Path, default=ROOT / ".venv-trl" / "bin" / "python")
     parser.add_argument("--compact", action="store_true", help="the peer scores completions only, as it does on a GPU")
     arguments = parser.parse_args()

@@ -60,11 +60,6 @@ def make_reference(work: Workload, *, hidden: int, layers: int) -> Path:
     return directory
 
 
-def precision() -> str:
-    """What matrix products are fast in here: bfloat16 where the CPU has tiles for it, else float32."""
-    return "bf16" if "amx_bf16" in Path("/proc/cpuinfo").read_text() else "float32"
-
-
 def _pairs() -> list[dict[str, str]]:
     """Prompt, chosen and rejected; an answer begins with a space, so that no token spans the seam."""
     found = []

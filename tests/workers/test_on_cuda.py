@@ -130,7 +130,7 @@ def test_the_host_does_not_wait_while_batches_are_made_and_scored(pairs: list[Ex
 
     def once() -> list[Tensor]:
         with torch.no_grad(), autocast(DEVICE, Precision.BF16):
-            return [token_logps(lm, batch) for batch in micro_batches(pairs, 512, DEVICE, packed=True)]
+            return [token_logps(lm, batch) for batch in micro_batches(pairs, 128, DEVICE, packed=True)]
 
     once()  # compiles
     with without_waiting():

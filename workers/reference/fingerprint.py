@@ -12,7 +12,7 @@ def namespace(weights: Weights, precision: Precision, device: str, *, compiled: 
     """Name of the part of the reference store that holds this model's log-probs under this numeric policy.
 
     device: torch's type of device that computes them, `cpu` or `cuda`: each has kernels of its own.
-    compiled: whether its layers are, which round less often in bf16.
+    compiled: whether its layers are to be, which then round less often in bf16; some cannot, and stay as they are.
     """
     kernels = f"{device}-compiled" if compiled else device
     return f"{fingerprint(weights)[:32]}-{precision}-{kernels}-v{_NUMERICS}"
