@@ -99,12 +99,14 @@ def test_one_of_two_workers_is_killed_and_both_go_on_from_their_checkpoint(
     assert (path / "model-00001-of-00001.safetensors").exists()  # gathered from slices
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_past_max_failures_the_attempt_ends_with_a_typed_error_and_the_next_one_goes_on(
-    plumbline: Plumbline, client: Client, model: Path, file_id: str
+    plumbline: Plumbline, client: Client, model: Path, file_id: str, workers: int
 ) -> None:
-    asked = spec(model, file_id, max_steps=FEWER, epochs=100, checkpoint_every=20)
-    job_id = client.jobs.create(asked | {"resources": {"max_failures": 0}}).id
-    before, resumed = kill_one_worker(plumbline, client, job_id, count=1)
+    asked = spec(model, file_id, max_steps=FEWER, epochs=100, checkpoint_every=20, parallelism="ddp")
+    asked["resources"] = {"policy": {"workers": workers}, "max_failures": 0}
+    job_id = client.jobs.create(asked).id
+    before, resumed = kill_one_worker(plumbline, client, job_id, count=workers)
     after = {m["step"]: m["values"]["loss"] for m in metrics(client, job_id)}
     assert [after[step] for step in before if step > resumed] == [before[step] for step in before if step > resumed]
     assert client.jobs.get(job_id).attempts == 2
