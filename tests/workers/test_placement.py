@@ -51,11 +51,12 @@ def by_itself(config: RunConfig, directory: Path) -> RunConfig:
 
 
 def told(config: RunConfig, rank: Rank | None = None) -> tuple[Steps, dict[str, dict[str, Any]]]:
-    """Metrics of each step, and the data of events by type."""
+    """Metrics of each step, and the data and message of events by type."""
     torch.set_num_threads(1)
     reports: list[Report] = []
     TrainingRun(config, rank or Rank(), reports.append).run()
-    return metrics_of(reports), {one.type: one.data for one in reports if isinstance(one, EventReport)}
+    events = [one for one in reports if isinstance(one, EventReport)]
+    return metrics_of(reports), {one.type: one.data | {"message": one.message} for one in events}
 
 
 def test_the_losses_are_the_same_and_a_second_run_scores_nothing(config: RunConfig, tmp_path: Path) -> None:
@@ -69,10 +70,12 @@ def test_the_losses_are_the_same_and_a_second_run_scores_nothing(config: RunConf
         compared = {name: value for name, value in expected[step].items() if name not in undecided}
         assert {name: metrics[step][name] for name in compared} == pytest.approx(compared, rel=1e-4, abs=1e-5)
     needed = len(ExampleFile(config.examples))
-    assert events["reference.scored"] == {"scored": needed, "hits": 0}
+    assert (events["reference.scored"]["scored"], events["reference.scored"]["hits"]) == (needed, 0)
+    assert "packed rows with shared prompts" in events["reference.started"]["message"]
     again = replace(alone, checkpoints=tmp_path / "again", export=tmp_path / "export")
     metrics_again, events = told(again)
-    assert events["reference.scored"] == {"scored": 0, "hits": needed}
+    assert (events["reference.scored"]["scored"], events["reference.scored"]["hits"]) == (0, needed)
+    assert "reference.started" not in events
     assert metrics_again == metrics
 
 
@@ -97,7 +100,8 @@ def test_a_pause_stops_the_pass_between_two_windows_and_keeps_what_is_scored(
     with pytest.raises(Paused, match="in the reference pass"):
         TrainingRun(alone, Rank(), reports.append, lambda: any(isinstance(one, ProgressReport) for one in reports))
     _, events = told(alone)
-    assert events["reference.scored"] == {"scored": len(ExampleFile(config.examples)) - 4, "hits": 4}
+    scored = events["reference.scored"]
+    assert (scored["scored"], scored["hits"]) == (len(ExampleFile(config.examples)) - 4, 4)
 
 
 def _told(rank: Rank, configs: list[RunConfig], out: Path) -> None:

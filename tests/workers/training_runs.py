@@ -68,6 +68,7 @@ def trained(config: RunConfig, rank: Rank | None = None) -> Steps:
     for one in reports:
         if isinstance(one, EventReport) and one.type == "train.started":
             assert one.data["compiled"] == config.job.training.compile, one.message
+            assert ("reference that follows: packed" in one.message) == bool(config.reference), one.message
     return metrics_of(reports)
 
 

@@ -14,6 +14,7 @@ from workers.data.order import TrainingOrder
 from workers.device import pick_device
 from workers.engine.checkpoint import Checkpoints
 from workers.engine.config import RunConfig
+from workers.engine.live_reference import LiveReference
 from workers.engine.models import CausalLM
 from workers.engine.parallel import Rank
 from workers.engine.pause import PauseSignal
@@ -70,7 +71,8 @@ class TrainingRun:
             self._tell(_passed_over(unreadable, self._done))
         self._health = HealthMonitor(job.evaluation.kl_budget or KL_BUDGET, self._order.num_steps, seen)
         workers = "1 worker" if rank.count == 1 else f"{rank.count} workers ({job.training.parallelism})"
-        self._tell(_started(self._policy.lm, self._order.num_steps, self._done, f"{workers}, {device.type}", rank))
+        place = f"{workers}, {device.type}"
+        self._tell(_started(self._policy.lm, live, self._order.num_steps, self._done, place, rank))
 
     def run(self) -> None:
         """To the last step and the exported model. Raises AttemptError, and Paused when the first worker was asked to
@@ -184,12 +186,15 @@ def _feed(config: RunConfig, examples: ExampleFile, order: TrainingOrder) -> Sco
     return ScoreFeed(reader, config.pass_state)
 
 
-def _started(lm: CausalLM, num_steps: int, done: int, place: str, rank: Rank) -> EventReport:
+def _started(
+    lm: CausalLM, live: LiveReference | None, num_steps: int, done: int, place: str, rank: Rank
+) -> EventReport:
     message = f"Training goes on after step {done}" if done else "Training starts"
+    beside = f"; the reference that follows: {live.lm.paths}" if live else ""
     return EventReport(
         type="train.started",
         stage=Stage.TRAIN,
-        message=f"{message}: {num_steps} steps on {place}; {lm.paths}",
+        message=f"{message}: {num_steps} steps on {place}; {lm.paths}{beside}",
         data={
             "total_steps": num_steps,
             "resumed_from_step": done,

@@ -9,7 +9,7 @@ from typing import Any
 from torch import distributed
 
 from service.spec import Precision
-from service.spec.reports import ProgressReport, Report
+from service.spec.reports import EventReport, ProgressReport, Report
 from service.spec.stages import Stage
 from workers.data.example_file import ExampleFile
 from workers.data.order import TrainingOrder
@@ -41,6 +41,9 @@ def score_missing(
         distributed.broadcast_object_list(missing, src=0)  # a shard may land while the others look
     tell(missing[0].event(store.namespace))
     done, total = 0, len(missing[0].to_score)
+    if total:
+        message = f"The policy scores before its first step: {lm.paths}"
+        tell(EventReport(type="reference.started", stage=Stage.REFERENCE, message=message))
     for window in windows(missing[0].to_score):
         keep_on()
         members = [examples[i] for i in window]
