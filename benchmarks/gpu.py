@@ -129,6 +129,8 @@ def main() -> None:
                     rounds,
                     Size(sum(tokens), model_flops(task, sizes, *tokens) / rate),
                 )
+                gc.collect()  # the peer, which may refer to itself
+                torch.cuda.empty_cache()
     print(f"\nin {time.perf_counter() - started:.0f} s")
 
 

@@ -2,21 +2,27 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
 from torch import distributed
+from torch._dynamo.exc import TorchDynamoException
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from service.spec.reports import EventReport, Report
 from tests.models import make_model
 from tests.workers.test_pairs import rows_of
 from tests.workers.test_shared_prompt import ARCHITECTURES
-from tests.workers.training_runs import STEPS, Steps, make_job, make_run, on_workers, trained
+from tests.workers.training_runs import STEPS, Steps, make_job, make_run, metrics_of, on_workers, trained
+from workers.engine import compiled
 from workers.engine.checkpoint import own_part
 from workers.engine.config import RunConfig
+from workers.engine.loop import TrainingRun
 from workers.engine.parallel import Rank
 
 LORA = {"type": "lora", "rank": 4, "modules_to_save": ["lm_head"]}
@@ -241,3 +247,52 @@ def test_all_workers_go_back_to_the_checkpoint_before_one_of_which_one_cannot_re
     on_workers(2, root, _damaged, config, root / "damaged" / "losses.pt")
     whole, again = torch.load(root / "damaged" / "losses.pt")
     assert again == {step: whole[step] for step in range(4, STEPS + 1)}
+
+
+class _FailsBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden.clone()
+
+    @staticmethod
+    def backward(_ctx: Any, *_: torch.Tensor) -> NoReturn:
+        raise TorchDynamoException("no such backward pass")
+
+
+def _cannot_be_compiled(where: str, forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def call(*args: Any, **kwargs: Any) -> torch.Tensor:
+        if where == "forward":
+            raise TorchDynamoException("no such forward pass")
+        failing: torch.Tensor = _FailsBackward.apply(forward(*args, **kwargs))
+        return failing
+
+    return call
+
+
+def _refused(rank: Rank, configs: dict[tuple[str, str], RunConfig], out: Path) -> None:
+    found = {}
+    for (where, parallelism), config in configs.items():
+        reports: list[Report] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compiled, "_compiled", partial(_cannot_be_compiled, where))
+            TrainingRun(config, rank, reports.append).run()
+        said = [
+            one.data["compile_refused"] for one in reports if isinstance(one, EventReport) and "started" in one.type
+        ]
+        found[where, parallelism] = said, metrics_of(reports)
+    if rank.index == 0:
+        torch.save(found, out)
+
+
+def test_workers_that_cannot_compile_train_as_those_that_were_not_asked_to(
+    root: Path, configs: dict[tuple[str, str], RunConfig], by_one: dict[str, Steps]
+) -> None:
+    runs = {
+        (where, parallelism): _apart(configs["compiled", parallelism], root / f"refused-{where}-{parallelism}")
+        for where in ("forward", "backward")
+        for parallelism in PARALLEL
+    }
+    on_workers(2, root, _refused, runs, root / "refused.pt")
+    for (where, _), (said, steps) in torch.load(root / "refused.pt").items():
+        assert f"no such {where} pass" in said[0]
+        _equal(steps, by_one["compiled"])

@@ -1,5 +1,6 @@
 """A run that is paused stops between two steps, and goes on as if it had not."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,14 @@ import torch
 
 from service.spec.reports import EventReport, Report
 from tests.workers.training_runs import STEPS, make_job, make_run, metrics_of, on_workers, trained
+from workers.data.example_file import ExampleFile
+from workers.data.order import TrainingOrder
 from workers.engine.config import RunConfig
 from workers.engine.loop import TrainingRun
 from workers.engine.parallel import Rank
 from workers.errors import Paused
+from workers.reference.handover import PassState, write_state
+from workers.reference.store import ReferenceStore
 
 EVERY = 3  # steps between checkpoints
 
@@ -74,6 +79,48 @@ def test_a_run_paused_before_its_first_step_leaves_nothing(model_path: Path, tmp
     paused_before(config, 0)
     assert not config.checkpoints.exists()
     assert len(trained(config)) == STEPS
+
+
+def scored_for(config: RunConfig, directory: Path, num_steps: int) -> RunConfig:
+    """The same run while its reference pass has come as far as that."""
+    examples = ExampleFile(config.examples)
+    order = TrainingOrder(config.job, examples.rows)
+    keys = {examples[i].key for step in range(num_steps) for i in order.step(step).tolist()}
+    assert config.store_root
+    reader = ReferenceStore(config.store_root, "").reader(keys)
+    reader.refresh()
+    ReferenceStore(directory / "store", "").commit((key, reader.scores[key]) for key in keys)
+    write_state(directory / "state", PassState.RUNNING)
+    return replace(config, store_root=directory / "store", pass_state=directory / "state")
+
+
+def _paused_while_it_waits(rank: Rank, config: RunConfig, out: Path) -> None:
+    torch.set_num_threads(1)
+    reports: list[Report] = []
+    looks = 0
+
+    def asked() -> bool:
+        nonlocal looks
+        looks += len(metrics_of(reports)) == 2
+        return looks > 3  # it has waited meanwhile
+
+    with pytest.raises(Paused, match="after step 2"):
+        TrainingRun(config, rank, reports.append, asked).run()
+    if rank.index == 0:
+        torch.save(metrics_of(reports), out)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_waits_for_scores_is_paused_too(workers: int, model_path: Path, tmp_path: Path) -> None:
+    config = make_run(tmp_path / "run", model_path, make_job(checkpoint_every=EVERY))
+    on_workers(
+        workers, tmp_path, _paused_while_it_waits, scored_for(config, tmp_path / "late", 2), tmp_path / "told.pt"
+    )
+    steps = torch.load(tmp_path / "told.pt") | trained(config)
+    alone = trained(replace(config, checkpoints=tmp_path / "checkpoints", export=tmp_path / "export"))
+    assert list(steps) == list(alone)
+    for step, metrics in alone.items():
+        assert steps[step] == (metrics if workers == 1 else pytest.approx(metrics, rel=1e-4, abs=1e-4))
 
 
 def _both_pause(rank: Rank, config: RunConfig) -> None:

@@ -63,8 +63,8 @@ def _kernel(device_type: str) -> Callable[..., Any]:
 
 
 def compiled(backend: str | Callable[..., Any] = "inductor") -> Callable[..., Any]:
-    """A kernel for each length, window and dtype, whatever the layout: with `dynamic` left open, torch would take the
-    second length for a reason to compile one kernel for any, which is slower and seldom used by anybody.
+    """A kernel for each length, dtype and cap, whatever the layout and the window. With `dynamic` left open, torch
+    would take the second length for a reason to compile one kernel for any, which is slower and seldom used by anybody.
 
     With `fullgraph` torch raises FailOnRecompileLimitHit past the limit, where it would otherwise run without a kernel,
     and hold all scores of a row, in silence.

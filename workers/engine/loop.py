@@ -80,9 +80,10 @@ class TrainingRun:
         training = self._config.job.training
         evaluate_every = self._config.job.evaluation.every or self._order.num_steps
         while self._done < self._order.num_steps:
-            if self._pause.given():
+            positions = self._order.step(self._done).tolist()
+            if self._pause.given(partial(self._has_scores, positions)):
                 self._save_and_leave()
-            self._step()
+            self._step(positions)
             is_last = self._done == self._order.num_steps
             if len(self._order.held_out) and (is_last or self._done % evaluate_every == 0):
                 self._evaluate()
@@ -120,8 +121,7 @@ class TrainingRun:
         if self._pause.given():
             raise Paused("in the reference pass")
 
-    def _step(self) -> None:
-        positions = self._order.step(self._done).tolist()
+    def _step(self, positions: list[int]) -> None:
         scores = self._scores(positions)
         started = time.monotonic()
         metrics = self._trainer.step(self._done, [self._examples[i] for i in positions], scores)
@@ -173,6 +173,9 @@ class TrainingRun:
         seconds = round(time.monotonic() - started, 3)
         message = f"Stage {stage} took {seconds:.1f} s"
         self._tell(EventReport(type="stage.completed", stage=stage, message=message, data={"seconds": seconds}))
+
+    def _has_scores(self, positions: list[int]) -> bool:
+        return self._feed is None or self._feed.ready([self._examples[i].key for i in positions])
 
     def _scores(self, positions: list[int]) -> list[Score] | None:
         return self._feed.get([self._examples[i].key for i in positions]) if self._feed else None

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,11 +17,12 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from service.spec import Precision
+from workers.engine import flex
 from workers.engine.bend import bend_of
-from workers.engine.compiled import as_they_were, compile_layers, layers_of, typed_failures, why_no_compiler
+from workers.engine.compiled import as_they_were, compile_layers, layers_of, why_no_compiler
 from workers.engine.kernel_check import kernels_are_for, why_not_in_one_kernel
 from workers.engine.layout import AttentionKind, Layout, Segment
-from workers.engine.parallel import Whole, agreed, backward_pass, let_go
+from workers.engine.parallel import Whole, abandon, agreed, backward_pass, let_go
 from workers.engine.shared_prompt import Attention, MasksItself
 from workers.errors import AttemptError
 
@@ -160,8 +161,10 @@ def with_compiled_layers(lm: CausalLM, precision: Precision, *, trains: bool = F
     refusal = agreed(why_no_compiler(model.device) if layers_of(model) else "it has no layers of their own")
     if refusal is None:
         refusal = agreed(_try_compiling(lm, precision, trains=trains))
-        let_go(lm.whole)
-        if refusal is not None:
+        if refusal is None:
+            let_go(lm.whole)
+        else:
+            abandon(lm.whole)
             as_they_were(model)
     model.train(was_training)
     lm = replace(lm, is_compiled=refusal is None, no_compile=refusal)
@@ -242,15 +245,17 @@ def _try_compiling(lm: CausalLM, precision: Precision, *, trains: bool) -> str |
     expected, expected_slopes = _few_results(lm, precision, trains=trains)
     compile_layers(lm.model)
     try:
-        with typed_failures():
-            got, slopes = _few_results(lm, precision, trains=trains)
-            if trains:
-                _few_results(lm, precision, trains=False)  # other graphs: those of an evaluation
-    except AttemptError as error:
-        return error.message
+        got, slopes = _few_results(lm, precision, trains=trains)
+        evaluated, _ = _few_results(lm, precision, trains=False) if trains else (got, [])  # by graphs of their own
+    except flex.FAILURES as error:
+        return flex.in_words(error)
     if wrong := _why_not_equal(got, expected, [9, 4, 7], precision):
         return wrong
-    off = _length_of([one - other for one, other in zip(slopes, expected_slopes, strict=True)])
+    if wrong := _why_not_equal(evaluated, expected, [9, 4, 7], precision):
+        return f"without gradients {wrong}"
+    if not trains:
+        return None
+    off = _length_of(one - other for one, other in zip(slopes, expected_slopes, strict=True))
     gap = off / max(_length_of(expected_slopes), torch.finfo(torch.float32).tiny)
     return None if gap <= _TOLERANCE[precision] else f"its gradient is off by {gap:.2g} of its size in {precision}"
 
@@ -264,15 +269,16 @@ def _few_results(lm: CausalLM, precision: Precision, *, trains: bool) -> tuple[T
                 logits: Tensor = lm.whole(_few_logits, lm.model, layout)
             if trains:
                 torch.autograd.backward(cross_entropy(logits.float(), _few_tokens(lm.model, 20)[0]))
-        slopes = [parameter.grad for parameter in lm.whole.parameters() if parameter.grad is not None]
+        moved = [parameter for parameter in lm.whole.parameters() if parameter.requires_grad and trains]
+        slopes = [torch.zeros_like(one) if one.grad is None else one.grad for one in moved]
     finally:
         lm.whole.zero_grad(set_to_none=True)
     return logits.detach(), [one.to_local() if isinstance(one, DTensor) else one for one in slopes]
 
 
-def _length_of(parts: list[Tensor]) -> float:
+def _length_of(parts: Iterable[Tensor]) -> float:
     """Of the vector that has these parts."""
-    return float(torch.stack([torch.linalg.vector_norm(one.float()) for one in parts]).norm()) if parts else 0.0
+    return float(torch.stack([torch.linalg.vector_norm(one.float()) for one in parts]).norm())
 
 
 def _few_segments() -> Layout:

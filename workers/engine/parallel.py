@@ -108,6 +108,13 @@ def let_go(whole: nn.Module) -> None:
         whole.reshard()
 
 
+def abandon(whole: nn.Module) -> None:
+    """A pass that failed halfway: parameters are slices again, and the next forward pass begins anew. Without it those
+    that the pass had gathered would never get a gradient."""
+    if isinstance(whole, FSDPModule):
+        whole.reset_iter_state()
+
+
 def _is_norm(module: nn.Module) -> bool:
     own = list(module.parameters(recurse=False))
     return bool(own) and all(parameter.ndim == 1 for parameter in own)

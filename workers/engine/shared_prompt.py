@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from workers.device import put
 from workers.engine import flex
 from workers.engine.layout import AttentionKind, Layout, Segment
 
@@ -164,10 +163,11 @@ def _mask(layout: Layout, num_queries: int, num_keys: int, window: int | None, l
         return None
 
     def make() -> Tensor:
-        distance = torch.arange(num_keys - num_queries, num_keys)[:, None] - torch.arange(num_keys)
+        places = torch.arange(num_keys, device=like.device)
+        distance = places[num_keys - num_queries :, None] - places
         hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
         zeros = torch.zeros(num_queries, num_keys, dtype=like.dtype, device=like.device)
-        return zeros.masked_fill(put(hidden, like.device), float("-inf"))
+        return zeros.masked_fill(hidden, float("-inf"))
 
     return layout.once((num_queries, num_keys, window, like.dtype), make)
 

@@ -96,7 +96,7 @@ class Trainer:
         accumulator = Accumulator(
             self._job, self._lm, self._rank, self._dropout, self.live_reference, examples, scores, self.baselines
         )
-        with typed_failures(compiled=self._lm.is_compiled):
+        with typed_failures(compiled=self._job.training.compile):
             return accumulator.run()
 
 

@@ -30,29 +30,45 @@ def write_state(path: Path, state: PassState) -> None:
 
 
 class ScoreFeed:
-    """Waits for scores; `waited_s` adds up for how long."""
+    """`waited_s` adds up for how long scores were waited for."""
 
     def __init__(self, reader: StoreReader, state_path: Path) -> None:
         self._reader = reader
         self._state_path = state_path
+        self._waits_since: float | None = None
         self.waited_s = 0.0
 
+    def ready(self, keys: Collection[bytes]) -> bool:
+        """Whether `get` need not wait: all scores are there, or the pass has ended without some of them."""
+        missing, state = self._look(keys)
+        now = time.monotonic()
+        if missing and state is PassState.RUNNING:
+            self._waits_since = now if self._waits_since is None else self._waits_since
+            return False
+        if self._waits_since is not None:
+            self.waited_s += now - self._waits_since
+            self._waits_since = None
+        return True
+
     def get(self, keys: Collection[bytes]) -> list[Score]:
-        """The scores of `keys`, waiting for the ones that are still being computed."""
-        started = time.monotonic()
-        while any(key not in self._reader.scores for key in keys):
-            state = PassState(self._state_path.read_text())  # before the refresh: `complete` means all is visible
-            self._reader.refresh()
-            missing = [key for key in keys if key not in self._reader.scores]
-            if not missing:
-                break
-            if state is not PassState.RUNNING:
-                raise AttemptError(
-                    "reference_incomplete",
-                    f"The reference pass is {state}, but {len(missing)} of {len(keys)} pairs have no score; the "
-                    f"first is {missing[0].hex()}.",
-                    Fault.SYSTEM,
-                )
+        """The scores of `keys`, waiting for the ones that are still being computed. Raises AttemptError where nobody
+        will."""
+        while not self.ready(keys):
             time.sleep(_POLL_S)
-        self.waited_s += time.monotonic() - started
+        missing, state = self._look(keys)
+        if missing:
+            raise AttemptError(
+                "reference_incomplete",
+                f"The reference pass is {state}, but {len(missing)} of {len(keys)} pairs have no score; the "
+                f"first is {missing[0].hex()}.",
+                Fault.SYSTEM,
+            )
         return [self._reader.scores[key] for key in keys]
+
+    def _look(self, keys: Collection[bytes]) -> tuple[list[bytes], PassState | None]:
+        """Those of `keys` without a score, and if there are any how the pass is."""
+        if all(key in self._reader.scores for key in keys):
+            return [], None
+        state = PassState(self._state_path.read_text())  # before the refresh: `complete` means all is visible
+        self._reader.refresh()
+        return [key for key in keys if key not in self._reader.scores], state
