@@ -32,7 +32,7 @@ from workers.data.tokenizer import load_tokenizer
 from workers.drain import DrainWatch
 from workers.durable import remove
 from workers.engine.config import RunConfig
-from workers.pools import can_overlap, find_pool, labelled_nodes
+from workers.pools import can_overlap, gpus_per_worker, labelled_nodes
 from workers.publish import publish
 from workers.reference import passes
 from workers.reference.actor import ScorerConfig
@@ -204,9 +204,10 @@ class Attempt:
     @cached_property
     def _scorer_gpus(self) -> float:
         """Of each worker that scores."""
-        if self._policy_scores:
-            return find_pool(Pool.POLICY).gpus_per_worker(self._job.resources.policy)
-        return find_pool(Pool.REFERENCE).gpus_per_worker(self._job.resources.reference)
+        pool = Pool.POLICY if self._policy_scores else Pool.REFERENCE
+        resources = self._job.resources
+        request = resources.policy if self._policy_scores else resources.reference
+        return gpus_per_worker(pool, request, labelled_nodes())
 
     def _score_and_train(self, config: RunConfig, scorer: ScorerConfig, training: Training) -> None:
         """Training reads scores from the store as they land, so both run at one time where the cluster has room."""
@@ -235,7 +236,7 @@ class Attempt:
         if not self._job.needs_reference_pass or self._policy_scores:
             return True
         resources = self._job.resources
-        return can_overlap(find_pool(Pool.REFERENCE), resources.reference, find_pool(Pool.POLICY), resources.policy)
+        return can_overlap(resources.reference, resources.policy, labelled_nodes())
 
     @cached_property
     def _policy_scores(self) -> bool:

@@ -1,5 +1,7 @@
 """The cluster's pools as the driver sees them: nodes that carry a label."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import ray
@@ -7,19 +9,7 @@ import ray
 from service.spec import PoolRequest
 from service.spec.pools import Pool
 
-
-@dataclass(frozen=True)
-class PoolNodes:
-    """The living nodes of one pool."""
-
-    pool: Pool
-    node_ids: frozenset[str]
-    cpus: float
-    gpus: float
-
-    def gpus_per_worker(self, request: PoolRequest) -> float:
-        """What each worker gets: as asked for, or a GPU where there are any."""
-        return request.gpus_per_worker if request.gpus_per_worker is not None else float(self.gpus > 0)
+_TOLERANCE = 1e-9  # of sums of fractions of a GPU
 
 
 @dataclass(frozen=True)
@@ -27,29 +17,64 @@ class Node:
     """A living node that carries a label."""
 
     label: str
+    cpus: float
     gpus: float
 
 
 def labelled_nodes() -> list[Node]:
     nodes = [node for node in ray.nodes() if node["Alive"] and "pool" in node["Labels"]]
-    return [Node(node["Labels"]["pool"], node["Resources"].get("GPU", 0)) for node in nodes]
+    return [
+        Node(node["Labels"]["pool"], node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in nodes
+    ]
 
 
-def find_pool(pool: Pool) -> PoolNodes:
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Labels"].get("pool") in pool.labels]
-    return PoolNodes(
-        pool,
-        frozenset(node["NodeID"] for node in nodes),
-        cpus=sum(node["Resources"].get("CPU", 0) for node in nodes),
-        gpus=sum(node["Resources"].get("GPU", 0) for node in nodes),
-    )
+def gpus_per_worker(pool: Pool, request: PoolRequest, nodes: Iterable[Node]) -> float:
+    """What each worker gets: as asked for, or a GPU where the pool has any."""
+    if request.gpus_per_worker is not None:
+        return request.gpus_per_worker
+    return float(any(node.gpus > 0 for node in nodes if node.label in pool.labels))
 
 
-def can_overlap(reference: PoolNodes, scorers: PoolRequest, policy: PoolNodes, trainers: PoolRequest) -> bool:
-    """Whether both pools can hold their workers at one time; if not, the reference pass goes first."""
-    if not reference.node_ids & policy.node_ids:
+def can_overlap(scorers: PoolRequest, trainers: PoolRequest, nodes: list[Node]) -> bool:
+    """Whether both pools have room for all of their workers at one time, however Ray deals them out to the nodes that
+    both may take; if not, the reference pass goes first. Otherwise training might hold the one GPU that scorers may
+    have, and wait for them."""
+    if not any(node.label in Pool.REFERENCE.labels & Pool.POLICY.labels for node in nodes):
         return True
-    both = ((reference, scorers), (policy, trainers))
-    gpus = sum(request.workers * nodes.gpus_per_worker(request) for nodes, request in both)
-    cpus = sum(request.workers * request.cpus_per_worker for _, request in both)
-    return gpus <= max(reference.gpus, policy.gpus) and cpus <= max(reference.cpus, policy.cpus)
+    scoring, training = (
+        _Workers(pool, request.workers, request.cpus_per_worker, gpus_per_worker(pool, request, nodes))
+        for pool, request in ((Pool.REFERENCE, scorers), (Pool.POLICY, trainers))
+    )
+    return scoring.sure_of_place(training, nodes) and training.sure_of_place(scoring, nodes)
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """cpus and gpus: of each."""
+
+    pool: Pool
+    count: int
+    cpus: float
+    gpus: float
+
+    def fit(self, node: Node) -> int:
+        """How many of them the node holds."""
+        if node.label not in self.pool.labels:
+            return 0
+        needs = ((node.cpus, self.cpus), (node.gpus, self.gpus))
+        return min([self.count, *(math.floor(has / each + _TOLERANCE) for has, each in needs if each)])
+
+    def sure_of_place(self, others: "_Workers", nodes: list[Node]) -> bool:
+        """Whether all find a place after all the others, wherever these have taken theirs."""
+        fewest = [0.0, *[math.inf] * others.count]  # places left, by how many of the others are on the nodes so far
+        for node in nodes:
+            left = [self.fit(_without(node, others, taken)) for taken in range(others.fit(node) + 1)]
+            fewest = [
+                min(fewest[total - taken] + places for taken, places in enumerate(left) if taken <= total)
+                for total in range(others.count + 1)
+            ]
+        return self.count <= fewest[-1] < math.inf
+
+
+def _without(node: Node, workers: _Workers, count: int) -> Node:
+    return Node(node.label, node.cpus - count * workers.cpus, node.gpus - count * workers.gpus)

@@ -11,7 +11,7 @@ from workers.drain import moves
 from workers.engine.config import RunConfig, WorkerConfig
 from workers.errors import Paused
 from workers.mailbox import Forwarder, beside_the_driver
-from workers.pools import find_pool
+from workers.pools import gpus_per_worker, labelled_nodes
 from workers.solo import Solo
 
 
@@ -20,7 +20,7 @@ class Training:
 
     def __init__(self, resources: Resources, run_dir: Path, forward: Callable[[Report], None]) -> None:
         """forward: called with every report of the workers, in order, from a thread of its own."""
-        self._gpus = find_pool(Pool.POLICY).gpus_per_worker(resources.policy)
+        self._gpus = gpus_per_worker(Pool.POLICY, resources.policy, labelled_nodes())
         self._run_dir = run_dir
         self._forward = forward
         self._solo = Solo(resources, self._gpus, forward) if resources.policy.workers == 1 else None
