@@ -266,7 +266,8 @@ class Attempt:
         try:
             with self._during(Stage.REFERENCE):
                 self._score(config)
-            state = PassState.COMPLETE
+            if not self._stop_scoring.is_set():
+                state = PassState.COMPLETE
         finally:
             write_state(self._pass_state, state)
 
