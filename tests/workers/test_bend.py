@@ -1,5 +1,6 @@
 """Capped and scaled logits are made in chunks too, and what is neither is found out."""
 
+from dataclasses import replace
 from types import MethodType
 from typing import Any
 
@@ -9,10 +10,13 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from service.spec import Precision
+from tests.models import make_tokenizer
+from tests.workers.runs import make_pairs
 from tests.workers.test_shared_prompt import SIZES
 from workers.engine import head
 from workers.engine.bend import Bend, bend_of
 from workers.engine.models import autocast, split
+from workers.reference.scorer import score
 
 KINDS: dict[str, tuple[str, dict[str, Any], Bend]] = {
     "plain": ("qwen3", {}, Bend()),
@@ -23,10 +27,10 @@ KINDS: dict[str, tuple[str, dict[str, Any], Bend]] = {
 }
 
 
-def make(kind: str) -> PreTrainedModel:
+def make(kind: str, **sizes: int) -> PreTrainedModel:
     architecture, options, _ = KINDS[kind]
     torch.manual_seed(0)
-    config = AutoConfig.for_model(architecture, **SIZES | options)
+    config = AutoConfig.for_model(architecture, **SIZES | options | sizes)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 
@@ -69,12 +73,13 @@ def test_chunks_give_the_log_probs_and_gradients_of_whole_logits(
         assert torch.linalg.vector_norm(one - other) <= tolerance * torch.linalg.vector_norm(other)
 
 
-def test_another_way_is_found_out_and_the_model_is_run_whole() -> None:
-    model = make("plain")
+@pytest.mark.parametrize("ignored", [set(), {"logits_to_keep"}], ids=["some positions", "all positions alone"])
+def test_another_way_is_found_out_and_the_model_is_run_whole(ignored: set[str]) -> None:
+    model = make("plain", vocab_size=400)
     own = model.forward
 
     def forward(_: PreTrainedModel, *args: Any, **options: Any) -> Any:
-        output = own(*args, **options)
+        output = own(*args, **{name: value for name, value in options.items() if name not in ignored})
         output.logits = output.logits + output.logits.square() / 1000  # next to nothing for logits this small
         return output
 
@@ -82,6 +87,14 @@ def test_another_way_is_found_out_and_the_model_is_run_whole() -> None:
     lm = split(model)
     assert lm.body is None
     assert "not apart: it bends its logits in a way of its own" in lm.paths
+    assert lm.shares_prompts == (not ignored)
+    if ignored:
+        assert "its logits are of shape (20, " in (lm.no_sharing or "")
+    pairs = make_pairs(make_tokenizer())
+    plain = replace(lm, no_sharing="to compare")
+    for ours, theirs in zip(*(score(one, pairs, Precision.FLOAT32, 128) for one in (lm, plain)), strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(torch.from_numpy(one), torch.from_numpy(other), rtol=0, atol=1e-4)
 
 
 def test_the_head_is_left_as_it_was() -> None:

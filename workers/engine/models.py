@@ -132,6 +132,9 @@ def split(model: PreTrainedModel, whole: nn.Module | None = None, precision: Pre
                 if no_sharing is None:
                     tried = whole(_try_sharing, model, own, attention, one)
                     no_sharing, kinds = agreed(tried.refusal), tried.kinds
+        if no_body is not None and no_sharing is None:
+            with autocast(model.device, precision):
+                no_sharing = agreed(whole(_why_not_of_some, model, precision))
         if no_sharing is None and kernels_are_for(model.device, precision):
             with autocast(model.device, precision):
                 trains = any(parameter.requires_grad for parameter in model.parameters())
@@ -281,17 +284,26 @@ def _length_of(parts: Iterable[Tensor]) -> float:
     return float(torch.stack([torch.linalg.vector_norm(one.float()) for one in parts]).norm())
 
 
+def _why_not_of_some(model: PreTrainedModel, precision: Precision) -> str | None:
+    """A model that is run whole is asked for the logits of some positions of a packed row."""
+    some = torch.tensor([16, 3, 12], device=model.device)
+    expected = _few_logits(model, _few_segments())[some]
+    wrong = _why_not_equal(_few_logits(model, _few_segments(), logits_to_keep=some), expected, [3], precision)
+    return wrong and f"it is run whole, and of positions that are asked for {wrong}"
+
+
 def _few_segments() -> Layout:
     return Layout((Segment(slice(0, 9), (slice(9, 13), slice(13, 20))),), failures=[])
 
 
-def _few_logits(model: PreTrainedModel, layout: Layout | None) -> Tensor:
+def _few_logits(model: PreTrainedModel, layout: Layout | None, **options: Tensor) -> Tensor:
     """Of 20 tokens, [20, V]: of a packed row with two answers, or of one sequence."""
     ids = _few_tokens(model, 20)
     if layout is None:
         return model(input_ids=ids, use_cache=False).logits[0]  # type: ignore[no-any-return] # transformers
     places = torch.cat([torch.arange(13), torch.arange(9, 16)]).to(ids.device)[None]
-    return model(input_ids=ids, position_ids=places, use_cache=False, layout=layout).logits[0]  # type: ignore[no-any-return]
+    found: Tensor = model(input_ids=ids, position_ids=places, use_cache=False, layout=layout, **options).logits[0]
+    return found
 
 
 def _few_tokens(model: PreTrainedModel, count: int) -> Tensor:
