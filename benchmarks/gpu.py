@@ -99,7 +99,7 @@ def main() -> None:
         raise SystemExit("benchmarks/gpu.py measures a CUDA GPU, and torch sees none here. --tiny shows that it runs.")
     started = time.perf_counter()
     sizes, profiles, rounds = (TINY, ["lp"], 1) if arguments.tiny else (LARGE, list(PROFILES), arguments.rounds)
-    rows_per_pass = 2 if arguments.tiny else 8 * BATCH
+    rows_per_pass = 1 if arguments.tiny else 8 * BATCH
     peer, make_peer = find_peer()
     large = partial(engine_ours.make_block, micro_batch_tokens=LARGE_TOKENS)
     name = torch.cuda.get_device_name() if device().type == "cuda" else "a CPU, which this does not measure"
@@ -168,7 +168,7 @@ def compare(peer: Side, ours: Mapping[str, MakeBlock], work: Work, rounds: int, 
 
 def measure(sides: list[Side], rounds: int) -> None:
     for side in sides:
-        for _ in range(2):  # the first compiles kernels and makes the optimizer's state
+        for _ in range(min(2, rounds)):  # the first compiles kernels and makes the optimizer's state
             side.run()
         side.seconds.clear()
         side.peak_mib = 0.0
