@@ -134,6 +134,24 @@ async def test_a_busy_browser_comes_to_the_end_of_the_list_too(page: Page, backe
     await expect(page.locator(".list-end")).to_have_text("300 jobs")
 
 
+# A browser that is busy ends the effects of what is no longer there some frames after it was taken away.
+LATE_FRAMES = """
+const next = window.requestAnimationFrame.bind(window);
+window.requestAnimationFrame = (run) => next(() => next(run));
+"""
+
+
+async def test_a_list_that_is_left_is_not_looked_at_again(page: Page, backend: Backend) -> None:
+    key = await many(backend, 300, "left")
+    await page.add_init_script(LATE_FRAMES)
+    await page.goto(f"{backend.url}/#key={key}")
+    for _ in range(10):
+        await expect(page.get_by_role("link", name="crowd no299", exact=True)).to_be_visible()
+        await page.get_by_role("link", name="Queue", exact=True).click()
+        await expect(page.get_by_role("heading", name="Queue")).to_be_visible()
+        await page.get_by_role("link", name="Jobs", exact=True).click()
+
+
 async def test_rows_that_come_on_top_push_none_out_of_the_list(signed_in: Page, backend: Backend) -> None:
     names = [f"push-{index:02d}" for index in range(60)]
     for name in names:

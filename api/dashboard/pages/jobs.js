@@ -125,7 +125,8 @@ function Search({ value, onSearch }) {
   const timer = useRef();
   const search = useRef(onSearch);
   search.current = onSearch;
-  useEffect(() => {
+  // ends with the input that it reaches
+  useLayoutEffect(() => {
     const onKey = (event) => {
       const typing = event.target.closest("input, textarea, select, [contenteditable]");
       if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;

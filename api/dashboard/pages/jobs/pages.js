@@ -1,6 +1,6 @@
 // A list of any length as pages that are loaded as one scrolls: those near the window are kept fresh, the others wait.
 
-import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { json, Problem } from "../../api.js";
 import { TERMINAL } from "../../format.js";
 import { everyWhileVisible } from "../../ui.js";
@@ -23,7 +23,8 @@ export function useScrolledPages(path, { every, whose }) {
   const [shown, setShown] = useState(() => ({ key, pages: start(), problem: null, loading: true }));
   const list = useRef(null);
 
-  useEffect(() => {
+  // before a row says whether it is near
+  useLayoutEffect(() => {
     const abort = new AbortController();
     const { signal } = abort;
     const near = new Set();

@@ -12,7 +12,8 @@ const ROWS_A_FRAME = 10; // so that a page of rows holds up no scrolling
 /** Whether the element of `ref` is near the window, by `onChange(near)` and as the result; at first `start`. */
 function useNear(ref, start, onChange) {
   const [near, setNear] = useState(start);
-  useEffect(() => {
+  // Ends with the element: what useEffect ends later could be told that an element is out of sight because it is gone.
+  useLayoutEffect(() => {
     const seen = (entries) => {
       const { isIntersecting } = entries.at(-1); // a busy page is told of several changes at once, the last one holds
       setNear(isIntersecting);

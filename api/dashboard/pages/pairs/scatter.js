@@ -17,14 +17,15 @@ export function Scatter({ margins, selected, onSelect }) {
   chosen.current = selected;
   const columns = useMemo(() => sorted(margins), [margins]);
   useEffect(() => {
+    const element = box.current;
     const draw = () => {
       plot.current?.destroy();
-      plot.current = made(box.current, columns, (index) => onSelect(columns.rows[index]));
+      plot.current = made(element, columns, (index) => onSelect(columns.rows[index]));
       plot.current.setData(data(columns, chosen.current));
     };
     draw();
     const resizing = new ResizeObserver(([{ contentRect }]) => plot.current.setSize(size(contentRect.width)));
-    resizing.observe(box.current);
+    resizing.observe(element);
     themes.addEventListener("change", draw);
     return () => {
       themes.removeEventListener("change", draw);
