@@ -123,6 +123,40 @@ def test_a_run_that_waits_for_scores_is_paused_too(workers: int, model_path: Pat
         assert steps[step] == (metrics if workers == 1 else pytest.approx(metrics, rel=1e-4, abs=1e-4))
 
 
+def _paused_while_it_waits_for_held_out_pairs(rank: Rank, config: RunConfig) -> None:
+    torch.set_num_threads(1)
+    reports: list[Report] = []
+    looks = 0
+
+    def asked() -> bool:
+        nonlocal looks
+        looks += len(metrics_of(reports)) == EVERY
+        return looks > 2
+
+    with pytest.raises(Paused, match=f"after step {EVERY}"):
+        TrainingRun(config, rank, reports.append, asked).run()
+    assert not metrics_of(reports, "held_out")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_waits_to_measure_held_out_pairs_is_paused_and_measures_them_later(
+    workers: int, model_path: Path, tmp_path: Path
+) -> None:
+    job = make_job(checkpoint_every=EVERY)
+    job = job.model_copy(update={"evaluation": job.evaluation.model_copy(update={"every": EVERY})})
+    config = make_run(tmp_path / "run", model_path, job)
+    late = scored_for(config, tmp_path / "late", EVERY)
+    on_workers(workers, tmp_path, _paused_while_it_waits_for_held_out_pairs, late)
+    told: list[Report] = []
+    TrainingRun(config, Rank(), told.append).run()
+    assert list(metrics_of(told)) == [4, 5, 6, 7, 8]
+    assert list(metrics_of(told, "held_out")) == [3, 6, 8]
+    whole: list[Report] = []
+    TrainingRun(replace(config, checkpoints=tmp_path / "checkpoints"), Rank(), whole.append).run()
+    for step, values in metrics_of(whole, "held_out").items():
+        assert metrics_of(told, "held_out")[step] == pytest.approx(values, rel=1e-4, abs=1e-4)
+
+
 def _both_pause(rank: Rank, config: RunConfig) -> None:
     if rank.index == 0:
         paused_before(config, 4, rank)

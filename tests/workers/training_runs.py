@@ -72,12 +72,12 @@ def trained(config: RunConfig, rank: Rank | None = None) -> Steps:
     return metrics_of(reports)
 
 
-def metrics_of(reports: Sequence[Report]) -> Steps:
+def metrics_of(reports: Sequence[Report], split: str = "train") -> Steps:
     of_time = {"tokens_per_s", "pairs_per_s", "policy_wait_s"}
     return {
         one.step: {name: value for name, value in one.values.items() if name not in of_time}
         for one in reports
-        if isinstance(one, MetricsReport) and one.split == "train"
+        if isinstance(one, MetricsReport) and one.split == split
     }
 
 

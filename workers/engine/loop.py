@@ -77,26 +77,42 @@ class TrainingRun:
     def run(self) -> None:
         """To the last step and the exported model. Raises AttemptError, and Paused when the first worker was asked to
         pause: then the checkpoint of this very step is on the disk."""
-        training = self._config.job.training
-        evaluate_every = self._config.job.evaluation.every or self._order.num_steps
+        if self._done and self._measures_held_out:
+            self._evaluate()  # the step was saved, but what follows it may have been cut off
         while self._done < self._order.num_steps:
             positions = self._order.step(self._done).tolist()
-            if self._pause.given(partial(self._has_scores, positions)):
-                self._save_and_leave()
+            self._leave_if_paused(positions)
             self._step(positions)
-            is_last = self._done == self._order.num_steps
-            if len(self._order.held_out) and (is_last or self._done % evaluate_every == 0):
-                self._evaluate()
-            if not is_last and self._done % training.checkpoint_every == 0:
+            if self._is_saved_anyway:
                 self._checkpoints.save(self._trainer, self._health, self._done)
+            if self._measures_held_out:
+                self._evaluate()
         self._checkpoints.wait()
         if self._pairs is not None:
             self._measure_pairs(self._pairs)
         export(self._policy.model, self._config.start.model, self._config.export, self._rank)
 
+    @property
+    def _is_last(self) -> bool:
+        return self._done == self._order.num_steps
+
+    @property
+    def _is_saved_anyway(self) -> bool:
+        return not self._is_last and self._done % self._config.job.training.checkpoint_every == 0
+
+    @property
+    def _measures_held_out(self) -> bool:
+        """After the step that was done last."""
+        every = self._config.job.evaluation.every or self._order.num_steps
+        return bool(len(self._order.held_out)) and (self._is_last or self._done % every == 0)
+
+    def _leave_if_paused(self, positions: list[int]) -> None:
+        """Returns once the pairs to come next have their scores."""
+        if self._pause.given(partial(self._has_scores, positions)):
+            self._save_and_leave()
+
     def _save_and_leave(self) -> NoReturn:
-        is_last = self._done == self._order.num_steps  # which is not saved after the step
-        if is_last or self._done % self._config.job.training.checkpoint_every:
+        if not self._is_saved_anyway:
             self._checkpoints.save(self._trainer, self._health, self._done)
         self._checkpoints.wait()
         raise Paused(f"after step {self._done}")
@@ -138,6 +154,7 @@ class TrainingRun:
 
     def _evaluate(self) -> None:
         positions = self._order.held_out.tolist()
+        self._leave_if_paused(positions)
         values = self._trainer.evaluate([self._examples[i] for i in positions], self._scores(positions))
         self._tell(MetricsReport(step=self._done, split="held_out", values=values))
 
