@@ -119,6 +119,24 @@ def test_a_shard_without_its_manifest_does_not_count(pairs: list[Example], tmp_p
     assert len(planned(store, pairs, tmp_path)) == len(pairs)
 
 
+def test_a_manifest_that_is_being_written_does_not_count_and_is_no_damage(
+    pairs: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ReferenceStore(tmp_path, "space")
+    looks: list[tuple[bool, list[str]]] = []
+    replace = Path.replace
+
+    def looked_at_before(path: Path, target: Path) -> Path:
+        reader = store.reader([pair.key for pair in pairs])
+        reader.refresh()
+        looks.append((store.is_empty(), reader.damaged))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", looked_at_before)
+    store.commit(scores_of(pairs))
+    assert looks == [(True, []), (True, [])]  # before the shard is there, and before its manifest
+
+
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
 def test_a_damaged_shard_is_seen_and_its_pairs_are_scored_again(
     damage: str, pairs: list[Example], tmp_path: Path

@@ -117,7 +117,7 @@ class StoreReader:
 def _write(path: Path, content: bytes) -> None:
     """All of it or nothing, and on the disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
+    temporary = path.with_name(f"{path.name}.part")  # which no reader takes for one
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
