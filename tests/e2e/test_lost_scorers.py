@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
-import ray
-from ray.cluster_utils import Cluster
 
 from service.spec import Precision, Resources
+from service.spec.pools import Pool
 from service.spec.reports import Fault
 from service.spec.rows import Row
+from tests.e2e.one_pool import actors_of, one_node
 from tests.encoding import RowEncoder
 from tests.models import make_model, make_tokenizer
 from workers.data.example_file import ExampleFile, write_examples
@@ -31,16 +30,8 @@ PAIRS = 64  # four windows of a worker that has not shown its speed
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Callable[[], None]]:
     """One node, which the call takes away."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.delenv("RAY_ADDRESS", raising=False)
-        head = {"num_cpus": 1, "labels": {"pool": "control"}, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        node = cluster.add_node(num_cpus=2, labels={"pool": "reference"})
-        ray.init(address=cluster.address, log_to_driver=False)
-        yield lambda: cluster.remove_node(node)
-        ray.shutdown()
-        cluster.shutdown()
+    with one_node(Pool.REFERENCE) as take_away:
+        yield take_away
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +64,7 @@ def score(
 
 
 def kill_scorer(_scored: int) -> None:
-    children = psutil.Process().children(recursive=True)
-    alive = [one for one in children if one.status() != psutil.STATUS_ZOMBIE]  # a drained node's raylet is one
-    titles = {process.pid: " ".join(process.cmdline()) for process in alive}
-    (scorer,) = [pid for pid, title in titles.items() if title.startswith("ray::Scorer")]
+    (scorer,) = actors_of("Scorer")
     os.kill(scorer, signal.SIGKILL)
 
 
