@@ -3,9 +3,10 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from service.spec import AlignmentJob, Lora, ModelRef, Storage
-from service.spec.model_config import has_cpu_engine, longest_sequence, why_not_served, why_not_trained
+from service.spec.model_config import has_cpu_engine, why_not_served, why_not_trained, why_too_long
 from service.spec.modules import DamagedWeights, check_adapter
 from service.spec.slicing import reads_slices, why_not_sliced
 from service.spec.token_ids import other_ids
@@ -50,7 +51,7 @@ def reference_weights(job: AlignmentJob, storage: Storage) -> Weights:
     """What log-ratios are taken against: `reference`, or the policy as it is before training.
 
     An adapter that is gone on with counts as it was, on its base: what was published is merged, which rounds.
-    Raises what `policy_weights` does, and `reference_unusable`.
+    Raises what `policy_weights` does, `reference_unusable`, and `model_unusable` for a config.json that is none.
     """
     policy = policy_weights(job, storage)
     if job.reference is None:
@@ -60,6 +61,8 @@ def reference_weights(job: AlignmentJob, storage: Storage) -> Weights:
         raise AttemptError(
             "reference_unusable", f"The reference {job.reference.source} has another tokenizer: {reason}."
         )
+    if reason := why_too_long(_config(job.reference, reference), job.data.max_length):
+        raise AttemptError("reference_unusable", f"The reference {job.reference.source} {reason}")
     return Weights(reference)
 
 
@@ -68,23 +71,12 @@ def check_model(job: AlignmentJob, start: Weights) -> None:
 
     Raises AttemptError `model_unusable`, `sharding_unsupported`, `not_servable` or `lora_targets`. Opens headers only.
     """
-    try:
-        config = json.loads((start.model / "config.json").read_bytes())
-    except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        raise AttemptError("model_unusable", f"The config.json of {job.model.source} is not a JSON object.")
+    config = _config(job.model, start.model)
     method = job.training.method
     if job.model.weights == "pretrained" and (reason := why_not_trained(config)):
         raise AttemptError("model_unusable", f"The model {job.model.source} cannot be trained. {reason}")
-    limit = longest_sequence(config)
-    if limit is not None and job.data.max_length > limit:
-        raise AttemptError(
-            "model_unusable",
-            f"{job.model.source} scales its positions by the longest sequence of a batch once that has more than "
-            f"{limit} tokens, so a pair's log-probs would depend on its neighbours. Set data.max_length to {limit} or "
-            "less.",
-        )
+    if reason := why_too_long(config, job.data.max_length):
+        raise AttemptError("model_unusable", f"{job.model.source} {reason}")
     if reads_slices(job) and (reason := why_not_sliced(config)):
         raise AttemptError("sharding_unsupported", reason)
     if job.serve and (reason := why_not_served(config, on_cpu=has_cpu_engine())):
@@ -98,6 +90,17 @@ def check_model(job: AlignmentJob, start: Weights) -> None:
             ) from error
         if problem:
             raise AttemptError("lora_targets", f"training.method.{problem[0]}: {problem[1]}.")
+
+
+def _config(model: ModelRef, directory: Path) -> dict[str, Any]:
+    """Raises AttemptError `model_unusable`."""
+    try:
+        config = json.loads((directory / "config.json").read_bytes())
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise AttemptError("model_unusable", f"The config.json of {model.source} is not a JSON object.")
+    return config
 
 
 def resolve(model: ModelRef, storage: Storage) -> Path:

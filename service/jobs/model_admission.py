@@ -23,7 +23,7 @@ from service.jobs.states import ExportState, JobState
 from service.queue.memory import ModelShape, model_shape
 from service.settings import Settings
 from service.spec import AlignmentJob, Lora, ModelRef, Storage
-from service.spec.model_config import longest_sequence, why_not_served
+from service.spec.model_config import why_not_served, why_too_long
 from service.spec.slicing import reads_slices, why_not_sliced
 from service.spec.token_ids import other_ids
 
@@ -54,9 +54,11 @@ def _look_into(
     trained = _checked_model(settings, spec.model, policy, "model") if policy is not None else None
     if trained is not None:
         _check_policy(settings, spec, *trained)
+        _check_length(spec, trained[1], "The model")
     other = None
     if spec.reference is not None and reference is not None:
         other = _checked_model(settings, spec.reference, reference, "reference")
+        _check_length(spec, other[1], "The reference")
         if trained is not None and (reason := other_ids(trained[0], other[0])):
             raise ModelUnusable(
                 f"The reference has another tokenizer than the model: {reason}. Name one of the same family.",
@@ -69,24 +71,22 @@ def _look_into(
 
 def _check_policy(settings: Settings, spec: AlignmentJob, directory: Path, config: dict[str, Any]) -> None:
     """What is asked of the model to train beyond being there: modules for its adapters, files to read slices from where
-    workers do so, positions that keep rows apart, and vLLM's support."""
+    workers do so, and vLLM's support."""
     method = spec.training.method
     if isinstance(method, Lora) and spec.model.weights == "pretrained" and not method.continue_adapter:
         check_adapted_modules(directory, method)
     if reads_slices(spec) and (reason := why_not_sliced(config)):
         raise ModelUnusable(reason, field="training.parallelism")
-    limit = longest_sequence(config)
-    if limit is not None and spec.data.max_length > limit:
-        raise ModelUnusable(
-            f"The model scales its positions by the longest sequence of a batch once that has more than {limit} "
-            f"tokens, so a pair's log-probs would depend on its neighbours. Set data.max_length to {limit} or less.",
-            field="data.max_length",
-        )
     reason = why_not_served(config, on_cpu=settings.serving_device == "cpu") if spec.serve else None
     if reason:
         raise ModelUnusable(
             f"The result could not be served: {reason}. Set `serve: false` to train it all the same.", field="serve"
         )
+
+
+def _check_length(spec: AlignmentJob, config: dict[str, Any], name: str) -> None:
+    if reason := why_too_long(config, spec.data.max_length):
+        raise ModelUnusable(f"{name} {reason}", field="data.max_length")
 
 
 async def find_model(

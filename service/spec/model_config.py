@@ -86,6 +86,19 @@ NO_ADAPTERS = frozenset(
     }
 )
 
+# Types of decoders in transformers that look positions up in a table, and what config.json calls its size.
+POSITION_TABLES = {
+    "biogpt": "max_position_embeddings",
+    "codegen": "n_positions",
+    "ctrl": "n_positions",
+    "gpt2": "n_positions",
+    "gpt_bigcode": "n_positions",
+    "gpt_neo": "max_position_embeddings",
+    "gptj": "n_positions",
+    "openai-gpt": "n_positions",
+    "opt": "max_position_embeddings",
+}
+
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)  # of vLLM's attention on CPUs
 
 _NO_LANGUAGE_MODEL = re.compile(r"\w*For(?!CausalLM|ConditionalGeneration)\w+|(?!\w*LMHead)\w*Model")
@@ -112,6 +125,20 @@ def why_not_trained(config: dict[str, Any]) -> str | None:
     return None
 
 
+def why_too_long(config: dict[str, Any], max_length: int) -> str | None:
+    """What follows the model's name in a sentence about rows of up to `max_length` tokens; None if it can have them."""
+    if (limit := _table_size(config)) is not None:
+        reason = f"has positions for {limit} tokens and no more."
+    elif (limit := longest_sequence(config)) is not None:
+        reason = (
+            f"scales its positions by the longest sequence of a batch once that has more than {limit} tokens, so a "
+            "pair's log-probs would depend on its neighbours."
+        )
+    else:
+        return None
+    return f"{reason} Set data.max_length to {limit} or less." if max_length > limit else None
+
+
 def longest_sequence(config: dict[str, Any]) -> int | None:
     """Tokens of a sequence up to which positions do not depend on what it is computed beside; None without a limit.
 
@@ -122,6 +149,12 @@ def longest_sequence(config: dict[str, Any]) -> int | None:
     configs = [config, text] if isinstance(text, dict) else [config]
     limits = (_limit(scaling, one) for one in configs for scaling in _rope_scalings(one))
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _table_size(config: dict[str, Any]) -> int | None:
+    name = POSITION_TABLES.get(str(config.get("model_type")))
+    size = config.get(name) if name is not None else None
+    return size if isinstance(size, int) else None
 
 
 def _rope_scalings(config: dict[str, Any]) -> Iterator[dict[str, Any]]:

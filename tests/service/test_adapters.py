@@ -1,6 +1,7 @@
 """Adapters and servability at POST: what is refused there rather than on the cluster."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,17 @@ async def test_a_length_at_which_positions_depend_on_the_batch_is_refused(client
         await client.submit(data=rows | {"max_length": 513})
     assert refused.value.extra["field"] == "data.max_length"
     await client.submit(data=rows | {"max_length": 512})
+
+
+async def test_rows_that_the_reference_has_no_positions_for_are_refused(client: Client) -> None:
+    reference = client.model.with_name("reference")
+    shutil.copytree(client.model, reference)
+    (reference / "config.json").write_text('{"model_type": "gpt2", "n_positions": 1024}')
+    rows = {"train": client.file_id}
+    with pytest.raises(ModelUnusable, match="The reference has positions for 1024 tokens") as refused:
+        await client.submit(reference=str(reference), data=rows | {"max_length": 1025})
+    assert refused.value.extra["field"] == "data.max_length"
+    await client.submit(reference=str(reference), data=rows | {"max_length": 1024})
 
 
 async def test_head_sizes_matter_where_engines_run_on_cpus(client: Client) -> None:

@@ -1,10 +1,14 @@
 """What a config.json says about training and serving."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from service.spec.model_config import longest_sequence, why_not_served, why_not_trained
+from service.spec.model_config import POSITION_TABLES, longest_sequence, why_not_served, why_not_trained, why_too_long
 
 
 @pytest.mark.parametrize(
@@ -91,3 +95,28 @@ def test_a_model_type_that_vllm_does_not_know_is_told(on_cpu: bool) -> None:
 )
 def test_positions_that_depend_on_the_longest_sequence_have_a_limit(config: dict[str, Any], limit: int | None) -> None:
     assert longest_sequence(config) == limit
+
+
+@pytest.mark.parametrize("model_type", sorted(POSITION_TABLES))
+def test_a_table_of_positions_ends_where_it_is_said_to(model_type: str, tmp_path: Path) -> None:
+    size = POSITION_TABLES[model_type]
+    sizes = {
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "dff": 64,
+        "rotary_dim": 4,
+        "n_ctx": 24,
+        "word_embed_proj_dim": 32,
+    }
+    sizes |= {"hidden_size": 32, "num_layers": 2, "num_hidden_layers": 2, "num_attention_heads": 4, "num_heads": 4}
+    sizes |= {"vocab_size": 50, "attention_types": [[["global", "local"], 1]], size: 24}  # type: ignore[dict-item]
+    config = AutoConfig.for_model(model_type, **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1} | sizes)
+    config.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model(input_ids=torch.ones(1, 24, dtype=torch.long), use_cache=False)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.ones(1, 25, dtype=torch.long), use_cache=False)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert why_too_long(written, 24) is None
+    assert "has positions for 24 tokens" in (why_too_long(written, 25) or "")

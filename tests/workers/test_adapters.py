@@ -194,6 +194,7 @@ def test_a_method_that_fits_the_weights_is_let_through(model_path: Path) -> None
         ({"architectures": ["Qwen3ForSequenceClassification"]}, "model_unusable"),
         ({"quantization_config": {"quant_method": "gptq"}}, "model_unusable"),
         ({"model_type": "gpt_neo"}, "not_servable"),
+        ({"model_type": "gpt2", "n_positions": 1024}, "model_unusable"),  # rows of 2,048 tokens
         ([], "model_unusable"),
     ],
 )

@@ -121,6 +121,15 @@ def test_a_reference_with_other_token_ids_is_refused(model_path: Path, tmp_path:
         reference_weights(job, Storage(tmp_path))
 
 
+def test_a_reference_without_positions_for_the_longest_row_is_refused(model_path: Path, tmp_path: Path) -> None:
+    other = make_model(tmp_path / "other")
+    (other / "config.json").write_text('{"model_type": "gpt2", "n_positions": 2047}')  # rows of 2,048 tokens
+    job = make_job(model_path, reference=str(other))
+    with pytest.raises(AttemptError, match="has positions for 2047 tokens") as error:
+        reference_weights(job, Storage(tmp_path))
+    assert error.value.code == "reference_unusable"
+
+
 def test_an_adapter_whose_base_or_files_are_gone_is_reported(
     model_path: Path, pairs: list[Example], tmp_path: Path
 ) -> None:
