@@ -137,6 +137,15 @@ def test_a_manifest_that_is_being_written_does_not_count_and_is_no_damage(
     assert looks == [(True, []), (True, [])]  # before the shard is there, and before its manifest
 
 
+@pytest.mark.parametrize("content", [b"", bytes(40), b'{"sha256": "\xff"}', b"null", b"[]", b"{}", b"[" * 100_000])
+def test_a_damaged_manifest_is_seen_too(content: bytes, pairs: list[Example], tmp_path: Path) -> None:
+    store = ReferenceStore(tmp_path, "space")
+    store.commit(scores_of(pairs[:5]))
+    next((tmp_path / "space" / "manifests").iterdir()).write_bytes(content)
+    store.commit(scores_of(pairs[5:]))
+    assert planned(store, pairs, tmp_path) == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
 def test_a_damaged_shard_is_seen_and_its_pairs_are_scored_again(
     damage: str, pairs: list[Example], tmp_path: Path

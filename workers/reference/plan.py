@@ -96,8 +96,9 @@ class PacedWindows:
         return window
 
     def give_back(self, window: list[int]) -> None:
-        """Of a worker that was lost; it is the next to be taken."""
+        """Of a worker that was lost; it is the next to be taken, but for what comes before it in training order."""
         self._again.append(window)
+        self._again.sort(key=lambda one: self._positions.index(one[0]), reverse=True)
 
     def scored(self, count: int, seconds: float) -> None:
         """How long a worker took for its last window."""

@@ -109,9 +109,10 @@ class StoreReader:
         try:
             manifest = json.loads((self._manifests / name).read_bytes())
             content = (self._shards / name).with_suffix(".parquet").read_bytes()
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):
             return None
-        return content if hashlib.sha256(content).hexdigest() == manifest.get("sha256") else None
+        known = manifest.get("sha256") if isinstance(manifest, dict) else None
+        return content if hashlib.sha256(content).hexdigest() == known else None
 
 
 def _write(path: Path, content: bytes) -> None:
