@@ -148,11 +148,29 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "metadata gone": lambda step: (step / ".metadata").unlink(),
     "run.json cut": lambda step: halve(step / "run.json"),
     "run.json gone": lambda step: (step / "run.json").unlink(),
+    "run.json null": lambda step: (step / "run.json").write_text("null"),
+    "run.json changed": lambda step: change(step / "run.json", b'"steps_done": 4', b'"steps_done": 3'),
+    "a bit of the slices": lambda step: flip(next(step.glob("*.distcp")), 0.5),
+    "a bit of the metadata": lambda step: flip(step / ".metadata", 0.5),
+    "checksums cut": lambda step: halve(step / "checksums.json"),
+    "checksums of nothing": lambda step: (step / "checksums.json").write_text("{}"),
 }
 
 
 def halve(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path: Path, where: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(where * len(content))] ^= 0x40
+    path.write_bytes(content)
+
+
+def change(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -179,6 +197,19 @@ def test_a_run_goes_on_from_the_checkpoint_before_one_that_cannot_be_read(
     third = Run(model_path, job())
     assert load(tmp_path, third.trainer) == 4  # whole again
     assert third.steps(4, 6, pairs, scores) == later
+
+
+def test_a_run_goes_on_from_a_checkpoint_of_a_version_that_wrote_no_checksums(
+    model_path: Path, pairs: list[Example], scores: list[Score], tmp_path: Path
+) -> None:
+    first = Run(model_path, job())
+    first.steps(0, 2, pairs, scores)
+    save(tmp_path, first.trainer, 2)
+    later = first.steps(2, 4, pairs, scores)
+    (tmp_path / "step-00000002" / "checksums.json").unlink()
+    second = Run(model_path, job())
+    assert load(tmp_path, second.trainer) == 2
+    assert second.steps(2, 4, pairs, scores) == later
 
 
 def test_a_run_does_not_start_anew_over_checkpoints_of_which_none_can_be_read(model_path: Path, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Checkpoints of a run: all that decides its later steps, written beside training and found again after a crash.
 
-    {directory}/step-00000050/    each worker's slices in torch's distributed format, and run.json
+    {directory}/step-00000050/    each worker's slices in torch's distributed format; run.json; checksums.json
 
 A checkpoint is there when its directory has its name: all workers write into a hidden one, which the first renames once
-everything is on the disk. So the newest one is whole, unless the storage loses what it has: then the run goes on from
-the one before it. Any number of workers, with whole copies or slices, can go on from what any other number wrote.
+everything is on the disk. So the newest one is whole, unless the storage loses or changes what it has: then the run
+goes on from the one before it. Any number of workers, with whole copies or slices, can go on from what any other number
+wrote.
 """
 
+import hashlib
 import json
 import logging
 import shutil
@@ -27,7 +29,7 @@ from service.spec.layout import step_name
 from service.spec.losses import LossKind
 from service.spec.reports import Fault
 from workers.durable import remove, sync
-from workers.engine.parallel import Rank
+from workers.engine.parallel import Rank, agreed
 from workers.engine.trainer import Trainer
 from workers.errors import AttemptError
 from workers.health import HealthMonitor, HealthState
@@ -38,6 +40,8 @@ logger = logging.getLogger(__name__)
 State = dict[str, Tensor]
 
 _RUN = "run.json"
+_CHECKSUMS = "checksums.json"  # SHA-256 of every other file
+_METADATA = ".metadata"  # torch's, of which tensor is where
 
 
 class Resumed(NamedTuple):
@@ -120,15 +124,19 @@ class Checkpoints:
 
     def _load(self, directory: Path, trainer: Trainer) -> dict[str, Any]:
         """Put the trainer's state back, and return what else was saved. All workers get the same, or all raise."""
-        found = self._as_first(_read_run(directory) if self._rank.index == 0 else None)
+        found = self._as_first(_read(directory) if self._rank.index == 0 else None)
         if isinstance(found, str):
             raise _UnreadableError(found)
+        run: dict[str, Any]
+        run, checksums = found
+        names = sorted(checksums)[self._rank.index :: self._rank.count]  # all of them, among the workers
+        if damage := agreed(_damage(directory, {name: checksums[name] for name in names})):
+            raise _UnreadableError(damage)
         try:
             load(_state(trainer), checkpoint_id=directory, process_group=self._group, no_dist=not self._group)
         except CheckpointException as error:  # of any worker, raised by all of them
             cause, _ = next(iter(error.failures.values()))
             raise _UnreadableError(f"{type(cause).__name__}: {cause}") from error
-        run: dict[str, Any] = found
         return run
 
     def _saved(self) -> list[Path]:
@@ -141,6 +149,15 @@ class Checkpoints:
             distributed.broadcast_object_list(found, src=0, group=self._group)
         return found[0]
 
+    def _all_checksums(self, directory: Path) -> dict[str, str]:
+        """Of each file, which the worker that wrote it reads again."""
+        written = [path.name for path in directory.glob(f"__{self._rank.index}_*")]
+        own = {name: _sha256(directory / name) for name in written + [_RUN, _METADATA] * (self._rank.index == 0)}
+        found = [own] * self._rank.count
+        if self._group:
+            distributed.all_gather_object(found, own, group=self._group)
+        return {name: checksum for one in found for name, checksum in one.items()}
+
     def _write(self, state: State, run: str, steps_done: int) -> None:
         target = self._directory / step_name(steps_done)
         temporary = target.with_name(f".{target.name}-{self._token}")
@@ -151,9 +168,12 @@ class Checkpoints:
             distributed.barrier(self._group)
         # returns when the files of all workers are on the disk
         save(state, checkpoint_id=temporary, process_group=self._group, no_dist=not self._group)
+        checksums = self._all_checksums(temporary)
         if self._rank.index != 0:
             return
+        (temporary / _CHECKSUMS).write_text(json.dumps(checksums))
         sync(temporary / _RUN)
+        sync(temporary / _CHECKSUMS)
         sync(temporary)  # the names of all workers' files, before this one is seen
         if target.exists():  # of such a worker, and just the same
             shutil.rmtree(temporary)
@@ -169,18 +189,54 @@ class _UnreadableError(Exception):
     """A checkpoint, or a part of it, is not what was written; says why."""
 
 
-def _read_run(directory: Path) -> dict[str, Any] | str:
-    """What the checkpoint holds beside tensors, or why that cannot be read."""
+def _read(directory: Path) -> tuple[dict[str, Any], dict[str, str]] | str:
+    """What the checkpoint holds beside tensors, and the checksums of its files; or why that cannot be read. A version
+    before checksums wrote none: a run that an upgrade interrupts goes on from its checkpoints as they are."""
+    run, checksums = _json_object(directory / _RUN), _json_object(directory / _CHECKSUMS)
+    if isinstance(run, str):
+        return run
+    if isinstance(checksums, str):
+        return checksums if (directory / _CHECKSUMS).exists() else (run, {})
+    if missing := {_RUN, _METADATA} - checksums.keys():
+        return f"{_CHECKSUMS}: there is none of {', '.join(sorted(missing))}"
+    return run, checksums
+
+
+def _json_object(path: Path) -> dict[str, Any] | str:
+    """The file's content, or why it cannot be read."""
     try:
-        run: dict[str, Any] = json.loads((directory / _RUN).read_text())
-    except (OSError, ValueError) as error:
-        return f"{_RUN}: {type(error).__name__}: {error}"
-    return run
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        return f"{path.name}: {type(error).__name__}: {error}"
+    return content if isinstance(content, dict) else f"{path.name}: it is no JSON object"
+
+
+def _damage(directory: Path, checksums: dict[str, str]) -> str | None:
+    """Which of these files is not what was written."""
+    for name, checksum in checksums.items():
+        try:
+            found = _sha256(directory / name)
+        except OSError as error:
+            return f"{name}: {type(error).__name__}: {error}"
+        if found != checksum:
+            return f"{name}: its checksum is not the one of what was written"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_parameters(directory: Path, parameters: dict[str, Tensor]) -> None:
     """Put the checkpoint's values of the trained parameters in their places, in one process, whatever number of workers
-    wrote them."""
+    wrote them. Raises AttemptError `checkpoints_unreadable`."""
+    found = _read(directory)
+    damage = found if isinstance(found, str) else _damage(directory, found[1])
+    if damage:
+        raise AttemptError(
+            "checkpoints_unreadable", f"The checkpoint at {directory} is damaged: {damage}.", Fault.SYSTEM
+        )
     state = {f"parameters.{name}": parameter.detach() for name, parameter in parameters.items()}
     load(state, checkpoint_id=directory, no_dist=True)
 
