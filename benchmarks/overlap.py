@@ -6,6 +6,7 @@ Each round runs, on two Ray nodes of this machine with one core each (a head bes
 - the reference pass alone, from an empty store: a job of one step over all pairs, for whose scores the trainer waits,
   cancelled when the pass is through;
 - training alone: the same job with every score in the store, which must start no scorer;
+- the same beside a process that computes for nobody on the other core: what its steps take longer is the machine's;
 - the reference pass alone again, with `--scorers` scorers and an empty store;
 - the whole job from an empty store.
 R is the scoring, T the training with what follows it (held-out pairs, export, publishing), both without the start of
@@ -30,6 +31,7 @@ from api.cli.processes import free_port
 from api.cli.stack import TWO_POOLS, Stack, running_stack
 from api.client import Client
 from benchmarks.engine_side import usual_precision
+from benchmarks.neighbour import neighbour
 from benchmarks.service_job import Record, follow, scorers_started, wait_until_free
 from benchmarks.workload import LONGEST, make_reference, make_workload
 from service.settings import Settings
@@ -42,6 +44,7 @@ ALL = 65_536  # pairs of a step, more than there are
 class Round:
     reference: Record
     trained: Record
+    beside_another: Record
     scaled: Record
     overlapped: Record
     scorers: int  # of the job whose pairs are all in the store
@@ -76,7 +79,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="pairs of a step")
     parser.add_argument("--hidden", type=int, default=384)
     parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--reference-layers", type=int, default=14)
+    parser.add_argument("--reference-layers", type=int, default=8)
     parser.add_argument("--scorers", type=int, default=2, help="of the second reference pass alone")
     parser.add_argument("--precision", choices=["float32", "bf16"], default=usual_precision()[0])
     arguments = parser.parse_args()
@@ -95,7 +98,7 @@ def main() -> None:
             reference = make_reference(work, hidden=arguments.hidden, layers=arguments.reference_layers)
             with Client(stack.url, stack.key) as client:
                 spec = job_spec(work.model, reference, client.files.upload(work.rows).id, arguments)
-                rounds = [one_round(stack, client, spec, arguments.scorers) for _ in range(arguments.rounds)]
+                rounds = [one_round(stack, client, spec, reference, arguments.scorers) for _ in range(arguments.rounds)]
     print(
         f"\n{work.pairs} pairs, {work.tokens:,} tokens (prompts once), batches of {arguments.batch}; policy of ", end=""
     )
@@ -119,7 +122,9 @@ def job_spec(model: Path, reference: Path, file_id: str, arguments: argparse.Nam
     }
 
 
-def one_round(stack: Stack, client: Client, spec: dict[str, Any], scorers: int) -> Round:
+def one_round(stack: Stack, client: Client, spec: dict[str, Any], other: Path, scorers: int) -> Round:
+    """other: the model that the process beside training runs."""
+
     def run(name: str, resources: dict[str, Any], *, empty: bool, alone: bool = False) -> Record:
         wait_until_free(stack.ray)
         if empty:
@@ -138,11 +143,13 @@ def one_round(stack: Stack, client: Client, spec: dict[str, Any], scorers: int) 
     reference = run("reference alone", {}, empty=True, alone=True)
     before = scorers_started(stack.ray)
     trained = run("training alone", {}, empty=False)
+    with neighbour(other):
+        beside_another = run("training alone, beside another process", {}, empty=False)
     started = scorers_started(stack.ray) - before
     scaled = run(f"reference alone, {scorers} scorers", more, empty=True, alone=True)
     if scorers_started(stack.ray) - before - started != scorers:  # or the count above would prove nothing
         raise SystemExit("the Ray state API does not show the scorers")
-    return Round(reference, trained, scaled, run("both", {}, empty=True), started)
+    return Round(reference, trained, beside_another, scaled, run("both", {}, empty=True), started)
 
 
 def training_s(record: Record) -> float:
@@ -159,6 +166,10 @@ def report(rounds: Sequence[Round], scorers: int) -> None:
         ("... its start-up", [r.overlapped.start_up_s for r in rounds]),
         ("... waiting for scores (policy_wait_s)", [r.overlapped.waited_s for r in rounds]),
         ("... its steps, of those of training alone", [r.overlapped.steps_s / r.trained.steps_s for r in rounds]),
+        (
+            "... those of training alone beside another process",
+            [r.beside_another.steps_s / r.trained.steps_s for r in rounds],
+        ),
         ("start of a scorer", [r.reference.stages["reference"] - r.reference.scoring_s for r in rounds]),
         ("**(wall - start-up) / max(R, T)**, bar 1.15", [r.bar for r in rounds]),
         ("wall / (max(R, T) + start-up)", [r.against_longer for r in rounds]),
