@@ -86,7 +86,8 @@ NO_ADAPTERS = frozenset(
     }
 )
 
-# Types of decoders in transformers that look positions up in a table, and what config.json calls its size.
+# Types of decoders in transformers that have a table of positions, or of biases for them, and what config.json calls
+# its size.
 POSITION_TABLES = {
     "biogpt": "max_position_embeddings",
     "codegen": "n_positions",
@@ -95,6 +96,7 @@ POSITION_TABLES = {
     "gpt_bigcode": "n_positions",
     "gpt_neo": "max_position_embeddings",
     "gptj": "n_positions",
+    "mpt": "max_seq_len",
     "openai-gpt": "n_positions",
     "opt": "max_position_embeddings",
 }

@@ -102,6 +102,9 @@ def test_a_table_of_positions_ends_where_it_is_said_to(model_type: str, tmp_path
     size = POSITION_TABLES[model_type]
     sizes = {
         "n_embd": 32,
+        "d_model": 32,
+        "n_layers": 2,
+        "n_heads": 4,
         "n_layer": 2,
         "n_head": 4,
         "dff": 64,
