@@ -31,7 +31,6 @@ EVENT_TYPES = frozenset(
         "checkpoint.unreadable", "health.alarm", "pairs.measured", "pairs.failed", "model.published",
     }
 ) | {f"job.{state}" for state in JobState}  # fmt: skip
-_METRICS_REPORTED = {"tokens": metrics.TRAIN_TOKENS, "policy_wait_s": metrics.POLICY_WAIT_SECONDS}
 
 
 def transition(session: AsyncSession, job: Job, before: JobState, reason: str, waited_s: float | None) -> None:
@@ -74,10 +73,11 @@ def reports(session: AsyncSession, attempt: Attempt, new: Sequence[Report], wait
         for report in new:
             if isinstance(report, EventReport):
                 _event(attempt, report, now)
-            elif isinstance(report, MetricsReport) and report.split == "train":
-                metrics.TRAIN_STEPS.inc()
-                for name, counter in _METRICS_REPORTED.items():
-                    counter.inc(_amount(report.values.get(name)))
+            elif isinstance(report, MetricsReport):
+                metrics.POLICY_WAIT_SECONDS.inc(_amount(report.values.get("policy_wait_s")))
+                if report.split == "train":
+                    metrics.TRAIN_STEPS.inc()
+                    metrics.TRAIN_TOKENS.inc(_amount(report.values.get("tokens")))
 
     if new:
         after_commit(session, tell)

@@ -82,7 +82,7 @@ async def test_what_an_attempt_reports_is_counted_once_even_if_it_is_sent_twice(
         {"kind": "event", "type": "stage.completed", "stage": "prepare", "message": "m", "data": {"seconds": 12.5}},
         {"kind": "event", "type": "made.up", "message": "m"},
         {"kind": "metrics", "step": 1, "values": {"tokens": 512, "policy_wait_s": 0.5, "loss": 1}},
-        {"kind": "metrics", "step": 1, "split": "held_out", "values": {"tokens": 99}},
+        {"kind": "metrics", "step": 1, "split": "held_out", "values": {"tokens": 99, "policy_wait_s": 0.25}},
         {"kind": "metrics", "step": 2, "values": {"tokens": None, "policy_wait_s": -1}},
     ]
     await report(client, attempt, *reports, waited_s=3)
@@ -97,7 +97,7 @@ async def test_what_an_attempt_reports_is_counted_once_even_if_it_is_sent_twice(
     assert added("plumbline_stage_seconds_sum", "prepare") == 12.5
     assert added("plumbline_train_steps_total") == 2
     assert added("plumbline_train_tokens_total") == 512
-    assert added("plumbline_policy_wait_seconds_total") == 0.5
+    assert added("plumbline_policy_wait_seconds_total") == 0.75
     assert added("plumbline_report_lag_seconds_sum") == 3
     assert added("plumbline_events_total", "stage.completed") == 1
     assert added("plumbline_events_total", "other") == 1

@@ -12,6 +12,7 @@ import torch
 
 from service.spec.reports import EventReport, MetricsReport, Report
 from tests.models import make_model
+from tests.workers.test_pause import scored_for
 from tests.workers.test_shared_prompt import ARCHITECTURES
 from tests.workers.training_runs import STEPS, make_job, make_run, metrics_of, trained
 from workers.data.example_file import ExampleFile
@@ -70,6 +71,31 @@ def test_scores_that_land_one_shard_at_a_time_give_the_losses_of_a_finished_pass
     resumed = replace(config, checkpoints=tmp_path / "resumed", export=tmp_path / "again")
     shutil.copytree(late.checkpoints / "step-00000003", resumed.checkpoints / "step-00000003")
     assert trained(resumed) == {step: expected[step] for step in range(4, STEPS + 1)}
+
+
+def test_a_wait_for_held_out_pairs_is_told_with_their_measure(model_path: Path, tmp_path: Path) -> None:
+    config = make_run(tmp_path / "run", model_path, make_job())
+    late = scored_for(config, tmp_path / "late", STEPS)
+    told: list[Report] = []
+
+    def score_the_rest() -> None:
+        while len(metrics_of(told)) < STEPS:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        assert config.store_root
+        assert late.store_root
+        reader = ReferenceStore(config.store_root, "").reader([one.key for one in ExampleFile(config.examples)])
+        reader.refresh()
+        ReferenceStore(late.store_root, "").commit(reader.scores.items())
+        assert late.pass_state
+        write_state(late.pass_state, PassState.COMPLETE)
+
+    scorer = threading.Thread(target=score_the_rest)
+    scorer.start()
+    TrainingRun(late, Rank(), told.append).run()
+    scorer.join()
+    (held_out,) = [one for one in told if isinstance(one, MetricsReport) and one.split == "held_out"]
+    assert (held_out.values["policy_wait_s"] or 0) > 0.2
 
 
 @pytest.mark.parametrize(

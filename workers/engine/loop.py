@@ -147,8 +147,7 @@ class TrainingRun:
             self._tell(_alarm(alarm, self._done))
         metrics["tokens_per_s"] = metrics["tokens"] / elapsed
         metrics["pairs_per_s"] = len(positions) / elapsed
-        waited = self._feed.waited_s if self._feed else 0.0  # for held-out pairs too, since the last step
-        metrics["policy_wait_s"], self._waited_told = waited - self._waited_told, waited
+        metrics["policy_wait_s"] = self._waited_s()
         self._tell(MetricsReport(step=self._done, values=metrics))
         self._tell(ProgressReport(stage=Stage.TRAIN, done=self._done, total=self._order.num_steps, unit="steps"))
 
@@ -156,7 +155,13 @@ class TrainingRun:
         positions = self._order.held_out.tolist()
         self._leave_if_paused(positions)
         values = self._trainer.evaluate([self._examples[i] for i in positions], self._scores(positions))
+        values["policy_wait_s"] = self._waited_s()
         self._tell(MetricsReport(step=self._done, split="held_out", values=values))
+
+    def _waited_s(self) -> float:
+        """For scores, since it was asked last."""
+        before, self._waited_told = self._waited_told, self._feed.waited_s if self._feed else 0.0
+        return self._waited_told - before
 
     def _measure_pairs(self, pairs: PairMeasure) -> None:
         def keep_on() -> None:
