@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.train import FailureConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2._internal.exceptions import InsufficientClusterResourcesError, WorkerGroupStartupTimeoutError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from service.spec.pools import Pool
@@ -16,6 +16,8 @@ from workers.engine.config import WorkerConfig
 from workers.errors import AttemptError, Paused, not_placed
 
 logger = logging.getLogger(__name__)
+
+_NOT_PLACED = (WorkerGroupStartupTimeoutError, InsufficientClusterResourcesError)
 
 
 def train_group(config: WorkerConfig, gpus_per_worker: float, run_dir: Path) -> None:
@@ -32,7 +34,7 @@ def train_group(config: WorkerConfig, gpus_per_worker: float, run_dir: Path) -> 
             causes = "; ".join(f"worker {rank}: {cause}" for rank, cause in sorted(error.worker_failures.items()))
             raise AttemptError("training_workers_failed", f"Training workers failed: {causes}", Fault.SYSTEM) from error
         except ControllerError as error:
-            if isinstance(error.controller_failure, WorkerGroupStartupTimeoutError):
+            if isinstance(error.controller_failure, _NOT_PLACED):
                 raise not_placed(resources, gpus_per_worker, str(error)) from error
             lost += 1
             if lost > resources.max_failures:
