@@ -153,6 +153,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "a bit of the slices": lambda step: flip(next(step.glob("*.distcp")), 0.5),
     "a bit of the metadata": lambda step: flip(step / ".metadata", 0.5),
     "checksums cut": lambda step: halve(step / "checksums.json"),
+    "checksums gone": lambda step: (step / "checksums.json").unlink(),
     "checksums of nothing": lambda step: (step / "checksums.json").write_text("{}"),
 }
 
@@ -207,6 +208,7 @@ def test_a_run_goes_on_from_a_checkpoint_of_a_version_that_wrote_no_checksums(
     save(tmp_path, first.trainer, 2)
     later = first.steps(2, 4, pairs, scores)
     (tmp_path / "step-00000002" / "checksums.json").unlink()
+    change(tmp_path / "step-00000002" / "run.json", b'"checksums": "checksums.json", ', b"")
     second = Run(model_path, job())
     assert load(tmp_path, second.trainer) == 2
     assert second.steps(2, 4, pairs, scores) == later

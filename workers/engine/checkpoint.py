@@ -77,6 +77,7 @@ class Checkpoints:
         self.wait()
         run = {
             "steps_done": steps_done,
+            "checksums": _CHECKSUMS,
             "health": health.state,
             "baselines": {str(kind): (one.mean, one.weight) for kind, one in trainer.baselines.items()},
         }
@@ -190,13 +191,15 @@ class _UnreadableError(Exception):
 
 
 def _read(directory: Path) -> tuple[dict[str, Any], dict[str, str]] | str:
-    """What the checkpoint holds beside tensors, and the checksums of its files; or why that cannot be read. A version
-    before checksums wrote none: a run that an upgrade interrupts goes on from its checkpoints as they are."""
-    run, checksums = _json_object(directory / _RUN), _json_object(directory / _CHECKSUMS)
+    """What the checkpoint holds beside tensors, and the checksums of its files; or why that cannot be read."""
+    run = _json_object(directory / _RUN)
     if isinstance(run, str):
         return run
+    if "checksums" not in run:  # an older version wrote none; a run that an upgrade interrupts goes on all the same
+        return run, {}
+    checksums = _json_object(directory / _CHECKSUMS)
     if isinstance(checksums, str):
-        return checksums if (directory / _CHECKSUMS).exists() else (run, {})
+        return checksums
     if missing := {_RUN, _METADATA} - checksums.keys():
         return f"{_CHECKSUMS}: there is none of {', '.join(sorted(missing))}"
     return run, checksums
