@@ -100,7 +100,7 @@ def test_positions_that_depend_on_the_longest_sequence_have_a_limit(config: dict
 @pytest.mark.parametrize("model_type", sorted(POSITION_TABLES))
 def test_a_table_of_positions_ends_where_it_is_said_to(model_type: str, tmp_path: Path) -> None:
     size = POSITION_TABLES[model_type]
-    sizes = {
+    sizes: dict[str, Any] = {
         "n_embd": 32,
         "d_model": 32,
         "n_layers": 2,
@@ -113,7 +113,7 @@ def test_a_table_of_positions_ends_where_it_is_said_to(model_type: str, tmp_path
         "word_embed_proj_dim": 32,
     }
     sizes |= {"hidden_size": 32, "num_layers": 2, "num_hidden_layers": 2, "num_attention_heads": 4, "num_heads": 4}
-    sizes |= {"vocab_size": 50, "attention_types": [[["global", "local"], 1]], size: 24}  # type: ignore[dict-item]
+    sizes |= {"vocab_size": 50, "attention_types": [[["global", "local"], 1]], size: 24}
     config = AutoConfig.for_model(model_type, **{"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1} | sizes)
     config.save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_config(config).eval()

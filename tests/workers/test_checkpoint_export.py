@@ -133,6 +133,13 @@ def test_what_cannot_be_exported_says_why_where_the_control_plane_reads_it(
     said = Refusal.model_validate_json(refusal_path(asked.checkpoint).read_bytes())
     assert (said.generation, said.code, said.fault) == (1, "model_not_found", Fault.USER)
     assert "nowhere" in said.message
+    slices = next(asked.checkpoint.glob("*.distcp"))
+    content = bytearray(slices.read_bytes())
+    content[len(content) // 2] ^= 0x40  # as a storage may that forgets a bit
+    slices.write_bytes(content)
+    with pytest.raises(AttemptError, match=f"is damaged: {slices.name}: its checksum") as damaged:
+        export_checkpoint(brief(tmp_path, model))
+    assert (damaged.value.code, damaged.value.fault) == ("checkpoints_unreadable", Fault.SYSTEM)
     unpin(Storage(tmp_path), JOB, STEP)
     with pytest.raises(AttemptError, match="checkpoint_missing"):
         export_checkpoint(asked)

@@ -1,4 +1,4 @@
-"""What a training file was, for whoever wants to know later whether another one is the same."""
+"""What a file was, for whoever wants to know later whether it, or another one, is the same."""
 
 import hashlib
 from pathlib import Path

@@ -8,7 +8,6 @@ goes on from the one before it. Any number of workers, with whole copies or slic
 wrote.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -28,6 +27,7 @@ from torch.distributed.tensor import DTensor
 from service.spec.layout import step_name
 from service.spec.losses import LossKind
 from service.spec.reports import Fault
+from workers.data.digest import digest_of
 from workers.durable import remove, sync
 from workers.engine.parallel import Rank, agreed
 from workers.engine.trainer import Trainer
@@ -153,7 +153,7 @@ class Checkpoints:
     def _all_checksums(self, directory: Path) -> dict[str, str]:
         """Of each file, which the worker that wrote it reads again."""
         written = [path.name for path in directory.glob(f"__{self._rank.index}_*")]
-        own = {name: _sha256(directory / name) for name in written + [_RUN, _METADATA] * (self._rank.index == 0)}
+        own = {name: digest_of(directory / name) for name in written + [_RUN, _METADATA] * (self._rank.index == 0)}
         found = [own] * self._rank.count
         if self._group:
             distributed.all_gather_object(found, own, group=self._group)
@@ -218,17 +218,12 @@ def _damage(directory: Path, checksums: dict[str, str]) -> str | None:
     """Which of these files is not what was written."""
     for name, checksum in checksums.items():
         try:
-            found = _sha256(directory / name)
+            found = digest_of(directory / name)
         except OSError as error:
             return f"{name}: {type(error).__name__}: {error}"
         if found != checksum:
             return f"{name}: its checksum is not the one of what was written"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_parameters(directory: Path, parameters: dict[str, Tensor]) -> None:

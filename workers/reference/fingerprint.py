@@ -3,6 +3,7 @@
 import hashlib
 
 from service.spec import Precision
+from workers.data.digest import digest_of
 from workers.sources import Weights
 
 _NUMERICS = 6  # raise when the scoring code, its kernels included, changes the numbers it gives
@@ -26,7 +27,5 @@ def fingerprint(weights: Weights) -> str:
     if weights.adapter is not None:
         files += [weights.adapter / "adapter_config.json", *sorted(weights.adapter.glob("*.safetensors"))]
     for path in [model / "config.json", *files]:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.name}\0{content}\n".encode())
+        digest.update(f"{path.name}\0{digest_of(path)}\n".encode())
     return digest.hexdigest()
