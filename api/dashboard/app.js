@@ -21,6 +21,7 @@ const ASK_AGAIN_S = 3;
 function App() {
   const [who, setWho] = useState(undefined);
   const [refused, setRefused] = useState(null);
+  const [leaving, setLeaving] = useState(false);
   useEffect(() => {
     const onRefused = () => left(ENDED);
     const onOtherTab = ({ key }) => key === SIGNED_IN && location.reload();
@@ -44,14 +45,16 @@ function App() {
     if (why === null || why === ENDED || why.status === 401) localStorage.removeItem(SIGNED_IN);
     setRefused(why);
     setWho(null);
+    setLeaving(false);
   };
+  if (leaving) return html`<${Leaving} onLeft=${left} />`;
   if (who === undefined) return null;
   if (who === null) return html`<main class="alone"><${SignIn} refused=${refused} onSignedIn=${entered} /></main>`;
   return html`
     <${Who.Provider} value=${who}>
       <${LocationProvider} scope=${SCOPE}>
         <div class="frame">
-          <${Navigation} onSignOut=${() => signOut().then(() => left(), left)} />
+          <${Navigation} onSignOut=${() => setLeaving(true)} />
           <${Pages} />
         </div>
         <${Offline} />
@@ -61,6 +64,17 @@ function App() {
 }
 
 const ENDED = { title: "You are signed out", detail: "The session has ended, or its key is no longer accepted." };
+
+/**
+ * Ends the session, once the page is gone whose place this takes: effects are cleaned up before new ones run, so that
+ * what the page still asked for is given up rather than refused.
+ */
+function Leaving({ onLeft }) {
+  useEffect(() => {
+    signOut().then(() => onLeft(), onLeft);
+  }, []);
+  return null;
+}
 
 /** Who the key in the address, or else the session, belongs to; null for nobody. */
 async function begin() {

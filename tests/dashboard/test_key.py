@@ -1,7 +1,9 @@
 """Signing in: how the dashboard gets a session for a key, and gives it up."""
 
+import asyncio
+
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from service.keys.service import create_key, revoke_key
 from tests.dashboard.backend import PROJECT, Backend
@@ -67,3 +69,22 @@ async def test_signing_out_ends_the_session_on_the_server_and_in_other_tabs(sign
     await signed_in.context.add_cookies([cookie for cookie in cookies if cookie["name"] == "plumbline_session"])  # type: ignore[list-item, misc]
     answer = await signed_in.context.request.get(f"{backend.url}/v1/jobs")
     assert answer.status == 401
+
+
+async def test_what_a_page_still_asks_for_is_given_up_before_the_session_ends(signed_in: Page) -> None:
+    """It would be refused otherwise, and the page say so to one who meant to leave."""
+    held: asyncio.Queue[Route] = asyncio.Queue()
+    await expect(signed_in.get_by_role("heading", name="Jobs")).to_be_visible()
+    await signed_in.route("**/v1/jobs?*", held.put)
+    await held.get()
+    await signed_in.route("**/v1/session", held.put)
+
+    soon = 15_000  # ms, before the page gives up waiting for the answer
+    async with signed_in.expect_event("requestfailed", lambda request: "/v1/jobs?" in request.url, timeout=soon):
+        await signed_in.get_by_role("button", name="Sign out").click()
+
+    ending = await held.get()
+    assert ending.request.method == "DELETE"
+    await ending.continue_()
+    await expect(signed_in.get_by_label("Key")).to_be_visible()
+    await expect(signed_in.get_by_role("alert")).to_have_count(0)
