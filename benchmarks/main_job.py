@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.models, when run
 from api.cli.stack import TWO_POOLS, running_stack
 from api.client import Client
 from api.views import EventView
+from benchmarks.engine_side import usual_precision
 from service.jobs.states import JobState
 from service.settings import Settings
 from tests.models import make_model
@@ -70,7 +71,7 @@ def spec(model: Path, file_id: str, steps: int, seed: int) -> dict[str, Any]:
     return {
         "model": str(model),
         "data": {"train": file_id, "max_bad_rows": 4, "max_length": 256},
-        "training": {"batch_size": 16, "max_steps": steps, "seed": seed},
+        "training": {"batch_size": 16, "max_steps": steps, "seed": seed, "precision": usual_precision()[0]},
         "serve": False,
     }
 
