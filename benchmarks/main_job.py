@@ -54,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--precision", choices=["float32", "bf16"], default=usual_precision()[0])
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory(prefix="plumbline-bench-") as home:
@@ -63,15 +64,20 @@ def main() -> None:
             with Client(stack.url, stack.key) as client:
                 file_id = client.files.upload(PAIRS).id
                 seeds = [0, 0, *range(1, arguments.runs)]
-                timings = [run(client, spec(model, file_id, arguments.steps, seed)) for seed in seeds]
+                timings = [run(client, spec(model, file_id, arguments, seed)) for seed in seeds]
     report(timings)
 
 
-def spec(model: Path, file_id: str, steps: int, seed: int) -> dict[str, Any]:
+def spec(model: Path, file_id: str, arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     return {
         "model": str(model),
         "data": {"train": file_id, "max_bad_rows": 4, "max_length": 256},
-        "training": {"batch_size": 16, "max_steps": steps, "seed": seed, "precision": usual_precision()[0]},
+        "training": {
+            "batch_size": 16,
+            "max_steps": arguments.steps,
+            "seed": seed,
+            "precision": arguments.precision,
+        },
         "serve": False,
     }
 

@@ -73,7 +73,7 @@ function Leaving({ onLeft }) {
   useEffect(() => {
     signOut().then(() => onLeft(), onLeft);
   }, []);
-  return null;
+  return html`<main class="alone"><p role="status">Signing out…</p></main>`;
 }
 
 /** Who the key in the address, or else the session, belongs to; null for nobody. */

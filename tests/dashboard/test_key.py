@@ -85,6 +85,7 @@ async def test_what_a_page_still_asks_for_is_given_up_before_the_session_ends(si
 
     ending = await held.get()
     assert ending.request.method == "DELETE"
+    await expect(signed_in.get_by_role("status")).to_have_text("Signing out…")
     await ending.continue_()
     await expect(signed_in.get_by_label("Key")).to_be_visible()
     await expect(signed_in.get_by_role("alert")).to_have_count(0)
