@@ -82,6 +82,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("--pairs", type=int, default=32)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=2)
     arguments = parser.parse_args()
 
     watcher = Watcher()
@@ -89,11 +91,12 @@ def main() -> None:
     jobs: list[tuple[Record, list[Seen], float]] = []
     with tempfile.TemporaryDirectory(prefix="plumbline-bench-") as directory:
         home = Path(directory)
-        work = make_workload(home / "storage" / "models" / "bench", pairs=arguments.pairs, hidden=128, layers=2)
+        model = home / "storage" / "models" / "bench"
+        work = make_workload(model, pairs=arguments.pairs, hidden=arguments.hidden, layers=arguments.layers)
         spec = {
             "model": str(work.model),
             "training": {"batch_size": 8, "precision": "float32"},
-            "evaluation": {"held_out_fraction": 0},
+            "evaluation": {"held_out_fraction": 0, "pairs": 0},
             "serve": False,
         }
         with (
