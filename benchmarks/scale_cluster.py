@@ -91,11 +91,16 @@ class Cluster:
             case "GET", ["bench"]:
                 running = sum(job["status"] == "RUNNING" for job in self.jobs.values())
                 found = {"requests": self.requests, "callbacks": self.callbacks, "drivers": running}
+                found |= {"reporting": len(self.drivers)}  # with those that were stopped and still wait for an answer
                 found |= {"refused": self.refused, "longest_s": round(self.longest_s, 2)}
                 self.longest_s = 0.0
             case "POST", ["bench"]:  # drivers that run; those without an environment are silent
                 for id, environment in json.loads(body).items():
                     self._begin(id, environment)
+                found = {}
+            case "DELETE", ["bench"]:
+                for job in self.jobs.values():
+                    job["status"] = "STOPPED"
                 found = {}
             case _:  # PUT of Serve's list, and the API's health where nobody else is the API
                 found = {}
@@ -127,6 +132,8 @@ class Cluster:
                 {"kind": "progress", "stage": "train", "done": told, "total": _STEPS, "unit": "steps"},
             ]
             told = await self._report(environment, told, reports)
+        if self.jobs[id]["status"] == "STOPPED":
+            return
         if told is not None:
             told = await self._report(environment, told, [{"kind": "outcome", "result": "succeeded"}])
         self.jobs[id]["status"] = "SUCCEEDED" if told is not None else "FAILED"

@@ -47,8 +47,16 @@ def bench_reports(fresh: Callable[[], str], home: Path, arguments: argparse.Name
             found |= {"longest_s": told["longest_s"], "refused": told["refused"]}
             found |= {"api_cpu_ms": 1000 * used[0] / count, "database_cpu_ms": 1000 * used[1] / count}
             found |= {"api_mib": bench.process.memory_info().rss // 2**20, "load_mib": load.memory_info().rss // 2**20}
-            found |= {"stored": _on(url, _count_metrics)}
+            found |= {"taken": _last_taken(ray), "stored": _on(url, _count_metrics)}
             show(f"reports of {attempts} attempts at once", found)
+
+
+def _last_taken(ray: str) -> int:
+    """How many callbacks have been taken once no attempt waits for an answer any more."""
+    httpx.delete(f"{ray}/bench", trust_env=False).raise_for_status()
+    while (told := httpx.get(f"{ray}/bench", trust_env=False).json())["reporting"]:
+        time.sleep(0.1)
+    return int(told["callbacks"])
 
 
 def _environments(settings: Settings, attempt_ids: list[str]) -> dict[str, dict[str, str]]:
