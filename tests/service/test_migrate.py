@@ -66,7 +66,7 @@ def test_upgrading_again_keeps_what_is_there(empty_url: str) -> None:
 def test_processes_that_upgrade_at_once_all_succeed(empty_url: str) -> None:
     code = f"from service.db.migrate import upgrade; upgrade({empty_url!r})"
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
-    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
+    assert [process.wait(timeout=600) for process in processes] == [0, 0, 0]
 
 
 def test_no_migration_changes_with_the_code() -> None:

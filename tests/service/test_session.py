@@ -1,3 +1,7 @@
+import asyncio
+import sqlite3
+from pathlib import Path
+
 import pytest
 from sqlalchemy import text
 
@@ -30,3 +34,14 @@ async def test_postgresql_compiles_no_statement_of_ours(database: Database) -> N
     async with database.reading() as reading, database.transaction() as writing:
         for opened in (reading, writing):
             assert (await opened.execute(text("SHOW jit"))).scalar_one() == "off"
+
+
+async def test_a_new_file_that_another_process_sets_up_at_the_same_moment_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "new.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # as within its change to WAL
+    asyncio.get_running_loop().call_later(0.2, other.rollback)
+    database = Database(f"sqlite+aiosqlite:///{tmp_path / 'new.sqlite3'}")
+    async with database.transaction() as writing:
+        assert (await writing.execute(text("PRAGMA journal_mode"))).scalar_one() == "wal"
+    await database.close()
+    other.close()
