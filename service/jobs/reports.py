@@ -117,9 +117,9 @@ async def take_batch(session: AsyncSession, attempt_id: str, batch: ReportBatch,
         raise _superseded(attempt, job)
     outcome = _outcome(new)
 
-    now = utc_now()
     if attempt.state is AttemptState.PENDING:
         await attempts.note_first_word(session, job, attempt)
+    now = utc_now()  # after that event's, whose number comes before those of the reports
     events = [one for one in new if isinstance(one, EventReport)]
     metrics = [one for one in new if isinstance(one, MetricsReport)]
     # The row is ours until the commit, so its numbers need no statement each; it is written once, being large.

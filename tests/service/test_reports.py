@@ -84,6 +84,16 @@ async def test_an_empty_batch_is_a_heartbeat_and_the_first_one_starts_the_job(
     assert seen.heartbeat_at is not None
 
 
+async def test_no_event_is_older_than_the_one_before_it(api: Attempting, attempt: Attempt) -> None:
+    await api.send(attempt, 1, event())
+    async with api.database.reading() as session:
+        query = select(Event.type, Event.created_at).where(Event.job_id == attempt.job_id).order_by(Event.number)
+        told = (await session.execute(query)).all()
+    assert [one.type for one in told][-2:] == ["job.running", "data.prepared"]
+    times = [one.created_at for one in told]
+    assert times == sorted(times)
+
+
 async def test_a_batch_sent_again_changes_nothing(api: Attempting, attempt: Attempt) -> None:
     await api.send(attempt, 1, event("one"), event("two"))
     ack = await api.send(attempt, 1, event("one"), event("two"))
