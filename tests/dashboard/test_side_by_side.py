@@ -91,7 +91,9 @@ async def test_what_was_asked_is_there_in_another_browser(signed_in: Page, backe
     await expect(texts(page)).to_have_text(["No.", "Sorry."] * 2)
     assert [asked["messages"][0]["content"] for asked in engines.asked[::2]] == ["One?", "Two?\nWith a second line."]
 
-    await expect(page.get_by_role("region", name="History")).to_contain_text("2 questions")
+    # This one: of an earlier test's conversation the history may say the same.
+    asked = page.get_by_role("region", name="History").get_by_role("listitem").filter(has_text="One?")
+    await expect(asked).to_contain_text("2 questions")
     await page.evaluate("localStorage.clear()")
     await page.reload()
     await page.goto(f"{backend.url}/#key={backend.key}")
@@ -99,7 +101,6 @@ async def test_what_was_asked_is_there_in_another_browser(signed_in: Page, backe
     await page.goto(f"{backend.url}/side-by-side")
     await page.get_by_role("region", name="History").get_by_role("button", name="One?").click()
     await expect(texts(page)).to_have_text(["No.", "Sorry."] * 2)
-    asked = page.get_by_role("region", name="History").get_by_role("listitem").filter(has_text="One?")
     await asked.get_by_role("button", name="Forget this one").click()
     await expect(asked).to_have_count(0)
 
@@ -154,7 +155,6 @@ async def test_votes_are_cast_blind_by_keyboard_and_the_win_rate_moves(
     rates = page.get_by_role("region", name="Win rates")
     await expect(ballot).to_be_visible()
     await expect(page.get_by_text("The models answer:")).to_have_count(0)
-    await page.reload()  # a pair may have been dealt before there were all four
     await expect(ballot).to_contain_text("4 pairs to go")
     assert name not in await ballot.inner_text()  # the models' names
     await page.keyboard.press("ArrowDown")  # scrolls, and says nothing of the pair
@@ -218,7 +218,6 @@ async def test_undo_takes_back_the_last_vote_although_the_list_of_votes_is_late(
     await expect(ballot).to_be_visible()
     await expect(page.get_by_text("The models answer:")).to_have_count(0)
     path = f"{backend.url}/v1/evaluations/{page.url.rpartition('=')[2]}/votes"
-    await page.reload()
     await expect(ballot).to_contain_text("3 pairs to go")
 
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {backend.key}"}) as api:

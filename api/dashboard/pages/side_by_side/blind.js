@@ -64,8 +64,14 @@ function Ballot({ path, own, answers, answering, onVoted }) {
   const [act, busy, problem] = useAction();
   const next = useCallback(() => act(async () => setDeal((await json(`${path}/deals`, { method: "POST", body: {} })).deal)), [path]);
   const missing = deal === undefined || deal === null;
+  // The pair that is shown is dealt again until there is a vote on it; with more answers there are more to go after it.
+  const recount = async () => {
+    const { deal: now } = await json(`${path}/deals`, { method: "POST", body: {} });
+    setDeal((shown) => (shown && shown.vote_id === now?.vote_id && shown.remaining < now.remaining ? now : shown));
+  };
   useEffect(() => {
     if (missing) next();
+    else recount().catch(() => {}); // what is wrong is told where the evaluation itself is asked for
   }, [answers]);
 
   const vote = (choice) =>
