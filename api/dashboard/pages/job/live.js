@@ -35,15 +35,15 @@ export function useLiveJob(id) {
     const live = async () => {
       let lastId;
       while (!signal.aborted) {
+        rest.current = new AbortController(); // from here on, so that `again()` is heard while the stream ends too
         lastId = await follow(`/v1/jobs/${id}/events`, {
           lastId,
           signal,
           onFrame,
           onConnection: (connected) => change({ connected }),
         });
-        rest.current = new AbortController();
         if (signal.aborted) return;
-        await sleep(job?.deployment?.state === "removing" ? REMOVING_MS : LOOK_AGAIN_MS, rest.current.signal);
+        if (!rest.current.signal.aborted) await sleep(job?.deployment?.state === "removing" ? REMOVING_MS : LOOK_AGAIN_MS, rest.current.signal);
       }
     };
     live().catch((problem) => {
