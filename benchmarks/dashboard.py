@@ -21,6 +21,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.dashboard, when run as a script
 
+from api.cli.processes import free_port
 from service.clock import utc_now
 from service.db.migrate import upgrade
 from service.db.session import Database
@@ -30,7 +31,7 @@ from service.jobs.states import JobState
 from service.keys.service import create_key
 from service.settings import Settings
 from service.spec import AlignmentJob
-from tests.dashboard.backend import ApiProcess, free_port
+from tests.dashboard.backend import ApiProcess
 from tests.dashboard.conftest import CHROMIUM_FLAGS, chromium
 
 OPENINGS = 5

@@ -10,11 +10,7 @@ from typing import Any
 
 import pytest
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from api.cli.processes import free_port
 
 
 @contextmanager
@@ -24,7 +20,8 @@ def s3_server() -> Iterator[str]:
     command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while server.poll() is None:
+        while True:
+            assert server.poll() is None, "the S3 server has ended"
             try:
                 socket.create_connection(("127.0.0.1", port)).close()
                 break

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,14 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_NEVER_EPHEMERAL = range(20_000, 32_768)  # below the ranges that Linux and macOS choose from
 
 
 def free_port() -> int:
-    """A port that nothing listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nothing listens on right now, and that the system gives to nobody who asks for any: Ray does for all
+    its processes, and Serve first listens on its own minutes after it was chosen."""
+    candidates = random.SystemRandom().sample(_NEVER_EPHEMERAL, 1000)
+    return next(port for port in candidates if port_is_free("127.0.0.1", port))
 
 
 def port_is_free(host: str, port: int) -> bool:

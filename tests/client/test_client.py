@@ -15,6 +15,7 @@ import pytest
 import plumbline
 from api.app import create_app
 from api.cli.control_plane import ControlPlane
+from api.cli.processes import free_port
 from api.client import ApiError, AsyncClient, Client, NotPlumbline, Unreachable
 from api.client.call import Call, Operation, Resource, StreamCall, Streaming
 from api.client.exchange import Tries
@@ -52,7 +53,7 @@ def test_following_a_job_numbers_every_event(client: Client, control_plane: Sett
 
 
 def test_a_stream_goes_on_over_a_restart_of_the_api(client: Client, control_plane: Settings, tmp_path: Path) -> None:
-    settings = control_plane.model_copy(update={"port": control_plane.port + 1, "stream_lifetime_s": 1})
+    settings = control_plane.model_copy(update={"port": free_port(), "stream_lifetime_s": 1})
     first = ControlPlane(settings)
     first.start()
     with Client(settings.public_url, (settings.home / "api-key").read_text()) as other:

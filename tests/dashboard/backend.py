@@ -1,7 +1,6 @@
 """A real API process on a real database, and attempts that speak to it as the cluster's do."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from api.cli.processes import free_port
 from service.clock import utc_now
 from service.db.session import Database
 from service.db.tables import Job
@@ -32,12 +32,6 @@ from service.settings import Settings
 settings = Settings()
 uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_level="warning")
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def offer_metric(directory: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from api.cli.processes import free_port
 from service.cluster.http import connect
 from service.controller.context import make_controller
 from service.controller.start import _bring
@@ -23,7 +24,6 @@ from service.jobs.repository import JobRepository
 from service.jobs.service import cancel, submit
 from service.settings import Settings
 from service.spec import AlignmentJob, Storage
-from tests.s3_server import free_port
 from tests.s3_server import keys as _keys
 from tests.service.conftest import add_file, make_model
 

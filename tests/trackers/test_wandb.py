@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from api.cli.processes import free_port
 from service.clock import utc_now
 from service.controller.context import Controller
 from service.controller.track import Track
@@ -15,7 +16,6 @@ from service.settings import Settings
 from service.trackers import trackers
 from service.trackers.base import TrackerError
 from service.trackers.wandb import Wandb
-from tests.s3_server import free_port
 from tests.trackers.conftest import end, job_with_metrics, metric
 from tests.trackers.wandb_files import files, history, records, state
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.s3_server import free_port, keys
+from api.cli.processes import free_port
+from tests.s3_server import keys
 from workers import probe
 
 

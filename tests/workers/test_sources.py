@@ -22,12 +22,13 @@ import pytest
 import trustme
 from gcp_storage_emulator.server import create_server
 
+from api.cli.processes import free_port
 from service.spec import AlignmentJob
 from service.spec.reports import AttemptBrief, EventReport
 from service.spec.rows import Row, RowNeeds, read_rows
 from service.spec.shapes import DataShape
 from service.spec.sources import HubSource
-from tests.s3_server import credentials, free_port
+from tests.s3_server import credentials
 from tests.workers.hub_server import COMMIT, Contents, Repository, hub
 from workers.data.remote.https import Limits
 from workers.data.remote.hub import choose_files
