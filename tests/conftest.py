@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from tests.databases import KINDS, database_url, empty_url, migrated_file, postgres_server
 from tests.s3_server import empty_bucket, s3_endpoint
@@ -14,6 +15,15 @@ __all__ = ["database_url", "empty_bucket", "empty_url", "migrated_file", "postgr
 settings.register_profile("same", derandomize=True, deadline=None, database=None)
 settings.register_profile("explore", deadline=None, database=None)
 settings.load_profile("same")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Hypothesis also tries the constants of our modules: of those that the process has imported by then, and these
+    # depend on which files pytest-xdist gave it before.
+    if not config.getoption("--hypothesis-profile"):
+        none = providers._local_constants
+        providers._get_local_constants = lambda: none
+
 
 # What writes the state of jobs and decides by it. The rest of the API's tests look at HTTP, and run on SQLite.
 ON_BOTH = (
