@@ -35,7 +35,7 @@ def _sqlite(element: database_time, compiler: SQLCompiler, **kwargs: Any) -> str
 
 
 class seconds_between(FunctionElement[float]):
-    """From `begin` to `end`, to a tenth of a millisecond."""
+    """From `begin` to `end`, to a millisecond: SQLite rounds to it."""
 
     type = Float()
     inherit_cache = True
