@@ -315,12 +315,12 @@ async def test_a_reader_that_goes_in_the_middle_of_a_query_leaves_it_to_finish(
     monkeypatch.setattr(feeds, "read", slow)
     with Feeds(database, places(database), asyncio.Event()).following(EVENTS, job, 0) as follower:
         reading = asyncio.ensure_future(follower.news())
-        await asyncio.wait_for(asked.wait(), 5)
+        await asyncio.wait_for(asked.wait(), 30)
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
     answer.set()
-    await asyncio.wait_for(finished.wait(), 5)
+    await asyncio.wait_for(finished.wait(), 30)
 
 
 def test_a_feed_holds_only_the_newest_frames() -> None:

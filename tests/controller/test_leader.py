@@ -25,7 +25,7 @@ from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
 from service.leases import LeaseLost
 from service.settings import Settings
-from tests.controller.conftest import SLEEPS, look, queue, until
+from tests.controller.conftest import SLEEPS, look, queue, ray_job, until
 
 Make = Callable[..., Controller]
 
@@ -74,12 +74,13 @@ async def test_two_controllers_submit_every_attempt_once(make: Make, submitted: 
     jobs = [await queue(controller) for _ in range(4)]
     async with running(controller.settings), running(controller.settings):
 
-        async def all_submitted() -> bool:
-            return len(set(submitted)) == 4
+        async def all_submitted() -> bool:  # as Ray has it: of one that it took, the answer may have been lost
+            return None not in [await ray_job(controller, job) for job in jobs]
 
         await until(all_submitted)
         await asyncio.sleep(0.3)  # a second one would come within a few steps
-    assert sorted(submitted) == sorted(f"{job.id}-1" for job in jobs)
+    assert len(submitted) == len(set(submitted))
+    assert set(submitted) <= {f"{job.id}-1" for job in jobs}
     assert [(await look(controller, job))[0].num_attempts for job in jobs] == [1] * 4
 
 
@@ -195,7 +196,9 @@ async def test_a_controller_that_stood_still_finds_itself_replaced_and_stands_by
         return row is not None and row.holder.endswith(f":{process.pid}")
 
     await until(led_by_it)
-    process.send_signal(signal.SIGSTOP)
+    async with controller.database.transaction():  # it stands still without SQLite's lock, which it would keep
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(os.waitpid, process.pid, os.WUNTRACED)
     async with running(controller.settings):
 
         async def led_by_us() -> bool:
@@ -267,11 +270,12 @@ async def test_a_process_that_stood_still_sends_nothing_to_the_cluster(
     monkeypatch.setattr(RayJobs, "get", late)
     async with running(controller.settings):
 
-        async def led_again() -> bool:
-            return bool(submitted)
+        async def led_again() -> bool:  # as Ray has it: a busy machine may lose the lease again before the answer
+            return bool(refused) and await ray_job(controller, job) is not None
 
         await until(led_again)
-    assert refused == submitted == [f"{job.id}-1"]
+    assert refused == [f"{job.id}-1"]
+    assert submitted in ([], refused)
 
 
 async def test_a_lease_that_is_renewed_as_its_time_runs_out_is_given_up_quietly(make: Make) -> None:

@@ -45,7 +45,13 @@ async def health() -> AsyncIterator[tuple[str, list[int]]]:
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str, health: tuple[str, list[int]]) -> Settings:
     return Settings(
-        home=tmp_path, database_url=database_url, api_url=health[0], secret="s", max_running_jobs=1000, lease_s=600
+        home=tmp_path,
+        database_url=database_url,
+        api_url=health[0],
+        secret="s",
+        max_running_jobs=1000,
+        lease_s=600,
+        heartbeat_every_s=30,  # who has just spoken has for as long as a busy machine takes for some passes
     )
 
 
@@ -173,7 +179,7 @@ async def test_an_attempt_that_speaks_again_was_not_silent(
 async def test_the_api_is_asked_once_a_pass_however_many_attempts_are_silent(
     controller: Controller, cluster: Cluster, health: tuple[str, list[int]]
 ) -> None:
-    await _speak(controller, await _run(controller, cluster, 40), ago_s=60)
+    await _speak(controller, await _run(controller, cluster, 40), ago_s=10 * controller.settings.heartbeat_every_s)
     watch = Watch()
     for passes in (1, 2):
         await watch.reconcile(controller)
@@ -207,11 +213,12 @@ async def test_attempts_that_have_not_just_spoken_are_looked_at_in_every_pass(
 
 
 async def test_an_attempt_whose_driver_has_ended_is_looked_at_until_its_last_word_is_in(
-    controller: Controller, cluster: Cluster
+    controller: Controller, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = await _run(controller, cluster, 150)
     await _speak(controller, ids, ago_s=0)
     cluster.jobs[ids[0]] |= {"status": "FAILED"}
+    monkeypatch.setattr("service.controller.watch.OUTCOME_GRACE_S", 600)
     watch = Watch()
     for _ in range(3):
         assert ids[0] in await _asked_about(controller, cluster, watch)

@@ -10,6 +10,7 @@ from playwright.async_api import Download, Locator, Page, expect
 from service.jobs.repository import JobRepository
 from service.jobs.states import JobState
 from tests.dashboard.backend import Backend
+from tests.dashboard.conftest import ABORTED
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -118,7 +119,11 @@ async def test_a_page_that_was_offline_says_so_and_has_missed_nothing_after(sign
     await expect(figure).to_be_visible()
     note = signed_in.get_by_text("No connection.")
 
-    await signed_in.context.set_offline(True)
+    # A stream that is open stays so, until it is asked for anew.
+    async with signed_in.expect_event(
+        "requestfailed", lambda asked: asked.url.endswith("/metrics") and ABORTED not in (asked.failure or "")
+    ):
+        await signed_in.context.set_offline(True)
     await expect(note).to_be_visible()
     for step, loss in ((2, 0.6), (3, 0.5)):
         await driver.metrics(step, loss=loss)
@@ -212,15 +217,11 @@ async def test_stages_that_overlap_are_drawn_side_by_side_in_time(signed_in: Pag
     await signed_in.goto(f"{backend.url}/jobs/{driver.job_id}")
 
     rows = signed_in.locator(".timeline li")
-    reference, train = (
-        rows.filter(has_text="reference").locator(".span"),
-        rows.filter(has_text="train").locator(".span"),
-    )
-    await expect(train).to_be_visible()
-    boxes = [await bar.bounding_box() for bar in (reference, train)]
-    assert boxes[0] is not None
-    assert boxes[1] is not None
-    assert boxes[0]["x"] < boxes[1]["x"] < boxes[0]["x"] + boxes[0]["width"]
+    bars = rows.locator(".span.reference, .span.train")
+    await expect(bars).to_have_count(2)
+    # Both at one moment: the axis is drawn anew every second, and what is on it moves to the left.
+    reference, train = await bars.evaluate_all("bars => bars.map((bar) => bar.getBoundingClientRect().toJSON())")
+    assert reference["left"] < train["left"] < reference["right"]
     await expect(rows.filter(has_text="train")).to_contain_text("so far")
 
 

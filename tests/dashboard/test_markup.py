@@ -16,7 +16,7 @@ async def test_what_a_job_says_is_never_run(signed_in: Page, backend: Backend) -
     async with backend.database.transaction() as session:
         job = await session.get_one(Job, driver.job_id)
         job.spec = job.spec | {"metadata": {MARKUP[:20]: MARKUP}, "model": {"source": f"javascript:{MARKUP}"}}
-    await expect(signed_in.get_by_role("link").filter(has_text=MARKUP)).to_be_visible()
+    await expect(signed_in.locator(f"a[href='/jobs/{driver.job_id}']").filter(has_text=MARKUP)).to_be_visible()
 
     await signed_in.goto(f"{backend.url}/jobs/{driver.job_id}")
     await driver.event("reference.scored", MARKUP, data={MARKUP: MARKUP, "message": MARKUP})

@@ -81,6 +81,7 @@ async def test_pairs_are_flagged_by_keyboard_and_the_job_that_differs_begins(sig
     note = signed_in.get_by_label("Note for others")
     await note.fill("sd")  # letters of a note are no commands
     await signed_in.get_by_role("button", name="Drop").click()
+    await expect(rows.nth(2)).to_contain_text("to be dropped")  # before the counts, which were the same with "d"
     await expect(signed_in.get_by_text("Flagged: 1 to be swapped, 1 to be dropped.")).to_be_visible()
 
     await signed_in.get_by_label("only flagged").check()

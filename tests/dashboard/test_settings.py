@@ -69,7 +69,8 @@ async def test_an_admin_adds_a_member_and_changes_the_role(page: Page, backend: 
         await page.locator("select[name=role]").select_option(role)
         await page.get_by_role("button", name="Add member").click()
         await expect(page.get_by_label(f"Role of {user}")).to_have_value(role)
-    await page.get_by_label("Role of eve").select_option("viewer")
+    async with page.expect_response(lambda one: one.request.method == "POST" and "/v1/members" in one.url):
+        await page.get_by_label("Role of eve").select_option("viewer")
     await page.reload()
     await expect(page.get_by_label("Role of eve")).to_have_value("viewer")
     await page.get_by_role("button", name="Remove eve").click()

@@ -13,6 +13,7 @@ import pytest
 
 from service.archive import archive as archiving
 from service.archive import folder
+from service.archive import local as bringing
 from service.archive import sweep as sweeping
 from service.archive.archive import archive, next_job
 from service.archive.local import bring_models, local_model
@@ -216,17 +217,25 @@ async def test_many_who_ask_at_once_get_one_copy_and_who_does_not_wait_is_told_t
     job = await an_archived_model(database, settings)
     await sweep(database, settings)
     fetch, fetched, go = folder.fetch, [], asyncio.Event()
+    copy_of, looked = bringing._copy_of, asyncio.Semaphore(0)
 
     async def counted(url: str, target: Path, job_id: str) -> None:
         fetched.append(url)
         await go.wait()
         await fetch(url, target, job_id)
 
+    async def noted(database: Database, job_id: str, step: int | None) -> object:
+        copy = await copy_of(database, job_id, step)
+        looked.release()  # from here to the wait for the copy nobody else has a turn
+        return copy
+
     monkeypatch.setattr(folder, "fetch", counted)
+    monkeypatch.setattr(bringing, "_copy_of", noted)
     with pytest.raises(Unavailable, match="try again"):
         await local_model(database, settings, job.id, wait_s=0)
     waiting = [asyncio.create_task(local_model(database, settings, job.id)) for _ in range(3)]
-    await asyncio.sleep(0)
+    for _ in range(4):  # the first, which has gone, and these
+        await looked.acquire()
     waiting[0].cancel()  # a client that hangs up
     go.set()
     done = await asyncio.gather(*waiting, return_exceptions=True)

@@ -4,6 +4,7 @@ is what goes on from a checkpoint. On every kind of model."""
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,13 @@ from workers.engine.parallel import Rank
 from workers.errors import AttemptError
 from workers.reference.handover import PassState, write_state
 from workers.reference.store import ReferenceStore
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """For a minute at most: the test's own assertions say what is missing then."""
+    deadline = time.monotonic() + 60
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "mistral with a window", "gemma2", "gpt2"])
@@ -50,7 +58,10 @@ def test_scores_that_land_one_shard_at_a_time_give_the_losses_of_a_finished_pass
         nonlocal told_before_the_last_shard
         for start in range(0, len(visits), 3):
             time.sleep(0.3)
+            if start == 0:
+                wait_until(lambda: run._feed is not None and run._feed._waits_since is not None)
             if start + 3 >= len(visits):
+                wait_until(lambda: len(metrics_of(told)) > 0)  # not by the clock: the first step may take its time
                 told_before_the_last_shard = len(metrics_of(told))
             keys = [examples[i].key for i in visits[start : start + 3]]
             ReferenceStore(tmp_path / "late", "").commit((key, reader.scores[key]) for key in keys)
@@ -81,6 +92,7 @@ def test_a_wait_for_held_out_pairs_is_told_with_their_measure(model_path: Path, 
     def score_the_rest() -> None:
         while len(metrics_of(told)) < STEPS:
             time.sleep(0.01)
+        wait_until(lambda: run._feed is not None and run._feed._waits_since is not None)
         time.sleep(0.3)
         assert config.store_root
         assert late.store_root
@@ -91,8 +103,9 @@ def test_a_wait_for_held_out_pairs_is_told_with_their_measure(model_path: Path, 
         write_state(late.pass_state, PassState.COMPLETE)
 
     scorer = threading.Thread(target=score_the_rest)
+    run = TrainingRun(late, Rank(), told.append)
     scorer.start()
-    TrainingRun(late, Rank(), told.append).run()
+    run.run()
     scorer.join()
     (held_out,) = [one for one in told if isinstance(one, MetricsReport) and one.split == "held_out"]
     assert (held_out.values["policy_wait_s"] or 0) > 0.2
